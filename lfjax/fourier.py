@@ -1,0 +1,50 @@
+"""Fourier transforms and padding, in one place.
+
+Conventions: the sample of index n // 2 is the origin of a *centred* array; index 0 is that of a *cornered* one, which is
+what the FFT works on.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import scipy.fft
+from jaxtyping import Array, Complex, Float
+
+
+def good_size(n: int) -> int:
+    """Smallest length >= n that the FFT likes (only small prime factors): 67 costs 2.6 times what 72 does."""
+    return scipy.fft.next_fast_len(int(n), real=True)
+
+
+def centre_to_corner(kernel: Array, shape: tuple[int, int]) -> Array:
+    """Put a centred kernel (..., K, K') into a zero array (..., *shape) with its origin at index (0, 0).
+
+    The result is what `rfft2` needs to make circular convolution keep objects where they are.
+    """
+    rows, columns = kernel.shape[-2:]
+    pad = [(0, 0)] * (kernel.ndim - 2) + [(0, shape[0] - rows), (0, shape[1] - columns)]
+    return jnp.roll(jnp.pad(kernel, pad), (-(rows // 2), -(columns // 2)), axis=(-2, -1))
+
+
+def rfft2(x: Float[Array, "... y x"], shape: tuple[int, int]) -> Complex[Array, "... ky kx"]:
+    """Transform of real images over their last two axes, zero-padded at the end to `shape`."""
+    return jnp.fft.rfft2(x, s=shape)
+
+
+def irfft2(spectrum: Complex[Array, "... ky kx"], shape: tuple[int, int], crop: tuple[int, int]) -> Array:
+    """Inverse of `rfft2` at the padded `shape`, cropped to `crop`."""
+    return jnp.fft.irfft2(spectrum, s=shape)[..., : crop[0], : crop[1]]
+
+
+def transfer_fresnel(n: int, spacing_um: float, wavelength_um: Array | float, distance_um: Array | float) -> Complex[Array, "ky kx"]:
+    """Fresnel transfer function exp(-i pi lambda d |f|^2) on an n x n grid, origin in the corner.
+
+    Args:
+        n: samples a side.
+        spacing_um: distance between samples.
+        wavelength_um: wavelength in the medium of propagation.
+        distance_um: distance of propagation.
+    """
+    f = jnp.fft.fftfreq(n, spacing_um)
+    phase = jnp.exp(-1j * jnp.pi * wavelength_um * distance_um * f**2)
+    return phase[:, None] * phase[None, :]

@@ -1,0 +1,162 @@
+"""The light-field microscope as a set of numbers: parameters, presets, TOML files, derived quantities."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from lfjax.errors import FileError, ParameterError, require
+
+
+class Microscope(eqx.Module):
+    """A light-field microscope with one square micro-lens array in its native image plane.
+
+    The parameters are leaves of a pytree: pass Python floats and they are constants, put a JAX array in
+    (`equinox.tree_at`) and the PSF is differentiable with respect to it.
+
+    Args:
+        magnification: objective and tube lens together, M.
+        numerical_aperture: NA, below the medium index.
+        medium_index: refractive index n of the sample and immersion.
+        wavelength_um: emission wavelength in vacuum, lambda.
+        lenslet_pitch_um: distance between lenslet centres.
+        lenslet_focal_length_um: focal length f_ml; the sensor stands at this distance.
+        pixels_per_lenslet: N, the whole number of pixels a lenslet of *rectified* frames.
+        camera_pixel_um: size of a raw camera pixel, as seen in the plane of the lenslets; optional, gives the raw pitch.
+        name: free text.
+
+    Raises:
+        ParameterError: a value outside its meaning.
+    """
+
+    magnification: Any
+    numerical_aperture: Any
+    medium_index: Any
+    wavelength_um: Any
+    lenslet_pitch_um: Any
+    lenslet_focal_length_um: Any
+    pixels_per_lenslet: int = eqx.field(static=True)
+    camera_pixel_um: float | None = eqx.field(static=True, default=None)
+    name: str = eqx.field(static=True, default="custom")
+
+    def __check_init__(self) -> None:
+        for field in _NUMBERS:
+            value = getattr(self, field)
+            if isinstance(value, (int, float)):  # arrays and tracers cannot be looked into
+                require(math.isfinite(value) and value > 0, field, value, "a positive number")
+        na, n = self.numerical_aperture, self.medium_index
+        if isinstance(na, (int, float)) and isinstance(n, (int, float)):
+            require(na < n, "numerical_aperture", na, f"less than medium_index = {n}")
+        whole = isinstance(self.pixels_per_lenslet, int) and self.pixels_per_lenslet >= 3
+        require(whole, "pixels_per_lenslet", self.pixels_per_lenslet, "a whole number, 3 or more")
+        pixel = self.camera_pixel_um
+        require(pixel is None or pixel > 0, "camera_pixel_um", pixel, "a positive number, or None")
+
+    @property
+    def half_angle(self) -> Any:
+        """alpha = asin(NA / n), in radians."""
+        return jnp.arcsin(self.numerical_aperture / self.medium_index)
+
+    @property
+    def object_pitch_um(self) -> Any:
+        """One lenslet as seen in the sample: pitch / M, in micrometres."""
+        return self.lenslet_pitch_um / self.magnification
+
+    @property
+    def raw_pitch_px(self) -> float | None:
+        """Raw camera pixels a lenslet, if `camera_pixel_um` is known."""
+        return None if self.camera_pixel_um is None else self.lenslet_pitch_um / self.camera_pixel_um
+
+    def voxel_um(self, voxels_per_lenslet: int) -> float:
+        """Lateral voxel size, in micrometres, at s voxels a lenslet."""
+        return float(self.object_pitch_um) / voxels_per_lenslet
+
+    def blur_radius_lenslets(self, z_um: float) -> float:
+        """Radius of the geometric blur of a point at depth z on the lenslet plane, in lenslets: |z| tan(alpha) M / pitch."""
+        return abs(z_um) * math.tan(float(self.half_angle)) / float(self.object_pitch_um)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All parameters as plain numbers and text, without those that are None."""
+        raw = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {k: float(v) if k in _NUMBERS else v for k, v in raw.items() if v is not None}
+
+    @classmethod
+    def from_dict(cls, parameters: dict[str, Any]) -> Microscope:
+        """The microscope that `to_dict` describes; unknown or missing names are named in the error."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        needed = known - {"camera_pixel_um", "name"}
+        unknown, missing = set(parameters) - known, needed - set(parameters)
+        if unknown or missing:
+            raise ParameterError(
+                f"microscope parameters: unknown {sorted(unknown) or 'none'}, missing {sorted(missing) or 'none'}; "
+                f"expected {sorted(needed)} and perhaps camera_pixel_um, name"
+            )
+        for field in _NUMBERS:
+            require(isinstance(parameters[field], (int, float)), field, parameters[field], "a number")
+        return cls(**parameters)
+
+    def to_toml(self) -> str:
+        """The parameters as a TOML document that `from_toml` reads back."""
+        return "".join(f"{name} = {json.dumps(value)}\n" for name, value in self.to_dict().items())
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Microscope:
+        """Read a microscope from a TOML file with one `name = value` line a parameter.
+
+        Raises:
+            FileError: no such file, or not TOML.
+            ParameterError: a parameter is missing, unknown or outside its meaning.
+        """
+        try:
+            return cls.from_dict(tomllib.loads(Path(path).read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise FileError(f"microscope file {path}: {error}") from error
+
+
+_NUMBERS = (
+    "magnification",
+    "numerical_aperture",
+    "medium_index",
+    "wavelength_um",
+    "lenslet_pitch_um",
+    "lenslet_focal_length_um",
+)
+
+PRESETS: dict[str, Microscope] = {
+    m.name: m
+    for m in (
+        Microscope(25, 1.0, 1.33, 0.515, 125, 1250, 19, name="25x1.0w"),  # Imperial College-like, after TCI 2023
+        Microscope(40, 0.95, 1.0, 0.520, 150, 3000, 15, name="40x0.95"),  # Prevedel et al. 2014
+        Microscope(22.2, 0.5, 1.33, 0.520, 125, 3125, 19, name="22.2x0.5"),
+        Microscope(60, 1.2, 1.35, 0.593, 100, 2500, 16, camera_pixel_um=6.5, name="60x1.2w"),  # napari-LF vesicles
+        Microscope(20, 0.5, 1.33, 0.520, 125, 2500, 11, name="20x0.5"),
+    )
+}
+
+
+def preset(name: str) -> Microscope:
+    """A microscope of the literature by name; `PRESETS` holds them all.
+
+    Raises:
+        ParameterError: no preset has this name; the message lists those there are.
+    """
+    if name not in PRESETS:
+        raise ParameterError(f"microscope preset {name!r}: expected one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def load_microscope(preset_or_path: str | Path) -> Microscope:
+    """A preset by its name, or else a TOML file by its path."""
+    name = str(preset_or_path)
+    if name in PRESETS:
+        return PRESETS[name]
+    if not Path(name).exists():
+        raise ParameterError(f"microscope {name!r}: neither a file nor one of the presets {', '.join(PRESETS)}")
+    return Microscope.from_toml(name)

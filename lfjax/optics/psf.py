@@ -1,0 +1,261 @@
+"""Wave-optics point-spread function of a light-field microscope with square lenslets.
+
+Debye field on the native image plane -> phase of one lenslet tile -> Fresnel propagation over f_ml -> intensity -> pixels
+(Broxton et al. 2013, section 3; DESIGN "Light-field microscope: the physics").
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Complex, Float
+
+from lfjax import fourier
+from lfjax.errors import ParameterError, require, require_shape
+from lfjax.optics import debye
+from lfjax.optics.microscope import Microscope
+
+Track = Callable[[Iterable[Any], str], Iterable[Any]]
+"""Wraps a loop to show its progress: `track(items, description)`."""
+
+OVERSAMPLINGS = (1, 3, 5, 7, 9, 11, 13, 15)
+SAMPLES_PER_WAVE = 32  # radial samples a lambda/NA: cubic interpolation is then right to 4e-5
+PROPAGATION_MARGIN = 2  # lenslets around the PSF that keep the periodic propagation from wrapping into it
+
+
+class PSF(eqx.Module):
+    """Images of point sources at every sub-lenslet voxel and depth.
+
+    Attributes:
+        values: (z, a, b, y, x): image of the source at voxel (a, b) of a lenslet and depth z, on K x K lenslets of
+            N x N pixels with that lenslet in the middle. Each image sums to 1.
+        z_um: depths in micrometres, sign as Prevedel et al. 2014.
+        microscope: the parameters it was computed from.
+        oversampling: field samples a pixel (1 for a measured PSF).
+        convergence_error: relative L2 distance to a PSF of about twice the oversampling, the worst of the sources
+            probed; None where it was not measured.
+    """
+
+    values: Float[Array, "z a b y x"]
+    microscope: Microscope
+    z_um: tuple[float, ...] = eqx.field(static=True)
+    oversampling: int = eqx.field(static=True, default=1)
+    convergence_error: float | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        if not hasattr(self.values, "shape"):
+            return
+        d, n = len(self.z_um), self.microscope.pixels_per_lenslet
+        require_shape("PSF values", self.values.shape, (d, "a", "b", "y", "x"))
+        _, a, b, y, x = self.values.shape
+        odd = a == b and y == x and y % n == 0 and (y // n) % 2 == 1
+        require(odd, "PSF values of shape", self.values.shape, f"s x s images of an odd number of {n}-pixel lenslets")
+
+    @property
+    def voxels_per_lenslet(self) -> int:
+        """s, voxels across a lenslet."""
+        return self.values.shape[1]
+
+    @property
+    def lenslets(self) -> int:
+        """K, the side of the support in lenslets."""
+        return self.values.shape[-1] // self.microscope.pixels_per_lenslet
+
+    @property
+    def voxel_um(self) -> tuple[float, float, float]:
+        """Voxel size (z, y, x) in micrometres; z is the step of the depths (1 if there is one depth only)."""
+        lateral = self.microscope.voxel_um(self.voxels_per_lenslet)
+        step = (self.z_um[-1] - self.z_um[0]) / (len(self.z_um) - 1) if len(self.z_um) > 1 else 1.0
+        return (abs(step), lateral, lateral)
+
+
+def support_lenslets(microscope: Microscope, z_um: Sequence[float]) -> int:
+    """K: odd number of lenslets that holds the image of any source of a lenslet, by geometry and one lenslet of margin."""
+    reach = max(microscope.blur_radius_lenslets(z) for z in z_um) + 0.5
+    return 2 * math.ceil(reach + 0.5) + 1
+
+
+def sub_lenslet_offsets(s: int) -> np.ndarray:
+    """Centres of s voxels across a lenslet, in lenslets from its centre."""
+    return (np.arange(s) - (s - 1) / 2) / s
+
+
+def lenslet_phase(microscope: Microscope, samples: int, lenslets: int) -> Complex[Array, "y x"]:
+    """Transmission of a row of square lenslets: exp(-i k0 |x|^2 / (2 f_ml)) about each centre, k0 = 2 pi / lambda.
+
+    Args:
+        microscope: pitch, focal length and wavelength are used.
+        samples: samples across a lenslet.
+        lenslets: lenslets a side.
+    """
+    x_um = (jnp.arange(samples) - (samples - 1) / 2) / samples * microscope.lenslet_pitch_um
+    k0 = 2 * jnp.pi / microscope.wavelength_um
+    tile = jnp.tile(jnp.exp(-1j * k0 * x_um**2 / (2 * microscope.lenslet_focal_length_um)), lenslets)
+    return tile[:, None] * tile[None, :]
+
+
+class Sampling(NamedTuple):
+    """Sizes of the computation at one depth: static, hence fixed before JAX traces.
+
+    Attributes:
+        lenslets: K, side of the image in lenslets.
+        oversampling: field samples a pixel.
+        nodes: Gauss-Legendre nodes of the Debye integral.
+        radii: samples of its radial profile.
+    """
+
+    lenslets: int
+    oversampling: int
+    nodes: int
+    radii: int
+
+    @classmethod
+    def of(cls, microscope: Microscope, z_um: float, lenslets: int, oversampling: int) -> Sampling:
+        """The sizes that resolve the field of a source at depth `z_um`."""
+        reach_um = _profile_reach(lenslets) * float(microscope.object_pitch_um)
+        wave_um = float(microscope.wavelength_um) / float(microscope.numerical_aperture)
+        nodes = debye.quadrature_nodes(microscope, reach_um, z_um)
+        return cls(lenslets, oversampling, nodes, math.ceil(reach_um / wave_um * SAMPLES_PER_WAVE) + 1)
+
+
+def _profile_reach(lenslets: int) -> float:
+    """Largest distance, in lenslets, of a field sample from the image of a source in the middle lenslet."""
+    return math.sqrt(2) * (lenslets + PROPAGATION_MARGIN + 1) / 2
+
+
+@partial(jax.jit, static_argnames="sampling")
+def psf_images(
+    microscope: Microscope, z_um: Array | float, offsets: Float[Array, "source 2"], *, sampling: Sampling
+) -> Float[Array, "source y x"]:
+    """Images on K x K lenslets of sources at one depth; pure, and differentiable in the microscope, z and offsets.
+
+    U(x) = Debye field at |x / M - p|;  V = Fresnel_f_ml { U * lenslet phase };  image = sum of |V|^2 over each pixel.
+    The image is upright, as in the reference code; a real microscope turns it by 180 degrees.
+
+    Args:
+        microscope: the parameters.
+        z_um: depth of the sources.
+        offsets: source positions (y, x) in lenslets from the centre of the middle lenslet.
+        sampling: sizes, see `Sampling.of`.
+
+    Returns:
+        (source, K N, K N), each image summing to 1.
+    """
+    n, os = microscope.pixels_per_lenslet, sampling.oversampling
+    tiles = sampling.lenslets + PROPAGATION_MARGIN
+    pitch_um = microscope.object_pitch_um
+    x_um = (jnp.arange(tiles * n * os) - (tiles * n * os - 1) / 2) / (n * os) * pitch_um
+
+    spacing_um = _profile_reach(sampling.lenslets) * pitch_um / (sampling.radii - 1)
+    radii_um = jnp.arange(sampling.radii) * spacing_um
+    profile = debye.debye_field(radii_um, z_um, microscope, nodes=sampling.nodes)
+
+    phase = lenslet_phase(microscope, n * os, tiles)
+    sample_um = microscope.lenslet_pitch_um / (n * os)
+    transfer = fourier.transfer_fresnel(
+        tiles * n * os, sample_um, microscope.wavelength_um, microscope.lenslet_focal_length_um
+    )
+    border = PROPAGATION_MARGIN // 2 * n
+
+    def image(offset: Float[Array, "2"]) -> Float[Array, "y x"]:
+        dy, dx = x_um[:, None] - offset[0] * pitch_um, x_um[None, :] - offset[1] * pitch_um
+        radius_um = jnp.sqrt(dy**2 + dx**2 + 1e-12)  # the small number keeps the gradient finite at the source
+        field = debye.interpolate_profile(profile, spacing_um, radius_um)
+        intensity = jnp.abs(jnp.fft.ifft2(jnp.fft.fft2(field * phase) * transfer)) ** 2
+        pixels = intensity.reshape(tiles * n, os, tiles * n, os).sum((1, 3))[border:-border, border:-border]
+        return pixels / pixels.sum()
+
+    return jax.lax.map(image, offsets)
+
+
+def psf_plane(microscope: Microscope, z_um: float, s: int, lenslets: int, oversampling: int) -> np.ndarray:
+    """PSFs of all s x s voxels of a lenslet at one depth, (a, b, y, x).
+
+    Square lenslets and a round pupil have the symmetry of the square: only the voxels of one octant are computed, the
+    others are their mirror images.
+    """
+    half = [(a, b) for a in range((s + 1) // 2) for b in range(a, (s + 1) // 2)]
+    offsets = sub_lenslet_offsets(s)[np.array(half)]
+    sampling = Sampling.of(microscope, z_um, lenslets, oversampling)
+    octant = np.asarray(psf_images(microscope, z_um, jnp.asarray(offsets), sampling=sampling))
+    known = dict(zip(half, octant, strict=True))
+    plane = np.empty((s, s, *octant.shape[1:]), octant.dtype)
+    for a in range(s):
+        for b in range(s):
+            near = (min(a, s - 1 - a), min(b, s - 1 - b))
+            image = known[near] if near[0] <= near[1] else known[near[::-1]].T
+            plane[a, b] = image[:: 1 if a == near[0] else -1, :: 1 if b == near[1] else -1]
+    return plane
+
+
+def convergence_error(microscope: Microscope, z_um: Sequence[float], s: int, lenslets: int, oversampling: int) -> float:
+    """Relative L2 distance between the PSF at an oversampling and at about twice that, the worst of the sources probed.
+
+    Probed are the innermost and outermost voxels of a lenslet at the depths nearest to and farthest from z = 0.
+    """
+    inner, outer = sub_lenslet_offsets(s)[(s - 1) // 2], sub_lenslet_offsets(s)[0]
+    probes = jnp.asarray([(inner, inner), (outer, outer), (inner, outer)])
+    worst = 0.0
+    for z in {min(z_um, key=abs), max(z_um, key=abs)}:
+        coarse, fine = (
+            psf_images(microscope, z, probes, sampling=Sampling.of(microscope, z, lenslets, os))
+            for os in (oversampling, 2 * oversampling + 1)
+        )
+        error = jnp.linalg.norm(coarse - fine, axis=(1, 2)) / jnp.linalg.norm(fine, axis=(1, 2))
+        worst = max(worst, float(error.max()))
+    return worst
+
+
+def compute_psf(
+    microscope: Microscope,
+    z_um: Sequence[float],
+    voxels_per_lenslet: int,
+    *,
+    tolerance: float = 0.02,
+    oversampling: int | None = None,
+    lenslets: int | None = None,
+    track: Track | None = None,
+) -> PSF:
+    """PSF of a microscope for a stack of depths; `lfjax.io.cached_psf` is the same with a disk cache.
+
+    Args:
+        microscope: the parameters.
+        z_um: depths of the planes in micrometres; 0 is the native focal plane.
+        voxels_per_lenslet: s, voxels across a lenslet, from 1 to N.
+        tolerance: largest convergence error allowed; the smallest oversampling that keeps it is chosen.
+        oversampling: field samples a pixel, if you want to set it; the convergence error is then only reported.
+        lenslets: K, odd side of the support in lenslets; by geometry if not given.
+        track: wraps the loop over depths to show progress, see `lfjax.progress.track`.
+
+    Returns:
+        The PSF, with the oversampling used and its measured convergence error.
+
+    Raises:
+        ParameterError: a value outside its meaning, or a tolerance that no oversampling up to 15 reaches.
+    """
+    n = microscope.pixels_per_lenslet
+    depths = tuple(float(z) for z in np.asarray(z_um).ravel())
+    require(len(depths) > 0 and all(map(math.isfinite, depths)), "z_um", z_um, "one or more finite depths")
+    require(1 <= voxels_per_lenslet <= n, "voxels_per_lenslet", voxels_per_lenslet, f"1 to N = {n}")
+    require(0 < tolerance < 1, "tolerance", tolerance, "a number between 0 and 1")
+    require(oversampling is None or oversampling >= 1, "oversampling", oversampling, "1 or more, or None")
+    require(lenslets is None or lenslets % 2 == 1, "lenslets", lenslets, "an odd number, or None")
+    k = lenslets or support_lenslets(microscope, depths)
+
+    for os in (oversampling,) if oversampling else OVERSAMPLINGS:
+        error = convergence_error(microscope, depths, voxels_per_lenslet, k, os)
+        if error <= tolerance or oversampling:
+            break
+    else:
+        raise ParameterError(f"tolerance = {tolerance}: oversampling {os} leaves {error:.1e}; expected a larger one")
+
+    loop = track(depths, "PSF, depth by depth") if track else depths
+    planes = [psf_plane(microscope, z, voxels_per_lenslet, k, os) for z in loop]
+    return PSF(jnp.asarray(np.stack(planes)), microscope, depths, os, error)

@@ -1,0 +1,47 @@
+"""Rectified lenslet images, sub-aperture views and epipolar images: three arrangements of the same numbers."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from lfjax.errors import ShapeError
+
+
+def to_views(image: Float[Array, "y x"], n: int) -> Float[Array, "v u Y X"]:
+    """Sub-aperture views: view (v, u) holds pixel (v, u) of every lenslet.
+
+    Args:
+        image: rectified light field with n pixels a lenslet.
+        n: pixels a lenslet, N.
+
+    Raises:
+        ShapeError: a side is no whole number of lenslets.
+    """
+    rows, columns = image.shape
+    if rows % n or columns % n:
+        raise ShapeError(f"image has shape {image.shape}: expected whole lenslets of {n} pixels on both sides")
+    return image.reshape(rows // n, n, columns // n, n).transpose(1, 3, 0, 2)
+
+
+def from_views(views: Float[Array, "v u Y X"]) -> Float[Array, "y x"]:
+    """The lenslet image of a set of views; inverse of `to_views`."""
+    v, u, rows, columns = views.shape
+    return views.transpose(2, 0, 3, 1).reshape(rows * v, columns * u)
+
+
+def epipolar_image(views: Float[Array, "v u Y X"], *, v: int, row: int) -> Float[Array, "u X"]:
+    """Epipolar image: one row of lenslets seen by one row of views. A point at depth z draws a line of slope ~ z.
+
+    Args:
+        views: see `to_views`.
+        v: row of views.
+        row: row of lenslets, Y.
+    """
+    return views[v, :, row, :]
+
+
+def view_mosaic(views: Float[Array, "v u Y X"]) -> Float[Array, "y x"]:
+    """All views side by side, as one picture of v x u small images."""
+    v, u, rows, columns = views.shape
+    return jnp.asarray(views).transpose(0, 2, 1, 3).reshape(v * rows, u * columns)

@@ -1,0 +1,116 @@
+"""What every solver solves: an operator, data, and how much each datum counts."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from lfjax.errors import ParameterError, require_shape
+from lfjax.linop import LinearOperator
+
+
+class Problem(eqx.Module):
+    """Find x from y ~ H x, where datum i counts with weight w_i (0: masked, carries nothing at all).
+
+    Attributes:
+        op: H.
+        data: y, of shape `op.out_shape`; values where w = 0 are ignored, NaN included.
+        weights: w >= 0, of the same shape; 1 if not given.
+    """
+
+    op: LinearOperator
+    data: Array
+    weights: Array
+
+    def __init__(self, op: LinearOperator, data: Array, weights: Array | None = None) -> None:
+        data = jnp.asarray(data)
+        weights = jnp.ones_like(data) if weights is None else jnp.asarray(weights, data.dtype)
+        require_shape("data", data.shape, op.out_shape)
+        require_shape("weights", weights.shape, op.out_shape)
+        self.op = op
+        self.weights = weights
+        self.data = jnp.where(weights > 0, data, 0)
+
+    def gradient(self, image: Array) -> Array:
+        """Gradient of the least-squares loss at x, given the image H x: H^T W (H x - y)."""
+        return self.op.rmatvec(self.weights * (image - self.data))
+
+    def least_squares(self, image: Array) -> Float[Array, ""]:
+        """1/2 |W^(1/2) (y - H x)|^2, given the image H x."""
+        return 0.5 * jnp.sum(self.weights * (image - self.data) ** 2)
+
+    def lipschitz(self, iterations: int = 30) -> Float[Array, ""]:
+        """|W^(1/2) H|^2, the Lipschitz constant of `gradient`, with 2 % on top since power iteration ends below it."""
+        return 1.02 * (RootWeighted(self.op, jnp.sqrt(self.weights)).norm(iterations)) ** 2
+
+    def lambda_max(self) -> Float[Array, ""]:
+        """The l1 weight at and above which x = 0 solves the nonnegative l1 problem: max(H^T W y)."""
+        return jnp.max(self.op.rmatvec(self.weights * self.data))
+
+    def flat_start(self) -> Array:
+        """The constant volume whose image has the light of the data: what the multiplicative solvers start from."""
+        image = self.op.matvec(jnp.ones(self.op.in_shape, self.data.dtype))
+        level = jnp.sum(self.weights * self.data) / jnp.maximum(jnp.sum(self.weights * image), 1e-30)
+        return jnp.full(self.op.in_shape, jnp.maximum(level, 1e-30), self.data.dtype)
+
+    def require_nonnegative(self, solver: str) -> None:
+        """Raise `ParameterError` if the data hold negative numbers (outside of traces, where values can be seen)."""
+        if not isinstance(self.data, jax.core.Tracer) and bool(jnp.any(self.data < 0)):
+            raise ParameterError(
+                f"data hold negative values (least {float(self.data.min()):.3g}): {solver} expects counts, zero or more"
+            )
+
+
+class RootWeighted(LinearOperator):
+    """W^(1/2) H."""
+
+    op: LinearOperator
+    root: Array
+
+    @property
+    def in_shape(self) -> tuple[int, ...]:
+        return self.op.in_shape
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        return self.op.out_shape
+
+    def matvec(self, x: Array) -> Array:
+        return self.root * self.op.matvec(x)
+
+    def rmatvec(self, y: Array) -> Array:
+        return self.op.rmatvec(self.root * y)
+
+
+class State(Protocol):
+    """What a solver carries from step to step: a pytree with at least the estimate and its image."""
+
+    @property
+    def x(self) -> Array:
+        """The estimate."""
+        ...
+
+    @property
+    def image(self) -> Array:
+        """H x."""
+        ...
+
+
+class Solver(Protocol):
+    """A method as data plus three pure functions; `solvers.run` owns the loop."""
+
+    def init(self, problem: Problem, x0: Array | None) -> State:
+        """The state before the first step; `x0` is a warm start."""
+        ...
+
+    def step(self, problem: Problem, state: State) -> State:
+        """One iteration."""
+        ...
+
+    def objective(self, problem: Problem, state: State) -> Float[Array, ""]:
+        """The number that this method drives down, at no extra application of H."""
+        ...

@@ -1,0 +1,60 @@
+"""Richardson-Lucy: the multiplicative update for Poisson noise. Its Gaussian sibling is in `isra`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from lfjax.solvers.problem import Problem
+
+FLOOR = 1e-12  # relative: what a division by a modelled intensity is kept away from
+
+
+class RichardsonLucyState(NamedTuple):
+    """Estimate, its image H x, and the sensitivity H^T w."""
+
+    x: Array
+    image: Array
+    sensitivity: Array
+
+
+class RichardsonLucy(eqx.Module):
+    """min_x sum_i w_i ((H x)_i + b - y_i log((H x)_i + b)),  x >= 0, by x <- x * H^T(w y / (H x + b)) / H^T w.
+
+    The expectation-maximisation step for Poisson data. Light-field codes often give this name to another update; that one,
+    x * H^T y / H^T H x, is `ISRA` and fits least squares.
+
+    Args:
+        background: b >= 0, light in every pixel that no voxel explains.
+
+    Source: Richardson, JOSA 62, 55 (1972); Lucy, Astron. J. 79, 745 (1974); Shepp & Vardi (1982).
+    """
+
+    background: float | Array = 0.0
+
+    def init(self, problem: Problem, x0: Array | None) -> RichardsonLucyState:
+        """Start at a positive `x0`, or at a constant volume. Zeros stay zeros."""
+        problem.require_nonnegative("RichardsonLucy")
+        x = problem.flat_start() if x0 is None else x0
+        return RichardsonLucyState(x, problem.op.matvec(x), problem.op.rmatvec(problem.weights))
+
+    def step(self, problem: Problem, state: RichardsonLucyState) -> RichardsonLucyState:
+        """One multiplicative update: one H and one H^T."""
+        model = positive(state.image + self.background)
+        ratio = problem.op.rmatvec(problem.weights * problem.data / model)
+        x = jnp.maximum(state.x * ratio / positive(state.sensitivity), 0)
+        return RichardsonLucyState(x, problem.op.matvec(x), state.sensitivity)
+
+    def objective(self, problem: Problem, state: RichardsonLucyState) -> Float[Array, ""]:
+        """Poisson negative log-likelihood, up to a constant of the data (Csiszar's divergence)."""
+        model = positive(state.image + self.background)
+        y = problem.data
+        return jnp.sum(problem.weights * (model - y + y * jnp.log(positive(y) / model)))
+
+
+def positive(a: Array) -> Array:
+    """a, lifted to a tiny fraction of its maximum where it is below: safe to divide by."""
+    return jnp.maximum(a, jnp.maximum(FLOOR * jnp.max(a), jnp.finfo(a.dtype).tiny))

@@ -1,0 +1,123 @@
+"""The one loop that runs every solver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from lfjax.errors import require, require_shape
+from lfjax.linop import LinearOperator
+from lfjax.solvers.problem import Problem, Solver, State
+
+
+class Result(NamedTuple):
+    """What a run gives.
+
+    Attributes:
+        x: the volume.
+        image: its re-synthesised data H x.
+        objective: value before the first and after every iteration.
+        iterations: iterations done.
+        converged: whether the stopping rule ended it.
+        state: of the solver, to go on from.
+    """
+
+    x: Array
+    image: Array
+    objective: np.ndarray
+    iterations: int
+    converged: bool
+    state: Any
+
+
+def iterate(solver: Solver, problem: Problem, state: State, iterations: int) -> tuple[State, Float[Array, " k"]]:
+    """A fixed number of steps as one `scan`: the pure core of `run`, for your own jit, vmap and grad.
+
+    Returns:
+        The state after the last step, and the objective after each.
+    """
+
+    def body(state: State, _: None) -> tuple[State, Array]:
+        state = solver.step(problem, state)
+        return state, solver.objective(problem, state)
+
+    return jax.lax.scan(body, state, None, length=iterations)
+
+
+@eqx.filter_jit
+def _start(solver: Solver, problem: Problem, x0: Array | None) -> tuple[State, Array]:
+    state = solver.init(problem, x0)
+    return state, solver.objective(problem, state)
+
+
+_advance = eqx.filter_jit(iterate)
+
+
+def run(
+    solver: Solver,
+    problem: Problem,
+    iterations: int,
+    *,
+    x0: Array | None = None,
+    smooth: LinearOperator | None = None,
+    tolerance: float = 0.0,
+    chunk: int = 10,
+    track: Callable[..., Any] | None = None,
+    callback: Callable[[int, Array, float], None] | None = None,
+) -> Result:
+    """Run a solver for a number of iterations, or until its objective stands still.
+
+    Args:
+        solver: `ISTA`, `FISTA`, `RichardsonLucy`, `ISRA`, `ADMM`, `CG`, or anything with their three functions.
+        problem: operator, data and weights.
+        iterations: largest number of iterations.
+        x0: warm start, of shape `problem.op.in_shape`; the solver's own start if not given.
+        smooth: A, a linear map of volumes (`optics.AntiAlias`): solve for u with H A in place of H, and give x = A u,
+            with the small negative overshoot of A cut off where u is nonnegative.
+        tolerance: stop once the objective changes by less than this fraction over a chunk; 0 never stops early.
+        chunk: iterations between two looks from outside: at the stopping rule, progress bar and callback.
+        track: wraps a range to show its progress, see `lfjax.progress.track`.
+        callback: called after each chunk with (iterations done, x, objective).
+
+    Returns:
+        The volume, its image and the history.
+
+    Raises:
+        ParameterError: a number outside its meaning.
+        ShapeError: x0 or `smooth` does not fit the problem.
+    """
+    require(iterations >= 1, "iterations", iterations, "1 or more")
+    require(chunk >= 1, "chunk", chunk, "1 or more")
+    require(tolerance >= 0, "tolerance", tolerance, "0 or more")
+    if x0 is not None:
+        x0 = jnp.asarray(x0, problem.data.dtype)
+        require_shape("x0", x0.shape, problem.op.in_shape)
+    inner = problem if smooth is None else Problem(problem.op @ smooth, problem.data, problem.weights)
+
+    state, first = _start(solver, inner, x0)
+    history, done, converged = [np.asarray(first)[None]], 0, False
+    watched = tolerance > 0 or track is not None or callback is not None
+    size = min(chunk, iterations) if watched else iterations
+    sizes = [size] * (iterations // size) + [iterations % size] * (iterations % size > 0)
+    for count in track(sizes, f"{type(solver).__name__}, {iterations} iterations") if track else sizes:
+        state, values = _advance(solver, inner, state, count)
+        history.append(np.asarray(values))
+        done += count
+        if callback is not None:
+            callback(done, state.x if smooth is None else smooth(state.x), float(history[-1][-1]))
+        before, after = history[-2][-1], history[-1][-1]
+        if tolerance > 0 and abs(before - after) <= tolerance * abs(before):
+            converged = True
+            break
+    x, image = state.x, state.image
+    if smooth is not None:
+        x = smooth(x)
+        if bool(jnp.all(state.x >= 0)):
+            x, image = jnp.maximum(x, 0), problem.op(jnp.maximum(x, 0))
+    return Result(x, image, np.concatenate(history), done, converged, state)
