@@ -36,7 +36,9 @@ def irfft2(spectrum: Complex[Array, "... ky kx"], shape: tuple[int, int], crop: 
     return jnp.fft.irfft2(spectrum, s=shape)[..., : crop[0], : crop[1]]
 
 
-def transfer_fresnel(n: int, spacing_um: float, wavelength_um: Array | float, distance_um: Array | float) -> Complex[Array, "ky kx"]:
+def transfer_fresnel(
+    n: int, spacing_um: Array | float, wavelength_um: Array | float, distance_um: Array | float
+) -> Complex[Array, "ky kx"]:
     """Fresnel transfer function exp(-i pi lambda d |f|^2) on an n x n grid, origin in the corner.
 
     Args:

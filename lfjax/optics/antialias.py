@@ -76,7 +76,8 @@ class AntiAlias(LinearOperator):
             ParameterError: s is below 1.
         """
         require(voxels_per_lenslet >= 1, "voxels_per_lenslet", voxels_per_lenslet, "1 or more")
-        widths = voxels_per_lenslet * sampling_widths(microscope, z_um)
+        # whole voxels, rounded down as in the authors' code: 1.5 voxels would smooth what is sampled well enough
+        widths = np.floor(voxels_per_lenslet * sampling_widths(microscope, z_um) + 1e-6)
         self.rows, self.columns = (
             jnp.asarray(np.stack([lanczos_matrix(n, w) for w in widths]), jnp.result_type(float)) for n in shape
         )

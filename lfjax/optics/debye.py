@@ -91,4 +91,5 @@ def interpolate_profile(
         -(f + 1) * f * (f - 2) / 2,
         (f + 1) * f * (f - 1) / 6,
     )
-    return sum(w * profile.at[jnp.abs(base + tap)].get(mode="clip") for w, tap in zip(weights, (-1, 0, 1, 2), strict=True))
+    taps = [profile.at[jnp.abs(base + tap)].get(mode="clip") for tap in (-1, 0, 1, 2)]
+    return weights[0] * taps[0] + weights[1] * taps[1] + weights[2] * taps[2] + weights[3] * taps[3]

@@ -111,7 +111,7 @@ def _coarse_peak(signal: NDArray[np.float64], pitch_px: float) -> tuple[float, f
     if not peak > PEAK_TO_BACKGROUND * background:
         raise CalibrationError(
             f"no lenslet lattice within {RANGE:.0%} of the expected pitch {pitch_px:.2f} px: the strongest peak is "
-            f"{peak / background if background else 0:.1f} times the background, expected {PEAK_TO_BACKGROUND:.0f} times or more"
+            f"{peak / background if background else 0:.1f} times the background, expected {PEAK_TO_BACKGROUND:.0f} or more"
         )
     gy, gx = float(fy[at]), float(fx[at])
     return 1 / math.hypot(gy, gx), math.atan2(gy, gx)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,7 @@ from lfjax.errors import require_shape
 from lfjax.linop import LinearOperator
 
 
-def cubic_weights(f: Float[Array, "..."]) -> tuple[Array, Array, Array, Array]:
+def cubic_weights(f: Any) -> tuple[Any, Any, Any, Any]:
     """Weights of the samples at -1, 0, 1, 2 for a point at fraction f past sample 0 (Keys 1981, a = -1/2)."""
     return (
         ((-f / 2 + 1) * f - 0.5) * f,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -117,17 +118,18 @@ def shrink_vectors(g: Float[Array, "axis ..."], threshold: Array | float) -> Arr
     return g * jax.nn.relu(1 - threshold / jnp.maximum(length, jnp.finfo(g.dtype).tiny))
 
 
-def _conjugate_gradients(normal: LinearOperator | object, right: Array, x: Array, iterations: int) -> Array:
+def _conjugate_gradients(normal: Callable[[Array], Array], right: Array, x: Array, iterations: int) -> Array:
     """A fixed number of CG steps on normal(x) = right from a warm start."""
-    residual = right - normal(x)  # type: ignore[operator]
+    residual = right - normal(x)
 
-    def step(carry: tuple[Array, Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array, Array], None]:
+    def step(carry: Any, _: None) -> tuple[Any, None]:
         x, residual, p, squared = carry
-        image = normal(p)  # type: ignore[operator]
+        image = normal(p)
         length = safe_ratio(squared, jnp.vdot(p, image))
         x, residual = x + length * p, residual - length * image
         new = jnp.vdot(residual, residual)
         return (x, residual, residual + safe_ratio(new, squared) * p, new), None
 
-    (x, *_), _ = jax.lax.scan(step, (x, residual, residual, jnp.vdot(residual, residual)), None, length=iterations)
+    start: Any = (x, residual, residual, jnp.vdot(residual, residual))
+    (x, *_), _ = jax.lax.scan(step, start, None, length=iterations)
     return x

@@ -1,0 +1,53 @@
+# `make demo` and `make test` are all that a new user needs; the rest is for CI and developers.
+PYTHON ?= python3
+BIN := .venv/bin
+export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/build/jax-cache
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
+
+.PHONY: demo test lint types notebooks docs ci clean
+
+.venv/.core: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/.dev: .venv/.core
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+.venv/.docs: .venv/.dev
+	$(BIN)/python -m pip install --quiet --editable '.[notebooks,docs]'
+	touch $@
+
+demo: .venv/.core
+	$(BIN)/lfjax simulate --microscope 60x1.2w --lenslets 25 --sample neurons -o demo
+	$(BIN)/lfjax reconstruct demo/light_field.tif --white demo/white.tif --dark demo/dark.tif \
+	  --microscope demo/microscope.toml --solver richardson_lucy -o demo/volume.ome.tif
+	@echo "demo/volume.ome.tif opens in ImageJ and napari; demo/volume.png shows it, demo/volume.fit.png how it explains the frame"
+
+test: .venv/.dev
+	$(BIN)/python -m pytest
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+
+types: .venv/.dev
+	$(BIN)/mypy
+
+notebooks: .venv/.docs
+	mkdir -p build/notebooks
+	$(BIN)/jupyter-nbconvert --to notebook --execute --output-dir build/notebooks notebooks/*.ipynb
+
+docs: notebooks
+	mkdir -p docs/notebooks && cp build/notebooks/*.ipynb docs/notebooks/
+	$(BIN)/sphinx-build -q -W -b html docs docs/_build/html
+
+bench-%: .venv/.dev
+	$(BIN)/python -m benchmarks.$* $(BENCH_ARGS)
+
+ci:
+	bash .ci/run
+
+clean:
+	rm -rf .venv build demo docs/_build docs/notebooks

@@ -1,0 +1,1 @@
+"""Experiments: each writes its figures to `results/`."""

@@ -1,0 +1,73 @@
+"""What every benchmark shares: the machine's description, rows, and the JSON they are written to."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from lfjax.io import writing
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass
+class Report:
+    """Rows of one benchmark; `write` puts them into results/NAME.json unless the run is a toy."""
+
+    name: str
+    toy: bool
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def row(
+        self, name: str, value: float, unit: str, bound: str | None = None, holds: bool | None = None, peer: str | None = None
+    ) -> None:
+        """Add a figure, and print it."""
+        value = float(value)
+        self.rows.append({"name": name, "value": value, "unit": unit, "bound": bound, "holds": holds, "peer": peer})
+        mark = {True: "holds", False: "FAILS", None: ""}[holds]
+        print(f"{name:78s} {value:12.5g} {unit:8s} {bound or '':14s} {mark}", flush=True)
+
+    def at_most(self, name: str, value: float, bound: float, unit: str = "", peer: str | None = None) -> None:
+        """Add a figure that must not exceed a bound."""
+        self.row(name, value, unit, f"<= {bound:g}", bool(value <= bound), peer)
+
+    def at_least(self, name: str, value: float, bound: float, unit: str = "", peer: str | None = None) -> None:
+        """Add a figure that must reach a bound."""
+        self.row(name, value, unit, f">= {bound:g}", bool(value >= bound), peer)
+
+    def write(self) -> None:
+        """Write the JSON, atomically; nothing at toy size."""
+        if self.toy:
+            return
+        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+        packages = ("jax", "jaxlib", "equinox", "numpy", "scipy")
+        document = {
+            "machine": {
+                "processor": platform.processor() or platform.machine(),
+                "devices": [f"{d.platform}:{d.device_kind}" for d in jax.devices()],
+                "python": platform.python_version(),
+            },
+            "versions": {name: version(name) for name in packages},
+            "commit": commit.stdout.strip(),
+            "rows": self.rows,
+        }
+        with writing(RESULTS / f"{self.name}.json") as temporary:
+            temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def arguments(description: str) -> argparse.Namespace:
+    """The flags that every benchmark takes: --toy."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--toy", action="store_true", help="small sizes, nothing written: what CI runs")
+    return parser.parse_args()
+
+
+__all__ = ["RESULTS", "Report", "arguments"]

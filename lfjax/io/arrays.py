@@ -1,0 +1,65 @@
+"""What a frame and a volume in a file must be, whatever the format."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lfjax.errors import FileError, LfjaxError, require
+
+VoxelUm = tuple[float, float, float]
+
+
+class Volume(NamedTuple):
+    """A volume (z, y, x) and its voxel size (z, y, x) in micrometres, None if the file does not tell."""
+
+    array: np.ndarray
+    voxel_um: VoxelUm | None
+
+
+def check_array(path: str | Path, array: ArrayLike, axes: str) -> np.ndarray:
+    """The array, if it is real, finite, not empty and has one dimension for each letter of `axes`.
+
+    Raises:
+        FileError: it is not; the message names the file.
+    """
+    found = np.asarray(array)
+    wanted = f"a real array ({', '.join(axes)})"
+    if found.dtype.kind not in "uif":
+        raise FileError(f"{path}: values of type {found.dtype}; expected {wanted} of integers or floats")
+    if found.ndim != len(axes) or found.size == 0:
+        raise FileError(f"{path}: array of shape {found.shape}; expected {wanted}, not empty")
+    if found.dtype.kind == "f" and not np.isfinite(found).all():
+        bad = found.size - int(np.isfinite(found).sum())
+        raise FileError(f"{path}: {bad} of {found.size} values are NaN or infinite; expected finite values")
+    return found
+
+
+def check_volume(path: str | Path, volume: ArrayLike, voxel_um: VoxelUm) -> tuple[np.ndarray, VoxelUm]:
+    """The volume as 32-bit floats and the voxel size as floats, both checked before anything is written."""
+    size = tuple(float(v) for v in np.ravel(voxel_um))
+    require(
+        len(size) == 3 and all(math.isfinite(v) and v > 0 for v in size), "voxel_um", voxel_um, "3 positive numbers"
+    )
+    with np.errstate(over="ignore"):  # what overflows becomes infinite, which the second check names
+        single = check_array(path, volume, "zyx").astype(np.float32)
+    return check_array(path, single, "zyx"), size  # type: ignore[return-value]
+
+
+@contextmanager
+def reading(path: str | Path, kind: str) -> Iterator[None]:
+    """Turn whatever a reader raises into a `FileError` that names the file."""
+    if not Path(path).is_file():
+        raise FileError(f"{path}: no such file; expected a {kind} file")
+    try:
+        yield
+    except LfjaxError:
+        raise
+    except Exception as error:  # readers of damaged files raise anything: struct.error, KeyError, MemoryError
+        raise FileError(f"{path}: cannot be read ({error}); expected a whole {kind} file") from error

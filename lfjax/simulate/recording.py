@@ -1,0 +1,84 @@
+"""A whole simulated recording: sample, light field, raw frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+from jaxtyping import Array, Float
+
+from lfjax.errors import ParameterError, require
+from lfjax.noise import Camera
+from lfjax.optics import PSF, LightField, Microscope, compute_psf
+from lfjax.optics.rectify import white_tile
+from lfjax.simulate.frames import RawFrames, raw_frames
+from lfjax.simulate.samples import beads, neurons
+
+
+class Recording(NamedTuple):
+    """A simulated sample and what the camera saw of it.
+
+    Attributes:
+        volume: the truth, (z, y, x).
+        voxel_um: voxel size (z, y, x).
+        frames: raw light field, white and dark frames, and the true lattice.
+        psf: the PSF that made them.
+    """
+
+    volume: Float[Array, "z y x"]
+    voxel_um: tuple[float, float, float]
+    frames: RawFrames
+    psf: PSF
+
+
+def raw_recording(
+    seed: int,
+    microscope: Microscope,
+    *,
+    sample: str = "neurons",
+    lenslets: int = 25,
+    z_um: Sequence[float],
+    voxels_per_lenslet: int = 4,
+    pitch_px: float | None = None,
+    rotation_rad: float = 0.004,
+    photons: float = 2000.0,
+    count: int = 12,
+    camera: Camera | None = None,
+    psf: PSF | None = None,
+) -> Recording:
+    """Simulate a raw frame of neurons or beads, with its white and dark frames.
+
+    Args:
+        seed: fixes everything.
+        microscope: the parameters.
+        sample: "neurons" or "beads".
+        lenslets: lenslets a side of the light field.
+        z_um: depths of the volume's planes.
+        voxels_per_lenslet: s.
+        pitch_px: raw pixels a lenslet; by the microscope's camera pixel, or 0.96 N, if not given.
+        rotation_rad: of the lenslets, see `optics.Lattice`.
+        photons: in the brightest pixel.
+        count: neurons or beads.
+        camera: its noise; an ordinary sCMOS camera if not given.
+        psf: if you have it already.
+
+    Raises:
+        ParameterError: no such sample.
+    """
+    require(lenslets >= 6, "lenslets", lenslets, "6 or more, so that the lattice can be found")
+    psf = compute_psf(microscope, z_um, voxels_per_lenslet) if psf is None else psf
+    op = LightField(psf, (lenslets, lenslets))
+    sample_key, frame_key = jax.random.split(jax.random.key(seed))
+    if sample == "neurons":  # somata as wide as three lenslets, so that a preset of any magnification shows them whole
+        volume = neurons(sample_key, op.in_shape, psf.voxel_um, count=count, soma_um=3 * float(microscope.object_pitch_um))
+    elif sample == "beads":
+        volume = beads(sample_key, op.in_shape, psf.voxel_um, count=count, diameter_um=2 * psf.voxel_um[1])
+    else:
+        raise ParameterError(f"sample = {sample!r}: expected neurons or beads")
+    pitch = pitch_px or microscope.raw_pitch_px or 0.96 * microscope.pixels_per_lenslet
+    frames = raw_frames(
+        frame_key, op(volume), white_tile(psf), pitch_px=pitch, rotation_rad=rotation_rad, photons=photons,
+        camera=camera or Camera(),
+    )  # fmt: skip
+    return Recording(volume, psf.voxel_um, frames, psf)

@@ -1,0 +1,171 @@
+"""Samples to be imaged: fluorescent beads and neurons. Axes (z, y, x), sizes in micrometres, brightness from 0 to 1."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import erf
+from jaxtyping import Array, Float
+from numpy.typing import NDArray
+
+from lfjax.errors import ParameterError, require
+
+Triple = tuple[float, float, float]
+FWHM = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian, in standard deviations
+NUCLEUS = 0.35  # brightness of the nucleus, the cytosol being 1: calcium indicators are kept out of it
+
+
+def beads(
+    key: Array, shape: tuple[int, int, int], voxel_um: Triple, *, count: int, diameter_um: float
+) -> Float[Array, "z y x"]:
+    """Gaussian spots at random subvoxel positions, one diameter away from the borders where the volume is thick enough.
+
+        x(r) = sum over beads b of the mean over voxel r of exp(-|r' - r_b|^2 / (2 sigma^2)),  sigma = diameter / 2.355
+
+    The mean over the voxel keeps the light of a bead, wherever it lies, also when it is smaller than a voxel.
+
+    Args:
+        key: random key.
+        shape: voxels (z, y, x).
+        voxel_um: voxel size (z, y, x).
+        count: number of beads.
+        diameter_um: full width at half maximum.
+
+    Raises:
+        ParameterError: a number outside its meaning.
+    """
+    _check(shape, voxel_um, count)
+    require(diameter_um > 0, "diameter_um", diameter_um, "a positive number")
+    size = np.array(shape) * np.array(voxel_um)
+    margin = np.minimum(diameter_um, size / 2)
+    lowest, room = (jnp.asarray(v, jnp.result_type(float))[None] for v in (margin, size - 2 * margin))
+    centres = lowest + room * jax.random.uniform(key, (count, 3))
+    sigma = diameter_um / FWHM
+
+    def profile(axis: int) -> Float[Array, "bead length"]:
+        edges = jnp.asarray(voxel_um[axis] * np.arange(shape[axis] + 1), jnp.result_type(float))
+        integral = math.sqrt(math.pi / 2) * sigma * erf((edges[None] - centres[:, axis, None]) / (math.sqrt(2) * sigma))
+        return jnp.diff(integral, axis=1) / voxel_um[axis]
+
+    return jnp.einsum("bz,by,bx->zyx", profile(0), profile(1), profile(2))
+
+
+def neurons(
+    key: Array, shape: tuple[int, int, int], voxel_um: Triple, *, count: int, soma_um: float = 10.0
+) -> Float[Array, "z y x"]:
+    """Neurons with a cytosolic indicator: ellipsoidal somata with a darker nucleus, and branching, thinning dendrites.
+
+    Drawn with NumPy, voxel boxes at a time, so `key` has to be concrete (outside of `jit`).
+
+    Args:
+        key: random key; it fixes everything.
+        shape: voxels (z, y, x).
+        voxel_um: voxel size (z, y, x).
+        count: number of neurons.
+        soma_um: mean diameter of the somata; dendrites scale with it.
+
+    Returns:
+        Nonnegative brightness with maximum 1; zero where there is nothing.
+
+    Raises:
+        ParameterError: a number outside its meaning.
+    """
+    _check(shape, voxel_um, count)
+    require(soma_um > 0, "soma_um", soma_um, "a positive number")
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+    voxel = np.array(voxel_um, np.float64)
+    volume = np.zeros(shape)
+    for centre in _soma_centres(rng, np.array(shape) * voxel, count, soma_um):
+        brightness = rng.uniform(0.4, 1.0)
+        _draw_dendrites(volume, rng, centre, voxel, soma_um, brightness)
+        _draw_soma(volume, rng, centre, voxel, soma_um, brightness)
+    return jnp.asarray(volume / max(volume.max(), 1e-30), jnp.result_type(float))
+
+
+def _check(shape: tuple[int, int, int], voxel_um: Triple, count: int) -> None:
+    if len(shape) != 3 or min(shape) < 1:
+        raise ParameterError(f"shape = {shape!r}: expected three positive whole numbers (z, y, x)")
+    require(len(voxel_um) == 3 and min(voxel_um) > 0, "voxel_um", voxel_um, "three positive sizes (z, y, x)")
+    require(count >= 1, "count", count, "1 or more")
+
+
+def _soma_centres(rng: np.random.Generator, size: NDArray, count: int, soma_um: float) -> list[NDArray]:
+    """Positions inside the volume, apart from each other where there is room: the best of 30 tries each."""
+    margin = np.minimum(0.6 * soma_um, size / 2)
+    centres: list[NDArray] = []
+    for _ in range(count):
+        tries = rng.uniform(margin, np.maximum(size - margin, margin), (30, 3))
+        gaps = [min((float(np.linalg.norm(t - c)) for c in centres), default=math.inf) for t in tries]
+        apart = [t for t, gap in zip(tries, gaps, strict=True) if gap > 1.3 * soma_um]
+        centres.append(apart[0] if apart else tries[int(np.argmax(gaps))])
+    return centres
+
+
+def _box(
+    shape: tuple[int, ...], centre: NDArray, reach: NDArray, voxel: NDArray
+) -> tuple[tuple[slice, ...], list[NDArray]]:
+    """Slices of the voxels within `reach` of `centre`, and their positions relative to it in um, one array an axis."""
+    low = np.clip(np.floor((centre - reach) / voxel), 0, shape).astype(int)
+    high = np.clip(np.ceil((centre + reach) / voxel), 0, shape).astype(int)
+    spans = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    return spans, [(np.arange(a, b) + 0.5) * v - c for a, b, v, c in zip(low, high, voxel, centre, strict=True)]
+
+
+def _draw_soma(
+    volume: NDArray, rng: np.random.Generator, centre: NDArray, voxel: NDArray, soma_um: float, brightness: float
+) -> None:
+    """An ellipsoid in a random direction, its nucleus a little off the middle; replaces what was there by its share."""
+    radii = soma_um / 2 * rng.uniform(0.78, 1.2, 3)
+    turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    spans, axes = _box(volume.shape, centre, np.full(3, 1.3 * radii.max()) + voxel, voxel)
+    position = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1) @ turn
+    edge = max(0.04 * soma_um, 0.3 * voxel.min())
+
+    def inside(middle: NDArray, semiaxes: NDArray) -> NDArray:
+        rho = np.linalg.norm((position - middle) / semiaxes, axis=-1)
+        return 0.5 * (1 + np.tanh((1 - rho) * semiaxes.mean() / edge))
+
+    body = inside(np.zeros(3), radii)
+    nucleus = inside(rng.uniform(-0.1, 0.1, 3) * soma_um, rng.uniform(0.5, 0.62) * radii)
+    box = volume[spans]
+    volume[spans] = (1 - body) * box + body * brightness * (1 - (1 - NUCLEUS) * nucleus)
+
+
+def _draw_dendrites(
+    volume: NDArray, rng: np.random.Generator, centre: NDArray, voxel: NDArray, soma_um: float, brightness: float
+) -> None:
+    """Persistent random walks that start in the soma, thin out and fork; each step stamps one Gaussian ball."""
+    step = 0.06 * soma_um
+    size = np.array(volume.shape) * voxel
+    starts = rng.normal(size=(int(rng.integers(4, 8)), 3)) * np.array([0.7, 1.0, 1.0])
+    # (position, direction, drift of the direction, radius, steps left, forks left)
+    tips = [(centre, d / np.linalg.norm(d), np.zeros(3), 0.17 * soma_um, int(rng.integers(45, 80)), 3) for d in starts]
+    while tips:
+        position, direction, drift, radius, left, forks = tips.pop()
+        for travelled in range(left):
+            drift = 0.9 * drift + 0.035 * rng.normal(size=3)  # smooth turns rather than jitter
+            direction = direction + drift
+            direction = direction / np.linalg.norm(direction)
+            position = position + step * direction
+            radius = max(0.97 * radius, 0.035 * soma_um)
+            if np.any(position < -soma_um) or np.any(position > size + soma_um):
+                break
+            _stamp(volume, position, radius, voxel, 0.8 * brightness)
+            if forks and travelled > 8 and rng.random() < 0.04:
+                forks -= 1
+                side = direction + 0.8 * rng.normal(size=3)
+                side = side / np.linalg.norm(side)
+                tips.append((position, side, np.zeros(3), 0.85 * radius, left - travelled, forks))
+
+
+def _stamp(volume: NDArray, position: NDArray, radius: float, voxel: NDArray, brightness: float) -> None:
+    """Maximum of the volume and a Gaussian ball, widened to the voxel and dimmed so that a tube keeps its light."""
+    sigma = np.maximum(0.7 * radius, 0.45 * voxel)
+    dimming = float(np.prod(0.7 * radius / sigma)) ** (2 / 3)  # two of the three axes run across a tube
+    spans, (z, y, x) = _box(volume.shape, position, 3 * sigma, voxel)
+    gz, gy, gx = (np.exp(-0.5 * (a / s) ** 2) for a, s in zip((z, y, x), sigma, strict=True))
+    ball = brightness * dimming * gz[:, None, None] * gy[None, :, None] * gx[None, None, :]
+    volume[spans] = np.maximum(volume[spans], ball)

@@ -1,0 +1,29 @@
+"""Fixtures that several tests share."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of references and real data beside the checkout."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not folder.exists():
+        pytest.skip("the shared reference data are not beside this checkout: nothing to compare with")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reference(shared):
+    """PSFs and projections of an independent wave-optics code."""
+    return dict(np.load(shared / "reference/lfm_psf_M20NA05_N11.npz", allow_pickle=False))
+
+
+@pytest.fixture(scope="session")
+def reference_psf():
+    """Our PSF at the reference's parameters and oversampling."""
+    from lfjax.optics import PRESETS, compute_psf
+
+    return compute_psf(PRESETS["20x0.5"], (-60, -30, 0, 30, 60), 11, oversampling=3)

@@ -1,0 +1,52 @@
+"""Every operator of the package, by one line each: what stands here has to keep the laws of `test_laws`."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lfjax import linop
+from lfjax.optics import PSF, AntiAlias, LightField, Microscope, Resample
+from lfjax.solvers.admm import Gradient
+from lfjax.solvers.problem import RootWeighted
+
+
+def scope(n: int) -> Microscope:
+    return Microscope(20, 0.5, 1.33, 0.52, 125, 2500, n)
+
+
+def random_psf(n: int, s: int, lenslets: int = 3, depths: int = 2) -> PSF:
+    values = jax.random.uniform(jax.random.key(n), (depths, s, s, lenslets * n, lenslets * n), jnp.result_type(float))
+    return PSF(values, scope(n), tuple(10.0 * d for d in range(depths)))
+
+
+def blur(shape: tuple[int, ...] = (4, 6)) -> linop.FunctionOperator:
+    return linop.FunctionOperator(lambda x: x + 0.5 * jnp.roll(x, 1, axis=-1), shape)
+
+
+def weights(shape: tuple[int, ...]) -> jax.Array:
+    return jax.random.uniform(jax.random.key(7), shape, jnp.result_type(float))
+
+
+def positions() -> np.ndarray:
+    return np.random.default_rng(0).uniform(-2, 12, (5, 7, 2))
+
+
+OPERATORS: dict[str, Callable[[], linop.LinearOperator]] = {
+    "Identity": lambda: linop.Identity((3, 4)),
+    "Diagonal": lambda: linop.Diagonal(weights((3, 4))),
+    "FunctionOperator": blur,
+    "Compose": lambda: linop.Diagonal(weights((4, 6))) @ blur(),
+    "Sum": lambda: linop.Diagonal(weights((4, 6))) + blur(),
+    "Scale": lambda: 2.5 * blur(),
+    "Transpose": lambda: blur().T,
+    "LightField": lambda: LightField(random_psf(5, 3), (4, 6)),
+    "LightField with margin": lambda: LightField(random_psf(4, 2), (3, 5), margin=2),
+    "LightField, margin beyond the PSF": lambda: LightField(random_psf(5, 2, lenslets=1), (4, 3), margin=3),
+    "LightField, even N and s": lambda: LightField(random_psf(6, 4, lenslets=5), (3, 3)),
+    "Resample": lambda: Resample((9, 11), positions()),
+    "AntiAlias": lambda: AntiAlias(scope(5), (0.0, 5.0, 40.0), 5, (15, 20)),
+    "Gradient": lambda: Gradient((3, 4, 5), (0.5, 1.0, 2.0)),
+    "RootWeighted": lambda: RootWeighted(blur(), weights((4, 6))),
+}

@@ -1,0 +1,95 @@
+"""The command, run as a user runs it: simulate, rectify, reconstruct, and bad input."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+
+
+def lfjax(*arguments, cwd, cache):
+    import os
+
+    environment = os.environ | {"LFJAX_CACHE": str(cache)}
+    return subprocess.run(
+        [sys.executable, "-m", "lfjax.cli", *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    depths = ("--z=-1.5:1.5:1", "--voxels", 2)
+    made = lfjax(
+        "simulate", "--microscope", "60x1.2w", "--lenslets", 8, "--count", 4, *depths, "-o", "sim",
+        cwd=folder, cache=folder / "c",
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    return folder
+
+
+def test_a_simulated_frame_becomes_a_volume(folder):
+    done = lfjax(
+        "reconstruct", "sim/light_field.tif", "--white", "sim/white.tif", "--dark", "sim/dark.tif", "--microscope",
+        "sim/microscope.toml", "--z=-1.5:1.5:1", "--voxels", 2, "--withhold", 0.1, "-o", "out/volume.ome.tif",
+        cwd=folder, cache=folder / "c",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    volume = tifffile.imread(folder / "out/volume.ome.tif")
+    assert volume.shape == (4, 16, 16) and np.all(volume >= 0)
+    figures = json.loads((folder / "out/volume.json").read_text())
+    assert figures["pitch_px"] == pytest.approx(100 / 6.5, abs=0.03)
+    assert figures["correlation"] > 0.9 and figures["withheld_correlation"] > 0.8
+    assert (folder / "out/volume.png").stat().st_size > 5000 and (folder / "out/volume.fit.png").exists()
+
+
+def test_rectify_writes_whole_lenslets(folder):
+    done = lfjax(
+        "rectify", "sim/light_field.tif", "--white", "sim/white.tif", "--dark", "sim/dark.tif", "-o", "lf.tif",
+        cwd=folder, cache=folder / "c",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert tifffile.imread(folder / "lf.tif").shape == (128, 128)
+
+
+def test_the_psf_is_written_with_its_parameters(folder):
+    done = lfjax("psf", "--z=-1.5:1.5:1", "--voxels", 2, "-o", "psf.h5", cwd=folder, cache=folder / "c")
+    assert done.returncode == 0, done.stderr
+    from lfjax.io import read_psf
+
+    assert read_psf(folder / "psf.h5").z_um == (-1.5, -0.5, 0.5, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("reconstruct", "none.tif", "-o", "v.tif"), "none.tif"),
+        (("reconstruct", "sim/light_field.tif", "--solver", "magic", "-o", "v.tif"), "richardson_lucy"),
+        (("reconstruct", "sim/light_field.tif", "--microscope", "80x", "-o", "v.tif"), "presets"),
+        (("psf", "--z", "1:2", "-o", "p.h5"), "first:last:step"),
+        (("simulate", "--sample", "cats", "-o", "x"), "neurons or beads"),
+        (("reconstruct", "broken.tif", "-o", "v.tif"), "broken.tif"),
+    ],
+)
+def test_bad_input_ends_with_one_line_and_code_2(folder, arguments, says):
+    (folder / "broken.tif").write_bytes((folder / "sim/light_field.tif").read_bytes()[:300])
+    done = lfjax(*arguments, cwd=folder, cache=folder / "c")
+    assert done.returncode == 2
+    assert says in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert not (folder / "v.tif").exists()
+
+
+@pytest.mark.parametrize("command", ["psf", "simulate", "rectify", "reconstruct", "info"])
+def test_help_has_an_example(folder, command):
+    done = lfjax(command, "--help", cwd=folder, cache=folder / "c")
+    assert done.returncode == 0 and "Example: lfjax" in done.stdout
+
+
+def test_info_prints_a_microscope_that_can_be_read_back(folder):
+    done = lfjax("info", "20x0.5", cwd=folder, cache=folder / "c")
+    (folder / "m.toml").write_text(done.stdout)
+    from lfjax.optics import PRESETS, load_microscope
+
+    assert load_microscope(folder / "m.toml") == PRESETS["20x0.5"]
