@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -28,9 +28,10 @@ class ISRA(eqx.Module):
     Source: Daube-Witherspoon & Muehllehner, IEEE Trans. Med. Imaging 5, 61 (1986); De Pierro (1987).
     """
 
+    needs_counts: ClassVar[bool] = True
+
     def init(self, problem: Problem, x0: Array | None) -> ISRAState:
         """Start at a positive `x0`, or at a constant volume. Zeros stay zeros."""
-        problem.require_nonnegative("ISRA")
         x = problem.flat_start() if x0 is None else x0
         return ISRAState(x, problem.op.matvec(x), problem.op.rmatvec(problem.weights * problem.data))
 

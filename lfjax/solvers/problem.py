@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Protocol
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -58,8 +57,8 @@ class Problem(eqx.Module):
         return jnp.full(self.op.in_shape, jnp.maximum(level, 1e-30), self.data.dtype)
 
     def require_nonnegative(self, solver: str) -> None:
-        """Raise `ParameterError` if the data hold negative numbers (outside of traces, where values can be seen)."""
-        if not isinstance(self.data, jax.core.Tracer) and bool(jnp.any(self.data < 0)):
+        """Raise `ParameterError` if the data hold negative numbers; outside of jit, where values can be seen."""
+        if bool(jnp.any(self.data < 0)):
             raise ParameterError(
                 f"data hold negative values (least {float(self.data.min()):.3g}): {solver} expects counts, zero or more"
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -34,10 +34,10 @@ class RichardsonLucy(eqx.Module):
     """
 
     background: float | Array = 0.0
+    needs_counts: ClassVar[bool] = True
 
     def init(self, problem: Problem, x0: Array | None) -> RichardsonLucyState:
         """Start at a positive `x0`, or at a constant volume. Zeros stay zeros."""
-        problem.require_nonnegative("RichardsonLucy")
         x = problem.flat_start() if x0 is None else x0
         return RichardsonLucyState(x, problem.op.matvec(x), problem.op.rmatvec(problem.weights))
 

@@ -89,7 +89,7 @@ def run(
         The volume, its image and the history.
 
     Raises:
-        ParameterError: a number outside its meaning.
+        ParameterError: a number outside its meaning, or negative data for a multiplicative solver.
         ShapeError: x0 or `smooth` does not fit the problem.
     """
     require(iterations >= 1, "iterations", iterations, "1 or more")
@@ -99,6 +99,9 @@ def run(
         x0 = jnp.asarray(x0, problem.data.dtype)
         require_shape("x0", x0.shape, problem.op.in_shape)
     inner = problem if smooth is None else Problem(problem.op @ smooth, problem.data, problem.weights)
+
+    if getattr(solver, "needs_counts", False):
+        problem.require_nonnegative(type(solver).__name__)
 
     state, first = _start(solver, inner, x0)
     history, done, converged = [np.asarray(first)[None]], 0, False

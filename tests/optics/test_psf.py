@@ -1,0 +1,119 @@
+"""The wave-optics PSF against an independent code and closed forms."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.special
+
+from lfjax.errors import ParameterError
+from lfjax.optics import PRESETS, PSF, Microscope, compute_psf
+from lfjax.optics.debye import bessel_j0, debye_field, quadrature_nodes
+from lfjax.optics.psf import Sampling, convergence_error, psf_images, sub_lenslet_offsets
+
+SMALL = Microscope(20, 0.5, 1.33, 0.52, 125, 2500, 5)
+
+
+def test_every_position_and_depth_agrees_with_the_reference(reference, reference_psf):
+    values = np.asarray(reference_psf.values)
+    middle = values.shape[-1] // 2 + 60
+    for z in range(5):
+        mine = np.empty((11, 11, 111, 111))
+        for a, b in np.ndindex(11, 11):  # the reference centres each image on the voxel, we on its lenslet
+            y, x = middle + a - 5, middle + b - 5
+            mine[a, b] = np.pad(values[z, a, b], 60)[y - 55 : y + 56, x - 55 : x + 56]
+        mine = np.where(mine < 0.005 * mine.max(), 0, mine)  # as the reference does
+        mine /= mine.sum((2, 3), keepdims=True)
+        theirs = reference["filters"][:, :, z]
+        errors = np.linalg.norm(mine - theirs, axis=(2, 3)) / np.linalg.norm(theirs, axis=(2, 3))
+        assert errors.max() <= 0.02
+
+
+def test_bessel():
+    x = np.linspace(-200, 200, 4001)
+    np.testing.assert_allclose(bessel_j0(jnp.asarray(x, jnp.float32)), scipy.special.j0(x), atol=1e-5)
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(bessel_j0(jnp.asarray(x)), scipy.special.j0(x), atol=1e-7)
+
+
+@pytest.mark.parametrize(("r", "z"), [(0.0, 0.0), (0.7, 0.0), (0.0, 12.0), (3.0, -25.0)])
+def test_debye_field_against_adaptive_quadrature(r, z):
+    k, alpha = 2 * np.pi * 1.33 / 0.52, np.arcsin(0.5 / 1.33)
+
+    def integrand(t, part):
+        phase = np.exp(-1j * k * z * (1 - np.cos(t)))
+        value = np.sqrt(np.cos(t)) * (1 + np.cos(t)) * phase * scipy.special.j0(k * r * np.sin(t)) * np.sin(t)
+        return getattr(value, part)
+
+    wanted = complex(*(scipy.integrate.quad(integrand, 0, alpha, args=(p,), limit=500)[0] for p in ("real", "imag")))
+    got = debye_field(jnp.array([r]), z, SMALL, nodes=quadrature_nodes(SMALL, 3.0, z))[0]
+    scale = abs(debye_field(jnp.array([0.0]), 0.0, SMALL, nodes=64)[0])
+    assert abs(complex(got) - wanted) <= 2e-5 * float(scale)
+
+
+def test_mirrored_voxels_equal_computed_ones():
+    psf = compute_psf(SMALL, (20.0,), 4, oversampling=3)
+    offsets = sub_lenslet_offsets(4)
+    sampling = Sampling.of(SMALL, 20.0, psf.lenslets, 3)
+    places = [(3, 0), (2, 3), (1, 0)]
+    direct = psf_images(SMALL, 20.0, jnp.asarray([(offsets[a], offsets[b]) for a, b in places]), sampling=sampling)
+    for image, (a, b) in zip(direct, places, strict=True):
+        np.testing.assert_allclose(psf.values[0, a, b], image, atol=2e-5 * float(image.max()))
+
+
+def test_light_is_kept():
+    psf = compute_psf(SMALL, (-20.0, 0.0), 3, oversampling=3)
+    np.testing.assert_allclose(psf.values.sum((3, 4)), 1, rtol=1e-5)
+    assert float(psf.values.min()) >= 0
+
+
+def test_the_tolerance_is_kept():
+    psf = compute_psf(SMALL, (0.0, 30.0), 3, tolerance=0.03)
+    assert psf.convergence_error <= 0.03
+    assert psf.oversampling > 1
+    assert psf.convergence_error == pytest.approx(
+        convergence_error(SMALL, (0.0, 30.0), 3, psf.lenslets, psf.oversampling), rel=1e-4
+    )
+
+
+def test_differentiable_in_the_microscope():
+    sampling = Sampling.of(SMALL, 20.0, 5, 2)
+
+    def peak(f_ml):
+        scope = eqx.tree_at(lambda m: m.lenslet_focal_length_um, SMALL, f_ml)
+        return jnp.sum(psf_images(scope, 20.0, jnp.zeros((1, 2)), sampling=sampling) ** 2)
+
+    with jax.enable_x64(True):
+        slope = float(jax.grad(peak)(2500.0))
+        finite = float(peak(2501.0) - peak(2499.0)) / 2
+    assert slope == pytest.approx(finite, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"z_um": ()}, "z_um"),
+        ({"z_um": (np.nan,)}, "z_um"),
+        ({"voxels_per_lenslet": 6}, "1 to N = 5"),
+        ({"tolerance": 0.0}, "tolerance"),
+        ({"lenslets": 4}, "odd"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, says):
+    with pytest.raises(ParameterError, match=says):
+        compute_psf(SMALL, **{"z_um": (0.0,), "voxels_per_lenslet": 3} | arguments)
+
+
+def test_psf_of_a_wrong_shape_is_refused():
+    with pytest.raises(ValueError, match="odd number of 5-pixel lenslets"):
+        PSF(jnp.ones((1, 2, 2, 10, 10)), SMALL, (0.0,))
+
+
+def test_presets_have_the_support_that_geometry_asks():
+    for scope in PRESETS.values():
+        assert scope.blur_radius_lenslets(0) == 0
+        slope = np.tan(np.arcsin(scope.numerical_aperture / scope.medium_index))
+        lenslet_um = scope.lenslet_pitch_um / scope.magnification
+        assert scope.blur_radius_lenslets(10) == pytest.approx(10 * slope / lenslet_um, rel=1e-5)

@@ -1,0 +1,213 @@
+"""Solvers against closed forms, SciPy, and their own optimality conditions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+
+from lfjax import solvers
+from lfjax.errors import LfjaxError
+from lfjax.linop import FunctionOperator, Identity
+from lfjax.optics import PSF, AntiAlias, LightField, Microscope
+from lfjax.solvers.admm import Gradient, shrink_vectors
+
+RNG = np.random.default_rng(0)
+MATRIX = RNG.uniform(0, 1, (30, 12)) * (RNG.random((30, 12)) < 0.4)
+TRUTH = RNG.uniform(0, 2, 12) * (RNG.random(12) < 0.5)
+DATA = np.maximum(MATRIX @ TRUTH + 0.1 * RNG.normal(size=30), 0)
+
+
+@pytest.fixture(autouse=True)
+def double_precision():
+    with jax.enable_x64(True):
+        yield
+
+
+def problem(weights=None, data=DATA):
+    matrix = jnp.asarray(MATRIX)
+    return solvers.Problem(FunctionOperator(lambda x: matrix @ x, (12,)), jnp.asarray(data), weights)
+
+
+def small_light_field():
+    scope = Microscope(20, 0.5, 1.33, 0.52, 125, 2500, 5)
+    values = jax.random.uniform(jax.random.key(0), (2, 3, 3, 15, 15)) ** 6
+    psf = PSF(values / values.sum((3, 4), keepdims=True), scope, (0.0, 30.0))
+    op = LightField(psf, (5, 6))
+    spots = jax.random.uniform(jax.random.key(1), op.in_shape)
+    return op, solvers.Problem(op, op(jnp.where(spots > 0.9, spots, 0.0))), AntiAlias(scope, psf.z_um, 3, op.in_shape[1:])
+
+
+def test_cg_solves_the_ridge_problem():
+    got = solvers.run(solvers.CG(ridge=0.1), problem(), 40).x
+    wanted = np.linalg.solve(MATRIX.T @ MATRIX + 0.1 * np.eye(12), MATRIX.T @ DATA)
+    np.testing.assert_allclose(got, wanted, rtol=1e-8, atol=1e-10)
+
+
+def test_cg_goes_on_past_convergence_without_nan():
+    exact = solvers.Problem(Identity((4,)), jnp.arange(4.0))
+    np.testing.assert_allclose(solvers.run(solvers.CG(), exact, 10).x, np.arange(4.0), atol=1e-12)
+
+
+@pytest.mark.parametrize("method", [solvers.ISTA, solvers.FISTA])
+def test_without_sparsity_it_is_nonnegative_least_squares(method):
+    got = solvers.run(method(), problem(), 5000).x
+    np.testing.assert_allclose(got, scipy.optimize.nnls(MATRIX, DATA)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("solver", "iterations"), [(solvers.ISTA, 5000), (solvers.FISTA, 2000), (lambda w: solvers.ADMM(w, 0.0, scale=(1.0,)), 800)]
+)
+def test_sparse_problem_is_optimal(solver, iterations):
+    p = problem()
+    weight = 0.2 * float(p.lambda_max())
+    x = np.asarray(solvers.run(solver(weight), p, iterations).x)
+    slope = MATRIX.T @ (MATRIX @ x - DATA) + weight  # optimal: 0 where x > 0, at least 0 elsewhere
+    assert np.all(np.abs(slope[x > 1e-6]) < 1e-4) and np.all(slope[x <= 1e-6] > -1e-4)
+    assert 0 < np.count_nonzero(x > 1e-6) < 12
+
+
+def test_at_lambda_max_nothing_is_left():
+    p = problem()
+    assert not np.any(solvers.run(solvers.ISTA(1.0001 * p.lambda_max()), p, 50).x)
+    assert np.any(solvers.run(solvers.ISTA(0.9 * p.lambda_max()), p, 50).x)
+
+
+def test_admm_denoises_by_total_variation():
+    y = np.concatenate([np.full(10, 1.0), np.full(10, 3.0)]) + 0.2 * np.random.default_rng(1).normal(size=20)
+    solver = solvers.ADMM(0.0, 0.7, scale=(1.0,), penalty=1.0)
+    got = np.asarray(solvers.run(solver, solvers.Problem(Identity((20,)), jnp.asarray(y)), 3000).x)
+
+    # dual in one dimension: x = y - D^T u with |u| <= beta, a box-constrained least-squares problem
+    d = np.diff(np.eye(20), axis=0)
+    dual = scipy.optimize.lsq_linear(d.T, y, bounds=(-0.7, 0.7), tol=1e-14)
+    np.testing.assert_allclose(got, y - d.T @ dual.x, atol=1e-4)
+
+
+def test_total_variation_is_isotropic():
+    g = jnp.array([[3.0, 0.1], [4.0, 0.1]])
+    np.testing.assert_allclose(shrink_vectors(g, 2.5), np.array([[1.5, 0.0], [2.0, 0.0]]), atol=1e-12)
+    assert not np.any(Gradient((3, 4), (1.0, 1.0))(jnp.ones((3, 4))))
+
+
+@pytest.mark.parametrize("solver", [solvers.RichardsonLucy(), solvers.RichardsonLucy(background=0.1), solvers.ISRA()])
+def test_multiplicative_updates_go_downhill_to_the_optimum(solver):
+    p = problem()
+    result = solvers.run(solver, p, 3000)
+    assert np.all(np.diff(result.objective) <= 1e-9 * np.abs(result.objective[:-1]))
+    x = np.asarray(result.x)
+    model = MATRIX @ x + getattr(solver, "background", 0.0)
+    residual = 1 - DATA / np.maximum(model, 1e-30) if isinstance(solver, solvers.RichardsonLucy) else model - DATA
+    slope = MATRIX.T @ residual
+    assert np.all(x >= 0) and np.all(np.abs(x * slope) < 2e-3) and np.all(slope > -2e-2)
+
+
+def test_richardson_lucy_keeps_the_light():
+    op, p, _ = small_light_field()
+    result = solvers.run(solvers.RichardsonLucy(), p, 3)
+    assert float(result.image.sum()) == pytest.approx(float(p.data.sum()), rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [solvers.ISTA(0.01), solvers.FISTA(0.01), solvers.RichardsonLucy(), solvers.ISRA(), solvers.CG(), solvers.ADMM(1e-3, 1e-3)],
+    ids=lambda s: type(s).__name__,
+)
+class TestEverySolver:
+    def test_masked_pixels_carry_nothing(self, solver):
+        op, p, _ = small_light_field()
+        weights = jnp.ones_like(p.data).at[3:9, 4:8].set(0.0)
+        spoiled = p.data.at[3:9, 4:8].set(jnp.nan)
+        honest = solvers.run(solver, solvers.Problem(op, p.data, weights), 4).x
+        np.testing.assert_array_equal(solvers.run(solver, solvers.Problem(op, spoiled, weights), 4).x, honest)
+
+    def test_the_image_is_that_of_the_volume(self, solver):
+        op, p, smooth = small_light_field()
+        for filtered in (None, smooth):
+            result = solvers.run(solver, p, 5, smooth=filtered)
+            np.testing.assert_allclose(result.image, op(result.x), atol=1e-8 * float(jnp.abs(result.image).max()))
+
+    def test_chunks_do_not_matter(self, solver):
+        _, p, _ = small_light_field()
+        seen = []
+        whole = solvers.run(solver, p, 7)
+        parts = solvers.run(solver, p, 7, chunk=3, callback=lambda k, x, o: seen.append((k, o)))
+        np.testing.assert_allclose(parts.x, whole.x, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(parts.objective, whole.objective, rtol=1e-9)
+        assert [k for k, _ in seen] == [3, 6, 7] and len(whole.objective) == 8
+        assert seen[-1][1] == whole.objective[-1] or np.isclose(seen[-1][1], whole.objective[-1])
+
+    def test_it_explains_the_data_better_and_better(self, solver):
+        _, p, smooth = small_light_field()
+        for filtered in (None, smooth):
+            history = solvers.run(solver, p, 15, smooth=filtered).objective
+            assert np.all(np.isfinite(history)) and history[-1] < 0.5 * history[0]
+
+    def test_a_warm_start_goes_on(self, solver):
+        _, p, _ = small_light_field()
+        first = solvers.run(solver, p, 10)
+        again = solvers.run(solver, p, 1, x0=first.x)
+        assert again.objective[0] == pytest.approx(first.objective[-1], rel=1e-9)
+
+    def test_vmap_over_frames(self, solver):
+        op, p, _ = small_light_field()
+        frames = jnp.stack([p.data, 2 * p.data])
+
+        def solve(y):
+            q = solvers.Problem(op, y)
+            return solvers.iterate(solver, q, solver.init(q, None), 3)[0].x
+
+        batch = jax.jit(jax.vmap(solve))(frames)
+        np.testing.assert_allclose(batch[1], solve(frames[1]), rtol=1e-6, atol=1e-9)
+
+    def test_a_second_frame_does_not_compile_again(self, solver):
+        op, p, _ = small_light_field()
+        traces = []
+
+        def counted(x):
+            traces.append(1)
+            return op.matvec(x)
+
+        counting = FunctionOperator(counted, op.in_shape)
+        solvers.run(solver, solvers.Problem(counting, p.data), 3)
+        before = len(traces)
+        solvers.run(solver, solvers.Problem(counting, 1.1 * p.data), 3)
+        outside = 2  # `Problem` checks shapes by abstract evaluation when it is made
+        assert len(traces) - before <= outside
+
+
+def test_fista_is_four_times_faster_than_ista():
+    _, p, _ = small_light_field()
+    weight = 1e-3 * p.lambda_max()
+    slow = solvers.run(solvers.ISTA(weight), p, 200).objective[-1]
+    assert solvers.run(solvers.FISTA(weight), p, 50).objective.min() <= slow
+
+
+def test_the_stopping_rule_stops():
+    result = solvers.run(solvers.FISTA(), problem(), 5000, tolerance=1e-6)
+    assert result.converged and result.iterations < 5000 and len(result.objective) == result.iterations + 1
+
+
+def test_the_step_differentiates_through_iterations():
+    op, p, _ = small_light_field()
+
+    def misfit(weight):
+        solver = solvers.ISTA(weight, 0.5)
+        return jnp.sum(solvers.iterate(solver, p, solver.init(p, None), 5)[0].x ** 2)
+
+    slope = jax.grad(misfit)(0.02)
+    assert float(slope) == pytest.approx(float(misfit(0.02001) - misfit(0.01999)) / 2e-5, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda p: solvers.run(solvers.ISTA(), p, 0), "iterations = 0"),
+        (lambda p: solvers.run(solvers.ISTA(), p, 5, x0=jnp.ones(3)), "x0 has shape"),
+        (lambda p: solvers.run(solvers.RichardsonLucy(), solvers.Problem(p.op, -p.data), 5), "negative"),
+        (lambda p: solvers.Problem(p.op, jnp.ones(4)), "data has shape"),
+    ],
+)
+def test_bad_input_is_named(call, says):
+    with pytest.raises(LfjaxError, match=says):
+        call(problem())
