@@ -16,8 +16,13 @@ suppress_warnings = ["ref.python", "mystnb.unknown_mime_type"]
 
 
 def plain_maths(app, what, name, obj, options, lines):
-    """Docstrings write |x| and x * y as plain text; keep reStructuredText from reading markup into them."""
-    lines[:] = [line.replace("|", "\\|").replace("*", "\\*") for line in lines]
+    """Docstrings write |x| and x * y as plain text; keep reStructuredText from reading markup into them.
+
+    Doctests are shown as they are.
+    """
+    lines[:] = [
+        line if line.lstrip().startswith((">>>", "...")) else line.replace("|", "\\|").replace("*", "\\*") for line in lines
+    ]
 
 
 def setup(app):
