@@ -20,9 +20,9 @@ def plain_maths(app, what, name, obj, options, lines):
 
     Doctests are shown as they are.
     """
-    lines[:] = [
-        line if line.lstrip().startswith((">>>", "...")) else line.replace("|", "\\|").replace("*", "\\*") for line in lines
-    ]
+    for i, line in enumerate(lines):
+        if not line.lstrip().startswith((">>>", "...")):
+            lines[i] = line.replace("|", "\\|").replace("*", "\\*")
 
 
 def setup(app):

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 from numpy.typing import ArrayLike
 
 from lfjax import metrics, solvers
-from lfjax.errors import require
+from lfjax.errors import CalibrationError, require
 from lfjax.io import cached_psf
 from lfjax.optics import PSF, AntiAlias, LightField, Microscope
 from lfjax.optics.rectify import Rectifier
@@ -106,6 +106,8 @@ def reconstruct(
         psf = cached_psf(microscope, z_um, voxels_per_lenslet, tolerance=tolerance, track=track)
     op = LightField(psf, rectifier.field)
     light_field = rectifier.flatten(rectifier(jnp.asarray(np.asarray(frame), jnp.float32)), psf)
+    if not bool(jnp.any(light_field > 0)):
+        raise CalibrationError("frame minus dark frame is nowhere positive: expected a frame brighter than dark")
     kind = np.asarray(frame).dtype
     if saturation is None and np.issubdtype(kind, np.integer):
         saturation = float(np.iinfo(kind).max)

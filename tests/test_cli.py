@@ -71,6 +71,7 @@ def test_the_psf_is_written_with_its_parameters(folder):
         (("psf", "--z", "1:2", "-o", "p.h5"), "first:last:step"),
         (("simulate", "--sample", "cats", "-o", "x"), "neurons or beads"),
         (("reconstruct", "broken.tif", "-o", "v.tif"), "broken.tif"),
+        (("reconstruct", "sim/light_field.tif", "--dark", "sim/white.tif", "-o", "v.tif"), "brighter than dark"),
     ],
 )
 def test_bad_input_ends_with_one_line_and_code_2(folder, arguments, says):
