@@ -151,7 +151,8 @@ def real_frame(report: Report) -> None:
         volumes[name] = filtered.x
     report.at_least("real frame: correlation, best solver", best_fit, 0.955)
     if not report.toy:
-        viz.planes(volumes["Richardson-Lucy"], Z_UM, psf.voxel_um, path=RESULTS / "reconstruct_vesicle.png")
+        shown = volumes["Richardson-Lucy"] / volumes["Richardson-Lucy"].max((1, 2), keepdims=True)  # each plane at its best
+        viz.planes(shown, Z_UM, psf.voxel_um, path=RESULTS / "reconstruct_vesicle.png")
         viz.resynthesis(data, fifteen.image, mask, path=RESULTS / "reconstruct_vesicle_fit.png")
 
 

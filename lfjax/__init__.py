@@ -1,4 +1,4 @@
-"""lfjax: differentiable physics for light-field microscopy and cryo-EM, in JAX."""
+"""lfjax: differentiable physics for light-field microscopy (and, next, cryo-EM), in JAX."""
 
 from lfjax.linop import FunctionOperator as FunctionOperator
 from lfjax.linop import LinearOperator as LinearOperator

@@ -13,7 +13,7 @@ import numpy as np
 import typer
 
 from lfjax import io, pipeline, simulate, viz
-from lfjax.errors import CalibrationWarning, LfjaxError, ParameterError
+from lfjax.errors import CalibrationWarning, LfjaxError, ParameterError, require
 from lfjax.optics import PRESETS, Rectifier, load_microscope, sampling_widths
 from lfjax.progress import track
 
@@ -85,6 +85,7 @@ def simulate_command(
     seed: Annotated[int, typer.Option(help="Seed that fixes everything.")] = 0,
 ) -> None:
     """Simulate a raw frame: tilted, of non-integer pitch, vignetted and noisy, with its white and dark frames and the truth."""
+    require(sample in simulate.SAMPLES, "--sample", sample, " or ".join(simulate.SAMPLES))  # before the PSF is computed
     scope = load_microscope(microscope)
     made = simulate.raw_recording(
         seed, scope, sample=sample, lenslets=lenslets, z_um=parse_depths(z), voxels_per_lenslet=voxels,

@@ -102,12 +102,13 @@ def reconstruct(
     require(isinstance(solver, str) is False or solver in SOLVERS, "solver", solver, f"one of {', '.join(SOLVERS)}")
     require(0 <= withhold < 1, "withhold", withhold, "a fraction from 0 to below 1")
     rectifier = Rectifier.calibrate(microscope, frame, white=white, dark=dark)
+    counts = rectifier(jnp.asarray(np.asarray(frame), jnp.float32))
+    if not bool(jnp.any(rectifier.mask & (counts > 0))):
+        raise CalibrationError("frame minus dark frame is nowhere positive: expected a frame brighter than dark")
     if psf is None:
         psf = cached_psf(microscope, z_um, voxels_per_lenslet, tolerance=tolerance, track=track)
     op = LightField(psf, rectifier.field)
-    light_field = rectifier.flatten(rectifier(jnp.asarray(np.asarray(frame), jnp.float32)), psf)
-    if not bool(jnp.any(light_field > 0)):
-        raise CalibrationError("frame minus dark frame is nowhere positive: expected a frame brighter than dark")
+    light_field = rectifier.flatten(counts, psf)
     kind = np.asarray(frame).dtype
     if saturation is None and np.issubdtype(kind, np.integer):
         saturation = float(np.iinfo(kind).max)

@@ -53,7 +53,7 @@ def debye_field(
 
     U(r, z) = int_0^alpha sqrt(cos t) (1 + cos t) exp(-i k z (1 - cos t)) J0(k r sin t) sin t dt,   k = 2 pi n / lambda
 
-    which is DESIGN's form with u = 4 k z sin^2(alpha/2), v = k r sin(alpha). Differentiable in r, z and every
+    which is the usual form with u = 4 k z sin^2(alpha/2), v = k r sin(alpha). Differentiable in r, z and every
     parameter of the microscope.
 
     Args:

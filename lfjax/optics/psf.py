@@ -1,7 +1,7 @@
 """Wave-optics point-spread function of a light-field microscope with square lenslets.
 
 Debye field on the native image plane -> phase of one lenslet tile -> Fresnel propagation over f_ml -> intensity -> pixels
-(Broxton et al. 2013, section 3; DESIGN "Light-field microscope: the physics").
+(Broxton et al., Opt. Express 21, 25418 (2013), section 3).
 """
 
 from __future__ import annotations

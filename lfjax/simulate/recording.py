@@ -8,12 +8,14 @@ from typing import NamedTuple
 import jax
 from jaxtyping import Array, Float
 
-from lfjax.errors import ParameterError, require
+from lfjax.errors import require
 from lfjax.noise import Camera
 from lfjax.optics import PSF, LightField, Microscope, compute_psf
 from lfjax.optics.rectify import white_tile
 from lfjax.simulate.frames import RawFrames, raw_frames
 from lfjax.simulate.samples import beads, neurons
+
+SAMPLES = ("neurons", "beads")
 
 
 class Recording(NamedTuple):
@@ -66,16 +68,15 @@ def raw_recording(
     Raises:
         ParameterError: no such sample.
     """
+    require(sample in SAMPLES, "sample", sample, " or ".join(SAMPLES))
     require(lenslets >= 6, "lenslets", lenslets, "6 or more, so that the lattice can be found")
     psf = compute_psf(microscope, z_um, voxels_per_lenslet) if psf is None else psf
     op = LightField(psf, (lenslets, lenslets))
     sample_key, frame_key = jax.random.split(jax.random.key(seed))
     if sample == "neurons":  # somata as wide as three lenslets, so that a preset of any magnification shows them whole
         volume = neurons(sample_key, op.in_shape, psf.voxel_um, count=count, soma_um=3 * float(microscope.object_pitch_um))
-    elif sample == "beads":
-        volume = beads(sample_key, op.in_shape, psf.voxel_um, count=count, diameter_um=2 * psf.voxel_um[1])
     else:
-        raise ParameterError(f"sample = {sample!r}: expected neurons or beads")
+        volume = beads(sample_key, op.in_shape, psf.voxel_um, count=count, diameter_um=2 * psf.voxel_um[1])
     pitch = pitch_px or microscope.raw_pitch_px or 0.96 * microscope.pixels_per_lenslet
     frames = raw_frames(
         frame_key, op(volume), white_tile(psf), pitch_px=pitch, rotation_rad=rotation_rad, photons=photons,

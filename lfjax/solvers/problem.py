@@ -57,8 +57,8 @@ class Problem(eqx.Module):
         return jnp.full(self.op.in_shape, jnp.maximum(level, 1e-30), self.data.dtype)
 
     def require_nonnegative(self, solver: str) -> None:
-        """Raise `ParameterError` if the data hold negative numbers; outside of jit, where values can be seen."""
-        if bool(jnp.any(self.data < 0)):
+        """Raise `ParameterError` if the data hold negative numbers beyond rounding; outside of jit, where they can be seen."""
+        if bool(jnp.min(self.data) < -1e-5 * jnp.max(jnp.abs(self.data))):
             raise ParameterError(
                 f"data hold negative values (least {float(self.data.min()):.3g}): {solver} expects counts, zero or more"
             )
