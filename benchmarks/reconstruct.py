@@ -160,7 +160,7 @@ def simulated(report: Report) -> None:
     """Raw simulated frames, where the truth is known."""
     lenslets = 10 if report.toy else 21
     scope = PRESETS["60x1.2w"]
-    z_um = Z_UM[3:7] if report.toy else Z_UM
+    z_um = Z_UM[1:8] if report.toy else Z_UM  # SSIM has a window of 7
     psf = cached_psf(scope, z_um, VOXELS)
     made = simulate.raw_recording(1, scope, lenslets=lenslets, z_um=z_um, count=8, photons=2000, psf=psf)
     frames = {"white": made.frames.white, "dark": made.frames.dark}
