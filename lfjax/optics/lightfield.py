@@ -56,7 +56,7 @@ class LightField(LinearOperator):
         """
         if not (len(field) == 2 and all(int(n) == n and n >= 1 for n in field)):
             raise ParameterError(f"field = {field!r}: expected two whole numbers of lenslets (Y, X)")
-        require(margin >= 0, "margin", margin, "zero or more lenslets")
+        require(margin >= 0 and int(margin) == margin, "margin", margin, "zero or more lenslets")
         self.field = (int(field[0]), int(field[1]))
         self.margin = int(margin)
         self.depths = len(psf.z_um)

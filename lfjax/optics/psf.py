@@ -243,10 +243,11 @@ def compute_psf(
     n = microscope.pixels_per_lenslet
     depths = tuple(float(z) for z in np.asarray(z_um).ravel())
     require(len(depths) > 0 and all(map(math.isfinite, depths)), "z_um", z_um, "one or more finite depths")
-    require(1 <= voxels_per_lenslet <= n, "voxels_per_lenslet", voxels_per_lenslet, f"1 to N = {n}")
+    require(voxels_per_lenslet in range(1, n + 1), "voxels_per_lenslet", voxels_per_lenslet, f"1 to N = {n}")
     require(0 < tolerance < 1, "tolerance", tolerance, "a number between 0 and 1")
-    require(oversampling is None or oversampling >= 1, "oversampling", oversampling, "1 or more, or None")
-    require(lenslets is None or lenslets % 2 == 1, "lenslets", lenslets, "an odd number, or None")
+    whole = oversampling is None or (oversampling >= 1 and int(oversampling) == oversampling)
+    require(whole, "oversampling", oversampling, "a whole number, 1 or more, or None")
+    require(lenslets is None or (lenslets > 0 and lenslets % 2 == 1), "lenslets", lenslets, "an odd number, or None")
     k = lenslets or support_lenslets(microscope, depths)
 
     for os in (oversampling,) if oversampling else OVERSAMPLINGS:

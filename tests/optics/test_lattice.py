@@ -1,7 +1,8 @@
-"""The lattice finder on simulated discs."""
+"""The lattice finder on simulated discs and on a real white frame."""
 
 import numpy as np
 import pytest
+import tifffile
 
 from lfjax.errors import CalibrationError
 from lfjax.optics import Lattice, find_lattice
@@ -38,3 +39,10 @@ def test_nothing_to_be_found():
         find_lattice(np.ones((50, 200)), 15)
     with pytest.raises(CalibrationError):
         find_lattice(np.ones((200, 200)), 15)
+
+
+def test_found_in_a_real_white_frame(shared):
+    white, dark = (tifffile.imread(shared / f"data/guv/{name}.tif").astype(float) for name in ("white", "dark"))
+    found = find_lattice(white - dark, 100 / 6.5)  # pitch over camera pixel, both in micrometres
+    assert found.pitch_px == pytest.approx(15.385, abs=0.02)
+    assert abs(found.rotation_rad) == pytest.approx(0.0018, abs=3e-4)

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from lfjax.errors import ParameterError
-from lfjax.optics import PSF, LightField, Microscope, epipolar_image, from_views, to_views
-from lfjax.optics.views import view_mosaic
+from lfjax.optics import PSF, LightField, Microscope
 
 
 def relative(got, wanted):
@@ -83,15 +82,5 @@ def test_bad_arguments_are_named():
         LightField(small_psf(), (3.5, 4))
     with pytest.raises(ParameterError, match="margin"):
         LightField(small_psf(), (3, 4), margin=-1)
-
-
-def test_views_and_back():
-    image = jnp.arange(4 * 3 * 5 * 3.0).reshape(12, 15)
-    views = to_views(image, 3)
-    assert views.shape == (3, 3, 4, 5)
-    assert float(views[1, 2, 3, 4]) == float(image[3 * 3 + 1, 4 * 3 + 2])
-    np.testing.assert_array_equal(from_views(views), image)
-    np.testing.assert_array_equal(epipolar_image(views, v=1, row=2), image[7].reshape(5, 3).T)
-    assert float(view_mosaic(views)[1 * 4 + 3, 2 * 5 + 4]) == float(views[1, 2, 3, 4])
-    with pytest.raises(ValueError, match="whole lenslets of 3"):
-        to_views(jnp.zeros((12, 16)), 3)
+    with pytest.raises(ParameterError, match="margin = 1.5"):
+        LightField(small_psf(), (3, 4), margin=1.5)

@@ -78,16 +78,18 @@ def test_the_tolerance_is_kept():
     )
 
 
-def test_differentiable_in_the_microscope():
+@pytest.mark.parametrize(("name", "step"), [("lenslet_focal_length_um", 1.0), ("numerical_aperture", 1e-4)])
+def test_differentiable_in_the_microscope(name, step):
     sampling = Sampling.of(SMALL, 20.0, 5, 2)
 
-    def peak(f_ml):
-        scope = eqx.tree_at(lambda m: m.lenslet_focal_length_um, SMALL, f_ml)
+    def peak(value):
+        scope = eqx.tree_at(lambda m: getattr(m, name), SMALL, value)
         return jnp.sum(psf_images(scope, 20.0, jnp.zeros((1, 2)), sampling=sampling) ** 2)
 
     with jax.enable_x64(True):
-        slope = float(jax.grad(peak)(2500.0))
-        finite = float(peak(2501.0) - peak(2499.0)) / 2
+        at = float(getattr(SMALL, name))
+        slope = float(jax.grad(peak)(at))
+        finite = float(peak(at + step) - peak(at - step)) / (2 * step)
     assert slope == pytest.approx(finite, rel=1e-3)
 
 
@@ -99,6 +101,9 @@ def test_differentiable_in_the_microscope():
         ({"voxels_per_lenslet": 6}, "1 to N = 5"),
         ({"tolerance": 0.0}, "tolerance"),
         ({"lenslets": 4}, "odd"),
+        ({"lenslets": -1}, "odd"),
+        ({"oversampling": 2.5}, "whole number"),
+        ({"voxels_per_lenslet": 2.5}, "1 to N = 5"),
     ],
 )
 def test_bad_arguments_are_named(arguments, says):
