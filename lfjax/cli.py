@@ -33,6 +33,9 @@ DepthsOption = Annotated[
 ]
 VoxelsOption = Annotated[int, typer.Option("--voxels", help="Voxels across a lenslet, s (1 to N).")]
 ToleranceOption = Annotated[float, typer.Option(help="Largest relative convergence error of the PSF.")]
+RawArgument = Annotated[Path, typer.Argument(help="Raw light-field frame, TIFF or HDF5.")]
+WhiteOption = Annotated[Path | None, typer.Option(help="Raw white frame.")]
+DarkOption = Annotated[Path | None, typer.Option(help="Raw dark frame.")]
 DEPTHS = "-4.5:4.5:1"
 
 
@@ -103,11 +106,11 @@ def simulate_command(
 
 @app.command(epilog="Example: lfjax rectify raw.tif --white white.tif --dark dark.tif --microscope 60x1.2w -o lf.tif")
 def rectify(
-    raw: Annotated[Path, typer.Argument(help="Raw light-field frame, TIFF or HDF5.")],
+    raw: RawArgument,
     output: Annotated[Path, typer.Option("-o", "--output", help="TIFF or HDF5 file for the rectified frame.")],
     microscope: MicroscopeOption = "60x1.2w",
-    white: Annotated[Path | None, typer.Option(help="Raw white frame.")] = None,
-    dark: Annotated[Path | None, typer.Option(help="Raw dark frame.")] = None,
+    white: WhiteOption = None,
+    dark: DarkOption = None,
 ) -> None:
     """Find the lenslets and resample the frame to N whole pixels a lenslet, dark subtracted."""
     frame, white_frame, dark_frame = _read_frames(raw, white, dark)
@@ -121,11 +124,11 @@ def rectify(
     "--solver richardson_lucy -o volume.ome.tif"
 )
 def reconstruct(
-    raw: Annotated[Path, typer.Argument(help="Raw light-field frame, TIFF or HDF5.")],
+    raw: RawArgument,
     output: Annotated[Path, typer.Option("-o", "--output", help="Volume to write: .ome.tif, .tif or .h5.")],
     microscope: MicroscopeOption = "60x1.2w",
-    white: Annotated[Path | None, typer.Option(help="Raw white frame.")] = None,
-    dark: Annotated[Path | None, typer.Option(help="Raw dark frame.")] = None,
+    white: WhiteOption = None,
+    dark: DarkOption = None,
     solver: Annotated[str, typer.Option(help=f"One of {', '.join(pipeline.SOLVERS)}.")] = "richardson_lucy",
     iterations: Annotated[int | None, typer.Option(help="The solver's own default if not given.")] = None,
     z: DepthsOption = DEPTHS,
