@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import equinox as eqx
@@ -127,24 +128,19 @@ def lenslet_pixels(lattice: Lattice, shape: tuple[int, ...], n: int) -> tuple[np
     Raises:
         CalibrationError: not even one lenslet lies wholly inside.
     """
-    limits = [-(shape[0] // 2), shape[0] // 2, -(shape[1] // 2), shape[1] // 2]
-    top, bottom, left, right = (int(v / lattice.pitch_px) + (2 if v > 0 else -2) for v in limits)
-
-    def outside(y: float, x: float) -> bool:
-        corner = lattice.to_raw((y, x))
-        return bool(np.any(corner < -0.5) or np.any(corner > np.array(shape) - 0.5))
-
+    reach = math.ceil(math.hypot(*shape) / lattice.pitch_px)
+    top, bottom, left, right = -reach, reach, -reach, reach
     while top <= bottom and left <= right:  # take off the side that sticks out most, until none does
-        corners = [(y, x) for y in (top - 0.5, bottom + 0.5) for x in (left - 0.5, right + 0.5)]
+        corners = lattice.to_raw([[(y, x) for x in (left - 0.5, right + 0.5)] for y in (top - 0.5, bottom + 0.5)])
         excess = {
-            "top": -min(lattice.to_raw(c)[0] for c in corners[:2]) - 0.5,
-            "bottom": max(lattice.to_raw(c)[0] for c in corners[2:]) - shape[0] + 0.5,
-            "left": -min(lattice.to_raw(c)[1] for c in corners[::2]) - 0.5,
-            "right": max(lattice.to_raw(c)[1] for c in corners[1::2]) - shape[1] + 0.5,
+            "top": -0.5 - corners[0, :, 0].min(),
+            "bottom": corners[1, :, 0].max() - (shape[0] - 0.5),
+            "left": -0.5 - corners[:, 0, 1].min(),
+            "right": corners[:, 1, 1].max() - (shape[1] - 0.5),
         }
-        if not any(outside(*c) for c in corners):
-            break
         worst = max(excess, key=excess.__getitem__)
+        if excess[worst] <= 0:
+            break
         top, left = top + (worst == "top"), left + (worst == "left")
         bottom, right = bottom - (worst == "bottom"), right - (worst == "right")
     else:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lfjax.errors import ParameterError, require_shape
-from lfjax.linop import LinearOperator
+from lfjax.linop import Diagonal, LinearOperator
 
 
 class Problem(eqx.Module):
@@ -44,7 +44,7 @@ class Problem(eqx.Module):
 
     def lipschitz(self, iterations: int = 30) -> Float[Array, ""]:
         """|W^(1/2) H|^2, the Lipschitz constant of `gradient`, with 2 % on top since power iteration ends below it."""
-        return 1.02 * (RootWeighted(self.op, jnp.sqrt(self.weights)).norm(iterations)) ** 2
+        return 1.02 * (Diagonal(jnp.sqrt(self.weights)) @ self.op).norm(iterations) ** 2
 
     def lambda_max(self) -> Float[Array, ""]:
         """The l1 weight at and above which x = 0 solves the nonnegative l1 problem: max(H^T W y)."""
@@ -62,27 +62,6 @@ class Problem(eqx.Module):
             raise ParameterError(
                 f"data hold negative values (least {float(self.data.min()):.3g}): {solver} expects counts, zero or more"
             )
-
-
-class RootWeighted(LinearOperator):
-    """W^(1/2) H."""
-
-    op: LinearOperator
-    root: Array
-
-    @property
-    def in_shape(self) -> tuple[int, ...]:
-        return self.op.in_shape
-
-    @property
-    def out_shape(self) -> tuple[int, ...]:
-        return self.op.out_shape
-
-    def matvec(self, x: Array) -> Array:
-        return self.root * self.op.matvec(x)
-
-    def rmatvec(self, y: Array) -> Array:
-        return self.op.rmatvec(self.root * y)
 
 
 class State(Protocol):

@@ -9,7 +9,6 @@ import numpy as np
 from lfjax import linop
 from lfjax.optics import PSF, AntiAlias, LightField, Microscope, Resample
 from lfjax.solvers.admm import Gradient
-from lfjax.solvers.problem import RootWeighted
 
 
 def scope(n: int) -> Microscope:
@@ -48,5 +47,4 @@ OPERATORS: dict[str, Callable[[], linop.LinearOperator]] = {
     "Resample": lambda: Resample((9, 11), positions()),
     "AntiAlias": lambda: AntiAlias(scope(5), (0.0, 5.0, 40.0), 5, (15, 20)),
     "Gradient": lambda: Gradient((3, 4, 5), (0.5, 1.0, 2.0)),
-    "RootWeighted": lambda: RootWeighted(blur(), weights((4, 6))),
 }

@@ -10,8 +10,8 @@ import tifffile
 
 from lfjax.errors import CalibrationError, CalibrationWarning, ShapeError
 from lfjax.metrics import correlation
-from lfjax.optics import PRESETS, PSF, Microscope, Rectifier
-from lfjax.optics.rectify import pupil_mask, white_tile
+from lfjax.optics import PRESETS, PSF, Lattice, Microscope, Rectifier
+from lfjax.optics.rectify import lenslet_pixels, pupil_mask, white_tile
 from lfjax.simulate import raw_frames
 
 SCOPE = Microscope(60, 1.2, 1.35, 0.593, 100, 2500, 9, camera_pixel_um=100 / 8.7)
@@ -108,3 +108,18 @@ def test_the_real_white_frame(shared):
     assert abs(rectifier.lattice.rotation_rad) == pytest.approx(0.0018, abs=3e-4)
     assert rectifier.field == (28, 28)
     assert 0.5 < float(rectifier.mask.mean()) < 0.6
+
+
+@pytest.mark.parametrize("rotation", [0.0, 0.05, -0.2])
+def test_the_block_of_lenslets_fills_the_frame_and_stays_inside(rotation):
+    lattice, shape = Lattice(15.0, rotation, 98.0, 131.0), (200, 260)
+    positions, (rows, columns) = lenslet_pixels(lattice, shape, 8)
+    assert positions.shape == (rows * 8, columns * 8, 2)
+    assert positions.min() > -0.5 and np.all(positions < np.array(shape) - 0.5)
+    upright = rows * columns * 15**2 / (shape[0] * shape[1])
+    assert upright > (0.85 if rotation == 0 else 0.4)
+
+
+def test_a_frame_without_one_whole_lenslet_is_refused():
+    with pytest.raises(CalibrationError, match="no whole lenslet"):
+        lenslet_pixels(Lattice(15.0, 0.0, 5.0, 5.0), (12, 12), 8)
