@@ -20,6 +20,12 @@ def random_psf(n: int, s: int, lenslets: int = 3, depths: int = 2) -> PSF:
     return PSF(values, scope(n), tuple(10.0 * d for d in range(depths)))
 
 
+def mirrored_psf(n: int, s: int, lenslets: int = 3, depths: int = 2) -> PSF:
+    psf = random_psf(n, s, lenslets, depths)
+    values = psf.values + jnp.flip(psf.values, (1, 3))
+    return PSF(values + jnp.flip(values, (2, 4)), psf.microscope, psf.z_um)
+
+
 def blur(shape: tuple[int, ...] = (4, 6)) -> linop.FunctionOperator:
     return linop.FunctionOperator(lambda x: x + 0.5 * jnp.roll(x, 1, axis=-1), shape)
 
@@ -44,6 +50,11 @@ OPERATORS: dict[str, Callable[[], linop.LinearOperator]] = {
     "LightField with margin": lambda: LightField(random_psf(4, 2), (3, 5), margin=2),
     "LightField, margin beyond the PSF": lambda: LightField(random_psf(5, 2, lenslets=1), (4, 3), margin=3),
     "LightField, even N and s": lambda: LightField(random_psf(6, 4, lenslets=5), (3, 3)),
+    "LightField in tiles": lambda: LightField(random_psf(4, 2), (5, 7), memory_gib=2.5e-5),
+    "LightField in tiles, margin": lambda: LightField(random_psf(4, 2), (5, 7), margin=2, memory_gib=4e-5),
+    "LightField, mirrored": lambda: LightField(mirrored_psf(5, 3), (4, 6)),
+    "LightField, mirrored, even N and s, margin": lambda: LightField(mirrored_psf(6, 4, lenslets=5), (3, 4), margin=1),
+    "LightField, mirrored, in tiles": lambda: LightField(mirrored_psf(5, 2), (7, 5), margin=1, memory_gib=1.5e-5),
     "Resample": lambda: Resample((9, 11), positions()),
     "AntiAlias": lambda: AntiAlias(scope(5), (0.0, 5.0, 40.0), 5, (15, 20)),
     "Gradient": lambda: Gradient((3, 4, 5), (0.5, 1.0, 2.0)),

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.reference import clipped as clipped_psf
 from benchmarks.reference import relative_error
 from lfjax.errors import ParameterError
-from lfjax.optics import PSF, LightField, Microscope
+from lfjax.optics import PSF, LightField, Microscope, compute_psf, preset
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,79 @@ def test_equals_brute_force():
     op = LightField(psf, field)
     volume = np.random.default_rng(0).normal(size=op.in_shape)
     assert relative_error(op(jnp.asarray(volume, jnp.float32)), brute_force(psf, volume, field)) <= 1e-5
+
+
+def mirrored(psf):
+    values = psf.values + jnp.flip(psf.values, (1, 3))
+    return PSF(values + jnp.flip(values, (2, 4)), psf.microscope, psf.z_um)
+
+
+@pytest.mark.parametrize(("n", "s"), [(5, 3), (4, 2), (5, 2), (6, 3)])
+@pytest.mark.parametrize("field", [(3, 4), (6, 5)])
+def test_the_mirror_form_equals_brute_force(n, s, field):
+    psf = mirrored(small_psf(n, s))
+    op = LightField(psf, field)
+    assert op.mirror
+    volume = np.random.default_rng(0).normal(size=op.in_shape)
+    assert relative_error(op(jnp.asarray(volume, jnp.float32)), brute_force(psf, volume, field)) <= 1e-5
+
+
+@pytest.mark.parametrize("margin", [0, 1, 3])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_tiles_change_nothing_but_the_memory(symmetric, margin):
+    psf, field = small_psf(k=5), (9, 14)
+    psf = mirrored(psf) if symmetric else psf
+    whole = LightField(psf, field, margin=margin)
+    tiled = LightField(psf, field, margin=margin, memory_gib=0.6 * whole.memory_gib)
+    assert whole.tile == field
+    assert tiled.tile != field
+    assert tiled.memory_gib <= 0.6 * whole.memory_gib
+    x, y = jax.random.normal(jax.random.key(1), whole.in_shape), jax.random.normal(jax.random.key(2), whole.out_shape)
+    assert relative_error(tiled(x), np.asarray(whole(x))) <= 1e-5
+    assert relative_error(tiled.T(y), np.asarray(whole.T(y))) <= 1e-5
+
+
+def test_the_mirror_form_takes_a_quarter_of_the_matrices():
+    psf, field = mirrored(small_psf()), (60, 60)
+    ratio = LightField(psf, field).memory_gib / LightField(psf, field, mirror=False).memory_gib
+    assert ratio <= 0.27
+
+
+def test_the_psf_of_a_microscope_is_mirror_symmetric():
+    psf = compute_psf(preset("20x0.5"), [0.0, 15.0], voxels_per_lenslet=3, oversampling=1)
+    mirror, full = LightField(psf, (6, 7)), LightField(psf, (6, 7), mirror=False)
+    assert mirror.mirror
+    assert not full.mirror
+    x = jax.random.uniform(jax.random.key(0), full.in_shape)
+    assert relative_error(mirror(x), np.asarray(full(x))) <= 1e-5
+
+
+def test_bfloat16_halves_the_memory_at_its_error():
+    psf = mirrored(small_psf())
+    exact, narrow = LightField(psf, (6, 7)), LightField(psf, (6, 7), precision="bfloat16")
+    assert narrow.memory_gib == exact.memory_gib / 2
+    x = jax.random.uniform(jax.random.key(0), exact.in_shape)
+    assert 1e-5 < relative_error(narrow(x), np.asarray(exact(x))) <= 1e-2
+
+
+def test_too_little_memory_and_unknown_precision_are_named():
+    with pytest.raises(ParameterError, match="memory_gib"):
+        LightField(small_psf(), (3, 3), memory_gib=1e-9)
+    with pytest.raises(ParameterError, match="precision"):
+        LightField(small_psf(), (3, 3), precision="float16")
+
+
+def test_frames_of_a_batch_do_not_recompile():
+    op, traces = LightField(mirrored(small_psf()), (3, 4)), []
+
+    @jax.jit
+    def forward(op, x):
+        traces.append(1)
+        return jax.vmap(op)(x)
+
+    for seed in range(3):
+        forward(op, jax.random.uniform(jax.random.key(seed), (4, *op.in_shape)))
+    assert len(traces) == 1
 
 
 @pytest.mark.parametrize("margin", [1, 4])
