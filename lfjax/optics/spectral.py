@@ -46,7 +46,7 @@ class ChannelMatrices(eqx.Module):
 
     @abc.abstractmethod
     def adjoint(self, spectrum: Complex[Array, "t o ky kx"]) -> Complex[Array, "t i ky kx"]:
-        """H^(f)^H y^(f) for every f."""
+        """The conjugate transpose: H^(f)^H y^(f) for every f."""
 
     def product(self, columns: Float[Array, "f i c"]) -> Float[Array, "f o c"]:
         """Matrix times columns, a frequency at a time."""
@@ -66,7 +66,7 @@ class FullMatrices(ChannelMatrices):
     """G = [Re H^; Im H^] (2 O, I) at every frequency of the half spectrum, for kernels without symmetry.
 
     G [Re x, Im x] holds the four products of real parts that H^ x needs; G^T [[Re y, Im y], [Im y, -Re y]] is
-    (Re, -Im) of H^H y, turned so that both come from one product.
+    [Re, Im] of the conjugate transpose of H^ times y.
     """
 
     @staticmethod
