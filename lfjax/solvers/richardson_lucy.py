@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from lfjax.solvers.problem import Problem
 
 FLOOR = 1e-12  # relative: what a division by a modelled intensity is kept away from
+LARGEST_RATIO = 10.0  # of data to model in one step: an operator with negative lobes can model zero light where there is some
 
 
 class RichardsonLucyState(NamedTuple):
@@ -26,6 +27,9 @@ class RichardsonLucy(eqx.Module):
 
     The expectation-maximisation step for Poisson data. Light-field codes often give this name to another update; that one,
     x * H^T y / H^T H x, is `ISRA` and fits least squares.
+
+    A pixel may ask for at most 10 times its model in one step. That moves no fixed point, where the ratio is 1, and it
+    keeps the step stable where H is not quite nonnegative, as after an anti-aliasing filter.
 
     Args:
         background: b >= 0, light in every pixel that no voxel explains.
@@ -44,7 +48,7 @@ class RichardsonLucy(eqx.Module):
     def step(self, problem: Problem, state: RichardsonLucyState) -> RichardsonLucyState:
         """One multiplicative update: one H and one H^T."""
         model = positive(state.image + self.background)
-        ratio = problem.op.rmatvec(problem.weights * problem.data / model)
+        ratio = problem.op.rmatvec(problem.weights * jnp.minimum(problem.data / model, LARGEST_RATIO))
         x = jnp.maximum(state.x * ratio / positive(state.sensitivity), 0)
         return RichardsonLucyState(x, problem.op.matvec(x), state.sensitivity)
 

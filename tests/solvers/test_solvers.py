@@ -102,6 +102,13 @@ def test_multiplicative_updates_go_downhill_to_the_optimum(solver):
     assert np.all(x >= 0) and np.all(np.abs(x * slope) < 2e-3) and np.all(slope > -2e-2)
 
 
+def test_richardson_lucy_stays_stable_where_the_operator_is_slightly_negative():
+    signed = jnp.asarray(np.where(MATRIX > 0, MATRIX, -0.05))  # lobes, as after an anti-aliasing filter
+    p = solvers.Problem(FunctionOperator(lambda x: signed @ x, (12,)), jnp.asarray(DATA))
+    objective = solvers.run(solvers.RichardsonLucy(), p, 200).objective
+    assert np.all(np.diff(objective) < 0)
+
+
 def test_richardson_lucy_keeps_the_light():
     op, p, _ = small_light_field()
     result = solvers.run(solvers.RichardsonLucy(), p, 3)
