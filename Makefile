@@ -16,6 +16,10 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
+.venv/.peers: .venv/.dev
+	$(BIN)/python -m pip install --quiet --editable '.[peers]'
+	touch $@
+
 .venv/.docs: .venv/.dev
 	$(BIN)/python -m pip install --quiet --editable '.[notebooks,docs]'
 	touch $@
@@ -43,7 +47,9 @@ docs: notebooks
 	mkdir -p docs/notebooks && cp build/notebooks/*.ipynb docs/notebooks/
 	$(BIN)/sphinx-build -q -W -b html docs docs/_build/html
 
-bench-%: .venv/.dev
+# Large arrays in huge pages: fresh memory costs the CPU more than many a computation (see docs/performance.md).
+bench-%: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
+bench-%: .venv/.peers
 	$(BIN)/python -m benchmarks.$* $(BENCH_ARGS)
 
 ci:

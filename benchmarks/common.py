@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -48,19 +49,27 @@ class Report:
         if self.toy:
             return
         commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-        packages = ("jax", "jaxlib", "equinox", "numpy", "scipy")
+        packages = ("jax", "jaxlib", "equinox", "numpy", "scipy", "pyolaf")
         document = {
             "machine": {
                 "processor": platform.processor() or platform.machine(),
                 "devices": [f"{d.platform}:{d.device_kind}" for d in jax.devices()],
                 "python": platform.python_version(),
+                "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", ""),
             },
-            "versions": {name: version(name) for name in packages},
+            "versions": {name: _version(name) for name in packages},
             "commit": commit.stdout.strip(),
             "rows": self.rows,
         }
         with writing(RESULTS / f"{self.name}.json") as temporary:
             temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def arguments(description: str) -> argparse.Namespace:

@@ -16,6 +16,14 @@ def good_size(n: int) -> int:
     return scipy.fft.next_fast_len(int(n), real=True)
 
 
+def good_centred_size(n: int) -> int:
+    """Smallest length >= n that complex FFTs like and that leaves as many samples on both sides of n."""
+    size = int(n)
+    while scipy.fft.next_fast_len(size) != size:
+        size += 2
+    return size
+
+
 def centre_to_corner(kernel: Array, shape: tuple[int, int]) -> Array:
     """Put a centred kernel (..., K, K') into a zero array (..., *shape) with its origin at index (0, 0).
 

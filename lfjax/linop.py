@@ -61,6 +61,11 @@ class LinearOperator(eqx.Module):
         """The transpose A^T, which is the adjoint since domains are real."""
         return Transpose(self)
 
+    @property
+    def gram(self) -> LinearOperator:
+        """A^T A; a subclass overrides it where one operator is cheaper than two."""
+        return self.T @ self
+
     def __matmul__(self, other: LinearOperator) -> LinearOperator:
         return Compose(self, other)
 

@@ -25,9 +25,14 @@ from lfjax.optics.microscope import Microscope
 Track = Callable[[Iterable[Any], str], Iterable[Any]]
 """Wraps a loop to show its progress: `track(items, description)`."""
 
+Probes = dict[tuple[int, float], Array]
+"""Images of probe sources, by oversampling and depth."""
+
 OVERSAMPLINGS = (1, 3, 5, 7, 9, 11, 13, 15)
 SAMPLES_PER_WAVE = 32  # radial samples a lambda/NA: cubic interpolation is then right to 4e-5
 PROPAGATION_MARGIN = 2  # lenslets around the PSF that keep the periodic propagation from wrapping into it
+MEMORY_GIB = 1.0  # of the fields that an accelerator computes at once; one after another fits a CPU's caches better
+BYTES_PER_SAMPLE = 64  # of a field and what its computation keeps besides
 
 
 class PSF(eqx.Module):
@@ -87,18 +92,19 @@ def sub_lenslet_offsets(s: int) -> np.ndarray:
     return (np.arange(s) - (s - 1) / 2) / s
 
 
-def lenslet_phase(microscope: Microscope, samples: int, lenslets: int) -> Complex[Array, "y x"]:
-    """Transmission of a row of square lenslets: exp(-i k0 |x|^2 / (2 f_ml)) about each centre, k0 = 2 pi / lambda.
+def lenslet_phase(microscope: Microscope, samples: int, side: int) -> Complex[Array, "y x"]:
+    """Transmission of square lenslets: exp(-i k0 |x|^2 / (2 f_ml)) about each centre, k0 = 2 pi / lambda.
 
     Args:
         microscope: pitch, focal length and wavelength are used.
         samples: samples across a lenslet.
-        lenslets: lenslets a side.
+        side: samples of the grid, whose middle is the centre of a lenslet.
     """
-    x_um = (jnp.arange(samples) - (samples - 1) / 2) / samples * microscope.lenslet_pitch_um
+    steps = np.arange(side) - (side - 1) / 2
+    x_um = (steps - samples * np.floor(steps / samples + 0.5)) / samples * microscope.lenslet_pitch_um
     k0 = 2 * jnp.pi / microscope.wavelength_um
-    tile = jnp.tile(jnp.exp(-1j * k0 * x_um**2 / (2 * microscope.lenslet_focal_length_um)), lenslets)
-    return tile[:, None] * tile[None, :]
+    row = jnp.exp(-1j * k0 * x_um**2 / (2 * microscope.lenslet_focal_length_um))
+    return row[:, None] * row[None, :]
 
 
 class Sampling(NamedTuple):
@@ -109,25 +115,40 @@ class Sampling(NamedTuple):
         oversampling: field samples a pixel.
         nodes: Gauss-Legendre nodes of the Debye integral.
         radii: samples of its radial profile.
+        side: samples of the field, `PROPAGATION_MARGIN` lenslets more than the image and what makes a good FFT.
+        batch: sources computed at once.
     """
 
     lenslets: int
     oversampling: int
     nodes: int
     radii: int
+    side: int
+    batch: int
 
     @classmethod
-    def of(cls, microscope: Microscope, z_um: float, lenslets: int, oversampling: int) -> Sampling:
-        """The sizes that resolve the field of a source at depth `z_um`."""
-        reach_um = _profile_reach(lenslets) * float(microscope.object_pitch_um)
+    def of(
+        cls, microscope: Microscope, z_um: float, lenslets: int, oversampling: int, *, memory_gib: float | None = None
+    ) -> Sampling:
+        """The sizes that resolve the field of sources at depth `z_um` and nearer.
+
+        Args:
+            microscope: the parameters.
+            z_um: the largest |z|: one size for all depths is one compilation.
+            lenslets: K.
+            oversampling: field samples a pixel.
+            memory_gib: of the fields that are computed at once; on a CPU one after another if not given, else 1.
+        """
+        samples = microscope.pixels_per_lenslet * oversampling
+        side = fourier.good_centred_size((lenslets + PROPAGATION_MARGIN) * samples)
+        reach_um = math.sqrt(2) * (side / samples + 1) / 2 * float(microscope.object_pitch_um)
         wave_um = float(microscope.wavelength_um) / float(microscope.numerical_aperture)
         nodes = debye.quadrature_nodes(microscope, reach_um, z_um)
-        return cls(lenslets, oversampling, nodes, math.ceil(reach_um / wave_um * SAMPLES_PER_WAVE) + 1)
-
-
-def _profile_reach(lenslets: int) -> float:
-    """Largest distance, in lenslets, of a field sample from the image of a source in the middle lenslet."""
-    return math.sqrt(2) * (lenslets + PROPAGATION_MARGIN + 1) / 2
+        radii = math.ceil(reach_um / wave_um * SAMPLES_PER_WAVE) + 1
+        if memory_gib is None:
+            memory_gib = 0.0 if jax.default_backend() == "cpu" else MEMORY_GIB
+        batch = max(1, int(memory_gib * 2**30 // (BYTES_PER_SAMPLE * side**2)))
+        return cls(lenslets, oversampling, nodes, radii, side, batch)
 
 
 @partial(jax.jit, static_argnames="sampling")
@@ -149,33 +170,33 @@ def psf_images(
         (source, K N, K N), each image summing to 1.
     """
     n, os = microscope.pixels_per_lenslet, sampling.oversampling
-    tiles = sampling.lenslets + PROPAGATION_MARGIN
-    pitch_um = microscope.object_pitch_um
-    x_um = (jnp.arange(tiles * n * os) - (tiles * n * os - 1) / 2) / (n * os) * pitch_um
+    side, pitch_um = sampling.side, microscope.object_pitch_um
+    x_um = (jnp.arange(side) - (side - 1) / 2) / (n * os) * pitch_um
 
-    spacing_um = _profile_reach(sampling.lenslets) * pitch_um / (sampling.radii - 1)
+    reach_um = math.sqrt(2) * (side / (n * os) + 1) / 2 * pitch_um
+    spacing_um = reach_um / (sampling.radii - 1)
     radii_um = jnp.arange(sampling.radii) * spacing_um
     profile = debye.debye_field(radii_um, z_um, microscope, nodes=sampling.nodes)
 
-    phase = lenslet_phase(microscope, n * os, tiles)
+    phase = lenslet_phase(microscope, n * os, side)
     sample_um = microscope.lenslet_pitch_um / (n * os)
-    transfer = fourier.transfer_fresnel(
-        tiles * n * os, sample_um, microscope.wavelength_um, microscope.lenslet_focal_length_um
-    )
-    border = PROPAGATION_MARGIN // 2 * n
+    transfer = fourier.transfer_fresnel(side, sample_um, microscope.wavelength_um, microscope.lenslet_focal_length_um)
+    pixels = sampling.lenslets * n
+    border = (side - pixels * os) // 2
 
     def image(offset: Float[Array, "2"]) -> Float[Array, "y x"]:
         dy, dx = x_um[:, None] - offset[0] * pitch_um, x_um[None, :] - offset[1] * pitch_um
         radius_um = jnp.sqrt(dy**2 + dx**2 + 1e-12)  # the small number keeps the gradient finite at the source
         field = debye.interpolate_profile(profile, spacing_um, radius_um)
         intensity = jnp.abs(jnp.fft.ifft2(jnp.fft.fft2(field * phase) * transfer)) ** 2
-        pixels = intensity.reshape(tiles * n, os, tiles * n, os).sum((1, 3))[border:-border, border:-border]
-        return pixels / pixels.sum()
+        inner = intensity[border : side - border, border : side - border]
+        binned = inner.reshape(pixels, os, pixels, os).sum((1, 3))
+        return binned / binned.sum()
 
-    return jax.lax.map(image, offsets)
+    return jax.lax.map(image, offsets, batch_size=min(sampling.batch, len(offsets)))
 
 
-def psf_plane(microscope: Microscope, z_um: float, s: int, lenslets: int, oversampling: int) -> np.ndarray:
+def psf_plane(microscope: Microscope, z_um: float, s: int, sampling: Sampling) -> np.ndarray:
     """PSFs of all s x s voxels of a lenslet at one depth, (a, b, y, x).
 
     Square lenslets and a round pupil have the symmetry of the square: only the voxels of one octant are computed, the
@@ -183,7 +204,6 @@ def psf_plane(microscope: Microscope, z_um: float, s: int, lenslets: int, oversa
     """
     half = [(a, b) for a in range((s + 1) // 2) for b in range(a, (s + 1) // 2)]
     offsets = sub_lenslet_offsets(s)[np.array(half)]
-    sampling = Sampling.of(microscope, z_um, lenslets, oversampling)
     octant = np.asarray(psf_images(microscope, z_um, jnp.asarray(offsets), sampling=sampling))
     known = dict(zip(half, octant, strict=True))
     plane = np.empty((s, s, *octant.shape[1:]), octant.dtype)
@@ -195,19 +215,31 @@ def psf_plane(microscope: Microscope, z_um: float, s: int, lenslets: int, oversa
     return plane
 
 
-def convergence_error(microscope: Microscope, z_um: Sequence[float], s: int, lenslets: int, oversampling: int) -> float:
+def convergence_error(
+    microscope: Microscope, z_um: Sequence[float], s: int, lenslets: int, oversampling: int, known: Probes | None = None
+) -> float:
     """Relative L2 distance between the PSF at an oversampling and at about twice that, the worst of the sources probed.
 
     Probed are the innermost and outermost voxels of a lenslet at the depths nearest to and farthest from z = 0.
+
+    Args:
+        microscope: the parameters.
+        z_um: depths.
+        s: voxels across a lenslet.
+        lenslets: K.
+        oversampling: field samples a pixel.
+        known: images of the probes by oversampling and depth, which are used and added to.
     """
+    known = {} if known is None else known
     inner, outer = sub_lenslet_offsets(s)[(s - 1) // 2], sub_lenslet_offsets(s)[0]
     probes = jnp.asarray([(inner, inner), (outer, outer), (inner, outer)])
+    deepest = max(z_um, key=abs)
     worst = 0.0
-    for z in {min(z_um, key=abs), max(z_um, key=abs)}:
-        coarse, fine = (
-            psf_images(microscope, z, probes, sampling=Sampling.of(microscope, z, lenslets, os))
-            for os in (oversampling, 2 * oversampling + 1)
-        )
+    for z in {min(z_um, key=abs), deepest}:
+        for os in (oversampling, 2 * oversampling + 1):
+            if (os, z) not in known:
+                known[os, z] = psf_images(microscope, z, probes, sampling=Sampling.of(microscope, deepest, lenslets, os))
+        coarse, fine = known[oversampling, z], known[2 * oversampling + 1, z]
         error = jnp.linalg.norm(coarse - fine, axis=(1, 2)) / jnp.linalg.norm(fine, axis=(1, 2))
         worst = max(worst, float(error.max()))
     return worst
@@ -221,6 +253,7 @@ def compute_psf(
     tolerance: float = 0.02,
     oversampling: int | None = None,
     lenslets: int | None = None,
+    memory_gib: float | None = None,
     track: Track | None = None,
 ) -> PSF:
     """PSF of a microscope for a stack of depths; `lfjax.io.cached_psf` is the same with a disk cache.
@@ -232,6 +265,7 @@ def compute_psf(
         tolerance: largest convergence error allowed; the smallest oversampling that keeps it is chosen.
         oversampling: field samples a pixel, if you want to set it; the convergence error is then only reported.
         lenslets: K, odd side of the support in lenslets; by geometry if not given.
+        memory_gib: of the fields that are computed at once; by default one after another on a CPU, 1 elsewhere.
         track: wraps the loop over depths to show progress, see `lfjax.progress.track`.
 
     Returns:
@@ -250,13 +284,15 @@ def compute_psf(
     require(lenslets is None or (lenslets > 0 and lenslets % 2 == 1), "lenslets", lenslets, "an odd number, or None")
     k = lenslets or support_lenslets(microscope, depths)
 
+    known: Probes = {}
     for os in (oversampling,) if oversampling else OVERSAMPLINGS:
-        error = convergence_error(microscope, depths, voxels_per_lenslet, k, os)
+        error = convergence_error(microscope, depths, voxels_per_lenslet, k, os, known)
         if error <= tolerance or oversampling:
             break
     else:
         raise ParameterError(f"tolerance = {tolerance}: oversampling {os} leaves {error:.1e}; expected a larger one")
 
     loop = track(depths, "PSF, depth by depth") if track else depths
-    planes = [psf_plane(microscope, z, voxels_per_lenslet, k, os) for z in loop]
+    sampling = Sampling.of(microscope, max(depths, key=abs), k, os, memory_gib=memory_gib)
+    planes = [psf_plane(microscope, z, voxels_per_lenslet, sampling) for z in loop]
     return PSF(jnp.asarray(np.stack(planes)), microscope, depths, os, error)

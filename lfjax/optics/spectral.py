@@ -1,19 +1,20 @@
 """Convolutions of many channels with many channels, as one small real matrix product a frequency.
 
-y_o = sum_i h_oi * x_i over a (T, T') periodic grid is y^(f) = H^(f) x^(f). Two ways to keep H^ as real numbers, since XLA
-runs real products at full speed on every backend and complex ones not on CPU:
+y_o = sum_i h_oi * x_i over a (T, T') periodic grid is y^(f) = H^(f) x^(f). Two ways to keep H^ as real numbers, since
+XLA runs real products at full speed on every backend and complex ones not on CPU:
 
-- `FullMatrices`, any kernel: the stack [Re H^; Im H^] over the half spectrum.
+- `FullMatrices`, any kernel: the stack [Re H^; Im H^] over the half spectrum, with FFTs.
 - `MirrorMatrices`, kernels that do not change when scene and image are mirrored together, in y or in x: a quarter of
-  the numbers and half of the arithmetic.
+  the numbers and half of the arithmetic, with cosine and sine transforms, which are products too.
 """
 
 from __future__ import annotations
 
 import abc
+import dataclasses
 import math
 from functools import partial
-from typing import Literal
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import equinox as eqx
 import jax
@@ -22,41 +23,81 @@ import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from lfjax import fourier
+from lfjax.optics.channels import ChannelBasis, to_parity
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 """float32: exact products. tf32: what the accelerator's tensor cores do by default. bfloat16: half the memory."""
 
+Window = tuple[tuple[int, int], tuple[int, int]]
+"""Where an image lies on the periodic grid: (first, number) in y and in x."""
+
+FFT_COST = 25  # a flop of an FFT takes the time of about this many flops of a matrix product (2-core CPU, measured)
+
+
+class Compression(NamedTuple):
+    """What `LightField.compress` did.
+
+    Attributes:
+        rtol: error allowed.
+        error: measured: |H~ - H| / |H| over all images of all voxels, rounding of the matrices included. It is also the
+            relative error of the image of a volume of white noise; that of a smooth volume is smaller.
+        channels: pixels and voxels of a lenslet before, (O, I).
+        ranks: components kept of each.
+        memory_gib: of the matrices, before and after.
+        seconds: of H and H^T on one frame, before and after, the medians of five measured; None if they were not.
+    """
+
+    rtol: float
+    error: float
+    channels: tuple[int, int]
+    ranks: tuple[int, int]
+    memory_gib: tuple[float, float]
+    seconds: tuple[float, float] | None
+
 
 class ChannelMatrices(eqx.Module):
-    """H^ for every frequency that is kept; both products take and give half spectra (tile, channel, ky, kx).
+    """H^ for every frequency that is kept, between the coordinates of two sets of channels.
 
     Attributes:
         matrices: real numbers, frequency first.
+        volume: coordinates of the channels that H takes.
+        image: coordinates of those that it gives.
         shape: (T, T'), the periodic grid.
+        volume_window: where H's argument lies on the grid.
+        image_window: the part of its result that is wanted.
         precision: see `Precision`.
+        compression: None if the matrices are exact.
     """
 
-    matrices: Float[Array, "f o i"]
+    rows: ClassVar[int]  # of the matrices for each output
+
+    matrices: Float[Array, "ky kx o i"]
+    volume: ChannelBasis
+    image: ChannelBasis
     shape: tuple[int, int] = eqx.field(static=True)
+    volume_window: Window = eqx.field(static=True)
+    image_window: Window = eqx.field(static=True)
     precision: Precision = eqx.field(static=True)
+    compression: Compression | None = eqx.field(static=True, default=None)
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some attributes changed."""
+        return dataclasses.replace(self, **changes)
 
     @abc.abstractmethod
-    def forward(self, spectrum: Complex[Array, "t i ky kx"]) -> Complex[Array, "t o ky kx"]:
-        """H^(f) x^(f) for every f."""
+    def gram(self) -> Self:
+        """The matrices of H^T H from volume to volume; it is that only if the image window loses nothing of H x."""
 
     @abc.abstractmethod
-    def adjoint(self, spectrum: Complex[Array, "t o ky kx"]) -> Complex[Array, "t i ky kx"]:
-        """The conjugate transpose: H^(f)^H y^(f) for every f."""
+    def forward(self, x: Float[Array, "t i y x"]) -> Float[Array, "t o y x"]:
+        """H x of t frames at once."""
 
-    def product(self, columns: Float[Array, "f i c"]) -> Float[Array, "f o c"]:
-        """Matrix times columns, a frequency at a time."""
-        return self._einsum("foi,fic->foc", columns)
+    @abc.abstractmethod
+    def adjoint(self, y: Float[Array, "t o y x"]) -> Float[Array, "t i y x"]:
+        """H^T y of t frames at once."""
 
-    def transposed_product(self, columns: Float[Array, "f o c"]) -> Float[Array, "f c i"]:
-        """Transposed matrix times columns; in this order of axes the matrix is read in the order it is stored."""
-        return self._einsum("foi,foc->fci", columns)
-
-    def _einsum(self, subscripts: str, columns: Array) -> Array:
+    def product(self, subscripts: str, columns: Array) -> Array:
+        """Matrices times columns, a frequency at a time, at the precision asked for."""
         level = jax.lax.Precision.HIGHEST if self.precision == "float32" else jax.lax.Precision.DEFAULT
         narrow = columns.astype(self.matrices.dtype) if self.precision == "bfloat16" else columns
         return jnp.einsum(subscripts, self.matrices, narrow, precision=level, preferred_element_type=columns.dtype)
@@ -69,131 +110,177 @@ class FullMatrices(ChannelMatrices):
     [Re, Im] of the conjugate transpose of H^ times y.
     """
 
-    @staticmethod
-    def size(outputs: int, inputs: int, shape: tuple[int, int]) -> int:
-        """Real numbers kept."""
-        return shape[0] * (shape[1] // 2 + 1) * 2 * outputs * inputs
+    rows = 2
 
     @staticmethod
-    def plane(kernels: Float[Array, "v u a b K K"], shape: tuple[int, int]) -> Float[Array, "f o i"]:
+    def grid(length: int) -> int:
+        """Samples a side, at least `length`, that suit the transform."""
+        return fourier.good_size(length)
+
+    @staticmethod
+    def frequencies(shape: tuple[int, int]) -> tuple[int, int]:
+        """Frequencies kept on a grid."""
+        return (shape[0], shape[1] // 2 + 1)
+
+    @staticmethod
+    def transform_cost(window: Window, shape: tuple[int, int]) -> float:
+        """Flops of the transform of one channel, weighted by how slow they are."""
+        return FFT_COST * 2.5 * math.prod(shape) * math.log2(math.prod(shape) + 1)
+
+    @staticmethod
+    def plane(kernels: Float[Array, "v u a b K K"], shape: tuple[int, int]) -> Float[Array, "ky kx o i"]:
         """G of one depth from centred kernels."""
         v, u, a, b, *_ = kernels.shape
         spectrum = fourier.rfft2(fourier.centre_to_corner(kernels, shape), shape)
-        spectrum = jnp.moveaxis(spectrum.reshape(v * u, a * b, -1), -1, 0)
-        return jnp.concatenate([spectrum.real, spectrum.imag], axis=1)
+        spectrum = spectrum.reshape(v * u, a * b, *spectrum.shape[-2:]).transpose(2, 3, 0, 1)
+        return jnp.concatenate([spectrum.real, spectrum.imag], axis=2)
 
-    def forward(self, spectrum: Complex[Array, "t i ky kx"]) -> Complex[Array, "t o ky kx"]:
-        t, i, ky, kx = spectrum.shape
-        flat = spectrum.transpose(2, 3, 1, 0).reshape(ky * kx, i, t)
-        product = self.product(jnp.concatenate([flat.real, flat.imag], axis=-1))
-        o = product.shape[1] // 2
-        real, imag = product[:, :o, :t] - product[:, o:, t:], product[:, :o, t:] + product[:, o:, :t]
-        return jax.lax.complex(real, imag).reshape(ky, kx, o, t).transpose(3, 2, 0, 1)
+    def forward(self, x: Float[Array, "t i y x"]) -> Float[Array, "t o y x"]:
+        spectrum = self._transform(self.volume.coordinates(x), self.volume_window)
+        product = self.product("kloi,qtikl->kloqt", jnp.stack([spectrum.real, spectrum.imag]))
+        upper, lower = jnp.split(product, 2, axis=2)
+        out = jax.lax.complex(upper[:, :, :, 0] - lower[:, :, :, 1], upper[:, :, :, 1] + lower[:, :, :, 0])
+        return self.image.channels(self._back(out.transpose(3, 2, 0, 1), self.image_window))
 
-    def adjoint(self, spectrum: Complex[Array, "t o ky kx"]) -> Complex[Array, "t i ky kx"]:
-        t, o, ky, kx = spectrum.shape
-        flat = spectrum.transpose(2, 3, 1, 0).reshape(ky * kx, o, t)
-        columns = jnp.concatenate(
-            [jnp.concatenate([flat.real, flat.imag], axis=1), jnp.concatenate([flat.imag, -flat.real], axis=1)], axis=-1
-        )
-        product = self.transposed_product(columns)
-        out = jax.lax.complex(product[:, :t], product[:, t:])
-        return out.reshape(ky, kx, t, -1).transpose(2, 3, 0, 1)
+    def adjoint(self, y: Float[Array, "t o y x"]) -> Float[Array, "t i y x"]:
+        s = self._transform(self.image.coordinates(y), self.image_window)
+        columns = jnp.stack([jnp.concatenate([s.real, s.imag], axis=1), jnp.concatenate([s.imag, -s.real], axis=1)])
+        product = self.product("kloi,qtokl->klqti", columns)
+        out = jax.lax.complex(product[:, :, 0], product[:, :, 1])
+        return self.volume.channels(self._back(out.transpose(2, 3, 0, 1), self.volume_window))
+
+    def gram(self) -> FullMatrices:
+        real, imag = jnp.split(self.matrices, 2, axis=2)
+
+        def inner(a: Array, b: Array) -> Array:
+            return jnp.einsum("kloi,kloj->klij", a, b, precision=jax.lax.Precision.HIGHEST)
+
+        matrices = jnp.concatenate([inner(real, real) + inner(imag, imag), inner(real, imag) - inner(imag, real)], axis=2)
+        return self.replace(matrices=matrices, image=self.volume, image_window=self.volume_window)
+
+    def _transform(self, x: Float[Array, "t c y x"], window: Window) -> Complex[Array, "t c ky kx"]:
+        before = [(first, 0) for first, _ in window]
+        return fourier.rfft2(jnp.pad(x, [(0, 0), (0, 0), *before]), self.shape)
+
+    def _back(self, spectrum: Complex[Array, "t c ky kx"], window: Window) -> Float[Array, "t c y x"]:
+        (y, rows), (x, columns) = window
+        return fourier.irfft2(spectrum, self.shape, (y + rows, x + columns))[:, :, y:, x:]
 
 
 class MirrorMatrices(ChannelMatrices):
     """Real matrices at the frequencies ky, kx >= 0, for kernels with h(-v, -ky; -a) = h(v, ky; a), and so in x.
 
-    Take sums and differences of each channel and its mirror image (`to_parity`), and let p be 1 for a difference. In
-    this basis a kernel is even or odd in ky as p_o and p_i agree or not, so that
-
-        R(f) = i^(p_o) H^(f) (-i)^(p_i)  is real, with p the parities in y and x added up,
-        R(-ky, kx) = (-1)^(p_o) R(ky, kx) (-1)^(p_i), with the parity in y.
-
-    One real product with four columns, Re and Im at (ky, kx) and at (-ky, kx), does both frequencies.
+    Take sums and differences of each channel and its mirror image (`channels.to_parity`). A kernel is then even in ky
+    if its output and input have the same parity, odd if not, and along one axis, with C and S the cosine and sine
+    transforms, even kernels give C_y = e C_x, S_y = e S_x and odd ones C_y = -s S_x, S_y = s C_x. So one real matrix
+    R(k), made of e, s and -s, acts on both columns (C, S) of even channels with (S, -C) of odd ones, and the same along
+    the other axis: four columns a frequency, and no complex number anywhere.
     """
 
-    outputs: tuple[int, int] = eqx.field(static=True)
-    inputs: tuple[int, int] = eqx.field(static=True)
+    rows = 1
 
     @staticmethod
-    def size(outputs: int, inputs: int, shape: tuple[int, int]) -> int:
-        """Real numbers kept."""
-        return math.prod(n // 2 + 1 for n in shape) * outputs * inputs
+    def grid(length: int) -> int:
+        """Samples a side: the transforms are products, which like every length."""
+        return length
 
     @staticmethod
-    def plane(kernels: Float[Array, "v u a b K K"], shape: tuple[int, int]) -> Float[Array, "f o i"]:
+    def frequencies(shape: tuple[int, int]) -> tuple[int, int]:
+        """Frequencies kept on a grid."""
+        return (shape[0] // 2 + 1, shape[1] // 2 + 1)
+
+    @staticmethod
+    def transform_cost(window: Window, shape: tuple[int, int]) -> float:
+        """Flops of the transforms of one channel."""
+        (_, rows), (_, columns) = window
+        ky, kx = (2 * (n // 2 + 1) for n in shape)
+        return 2.0 * kx * rows * (columns + ky)
+
+    @staticmethod
+    def plane(kernels: Float[Array, "v u a b K K"], shape: tuple[int, int]) -> Float[Array, "ky kx o i"]:
         """R of one depth from centred kernels; a part of them without the symmetry is dropped."""
         v, u, a, b, *_ = kernels.shape
         for axis in range(4):
             kernels = to_parity(kernels, axis)
         corner = fourier.centre_to_corner(kernels, shape)
-        spectrum = fourier.rfft2(corner, shape)[..., : shape[0] // 2 + 1, :].reshape(v * u, a * b, -1)
-        real = (spectrum * _phase(v, u)[:, None, None] * _phase(a, b).conj()[:, None]).real
-        return jnp.moveaxis(real, -1, 0)
+        spectrum = fourier.rfft2(corner, shape)[..., : shape[0] // 2 + 1, :]
+        spectrum = spectrum.reshape(v * u, a * b, *spectrum.shape[-2:]).transpose(2, 3, 0, 1)
+        return (spectrum * _phase(v, u)[:, None] * _phase(a, b).conj()).real
 
-    def forward(self, spectrum: Complex[Array, "t i ky kx"]) -> Complex[Array, "t o ky kx"]:
-        columns = self._fold(spectrum, *self.inputs)
-        return self._unfold(self.product(columns).swapaxes(1, 2), *self.outputs)
+    def forward(self, x: Float[Array, "t i y x"]) -> Float[Array, "t o y x"]:
+        columns = self._transform(self.volume.coordinates(x), self.volume, self.volume_window)
+        product = self.product("kloi,kqlrti->kloqrt", columns)
+        product = _untwist(product, self.image, 2, (3, 4))
+        y, x = (self._waves(self.image_window, axis, product.dtype) for axis in (0, 1))
+        rows = jnp.einsum("kqy,kloqrt->ylort", y, product, precision=jax.lax.Precision.HIGHEST)
+        out = jnp.einsum("lrx,ylort->xyot", x, rows, precision=jax.lax.Precision.HIGHEST)
+        return self.image.channels(out.transpose(3, 2, 1, 0))
 
-    def adjoint(self, spectrum: Complex[Array, "t o ky kx"]) -> Complex[Array, "t i ky kx"]:
-        columns = self._fold(spectrum, *self.outputs)
-        return self._unfold(self.transposed_product(columns), *self.inputs)
+    def adjoint(self, y: Float[Array, "t o y x"]) -> Float[Array, "t i y x"]:
+        columns = self._transform(self.image.coordinates(y), self.image, self.image_window)
+        product = self.product("kloi,kqlrto->klqrti", columns)
+        product = _untwist(product, self.volume, 5, (2, 3))
+        y, x = (self._waves(self.volume_window, axis, product.dtype) for axis in (0, 1))
+        rows = jnp.einsum("kqy,klqrti->ylrti", y, product, precision=jax.lax.Precision.HIGHEST)
+        out = jnp.einsum("lrx,ylrti->xyti", x, rows, precision=jax.lax.Precision.HIGHEST)
+        return self.volume.channels(out.transpose(2, 3, 1, 0))
 
-    def _fold(self, spectrum: Complex[Array, "t c ky kx"], rows: int, columns: int) -> Float[Array, "f c q"]:
-        """Re and Im at (ky, kx) and (-ky, kx) side by side, (frequency, channel, 4 t)."""
-        t, c, ky, kx = spectrum.shape
-        half, planes = ky // 2 + 1, c // (rows * columns)
-        turned = spectrum * jnp.tile(_phase(rows, columns), planes)[:, None, None]
-        sign = jnp.tile(_sign(rows, columns), planes)[:, None, None]
-        back = sign * jnp.roll(jnp.flip(turned, 2), 1, axis=2)[:, :, :half]
-        parts = jnp.stack([turned[:, :, :half].real, turned[:, :, :half].imag, back.real, back.imag])
-        return parts.transpose(3, 4, 2, 0, 1).reshape(half * kx, c, 4 * t)
+    def gram(self) -> MirrorMatrices:
+        matrices = jnp.einsum("kloi,kloj->klij", self.matrices, self.matrices, precision=jax.lax.Precision.HIGHEST)
+        return self.replace(matrices=matrices, image=self.volume, image_window=self.volume_window)
 
-    def _unfold(self, product: Float[Array, "f q c"], rows: int, columns: int) -> Complex[Array, "t c ky kx"]:
-        """Inverse of `_fold`."""
-        half, kx = self.shape[0] // 2 + 1, self.shape[1] // 2 + 1
-        c = product.shape[-1]
-        planes = c // (rows * columns)
-        real, imag, real_back, imag_back = product.reshape(half, kx, 4, -1, c).transpose(2, 3, 4, 0, 1)
-        sign = jnp.tile(_sign(rows, columns), planes)[:, None, None]
-        back = sign * jax.lax.complex(real_back, imag_back)[:, :, 1 : self.shape[0] - half + 1]
-        full = jnp.concatenate([jax.lax.complex(real, imag), jnp.flip(back, 2)], axis=2)
-        return full * jnp.tile(_phase(rows, columns).conj(), planes)[:, None, None]
+    def _transform(self, x: Float[Array, "t c y x"], basis: ChannelBasis, window: Window) -> Float[Array, "k q l r t c"]:
+        """Columns of the coordinates at every frequency: (k, q) in y, (l, r) in x."""
+        y_waves, x_waves = (self._waves(window, axis, x.dtype) for axis in (0, 1))
+        rows = jnp.einsum("lrx,tcyx->lrtcy", x_waves, x, precision=jax.lax.Precision.HIGHEST)
+        both = jnp.einsum("kqy,lrtcy->kqlrtc", y_waves, rows, precision=jax.lax.Precision.HIGHEST)
+        return _twist(both, basis, 5, (1, 3))
 
-
-def to_parity(x: Array, axis: int) -> Array:
-    """Sums (x_j + x_(n-1-j)) / sqrt 2, the middle if n is odd, then differences: an orthogonal map of one axis."""
-    n = x.shape[axis]
-    low, middle, high = jnp.split(x, [n // 2, n - n // 2], axis)
-    high = jnp.flip(high, axis)
-    return jnp.concatenate([(low + high) * math.sqrt(0.5), middle, (low - high) * math.sqrt(0.5)], axis)
+    def _waves(self, window: Window, axis: int, dtype: np.dtype) -> Float[Array, "k q y"]:
+        return jnp.asarray(waves(*window[axis], self.shape[axis]), dtype)
 
 
-def from_parity(x: Array, axis: int) -> Array:
-    """Inverse of `to_parity`."""
-    n = x.shape[axis]
-    even, middle, odd = jnp.split(x, [n // 2, n - n // 2], axis)
-    return jnp.concatenate([(even + odd) * math.sqrt(0.5), middle, jnp.flip(even - odd, axis) * math.sqrt(0.5)], axis)
+def waves(first: int, number: int, period: int) -> Float[np.ndarray, "k 2 y"]:
+    """Orthonormal cosines and sines of a periodic grid, sampled at first, first + 1, ...: k = 0 .. period // 2.
+
+    The sines of k = 0 and k = period / 2 are zero rows.
+    """
+    k = np.arange(period // 2 + 1)
+    angle = 2 * np.pi / period * (np.outer(k, first + np.arange(number)) % period)
+    weight = np.where((k == 0) | (2 * k == period), 1.0, 2.0)
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1) * np.sqrt(weight / period)[:, None, None]
 
 
-def _odd(n: int) -> np.ndarray:
-    """Parity of each place of `to_parity`: 0 for sums and the middle, 1 for differences."""
-    return (np.arange(n) >= n - n // 2).astype(int)
+def _twist(x: Array, basis: ChannelBasis, axis: int, pairs: tuple[int, int]) -> Array:
+    """(C, S) -> (S, -C) of the coordinates that are odd, in y and in x."""
+    for odd, pair in zip(_masks(x, basis, axis), pairs, strict=True):
+        x = jnp.where(odd, jnp.flip(x, pair) * _signs(x, pair, 1, -1), x)
+    return x
+
+
+def _untwist(x: Array, basis: ChannelBasis, axis: int, pairs: tuple[int, int]) -> Array:
+    """Inverse of `_twist`."""
+    for odd, pair in zip(_masks(x, basis, axis), pairs, strict=True):
+        x = jnp.where(odd, jnp.flip(x, pair) * _signs(x, pair, -1, 1), x)
+    return x
+
+
+def _masks(x: Array, basis: ChannelBasis, axis: int) -> list[np.ndarray]:
+    assert basis.odd is not None, "mirror matrices are in parity coordinates"
+    return [np.array(odd).reshape([-1 if a == axis else 1 for a in range(x.ndim)]) for odd in basis.odd]
+
+
+def _signs(x: Array, axis: int, first: int, second: int) -> Array:
+    return jnp.asarray([first, second], x.dtype).reshape([2 if a == axis else 1 for a in range(x.ndim)])
 
 
 def _phase(rows: int, columns: int) -> Array:
-    """i^p of each channel, p the parities in y and x added up."""
-    p = _odd(rows)[:, None] + _odd(columns)[None, :]
-    return jnp.asarray(np.array([1, 1j, -1])[p].ravel(), jnp.result_type(complex))
-
-
-def _sign(rows: int, columns: int) -> Array:
-    """(-1)^p of each channel, p its parity in y."""
-    return jnp.asarray(np.repeat(1.0 - 2.0 * _odd(rows), columns), jnp.result_type(float))
+    """i^p of each channel, p its parities in y and x added up."""
+    p = [(np.arange(n) >= n - n // 2).astype(int) for n in (rows, columns)]
+    return jnp.asarray(np.array([1, 1j, -1])[p[0][:, None] + p[1][None, :]].ravel(), jnp.result_type(complex))
 
 
 @partial(jax.jit, donate_argnums=0)
-def fill(matrices: Float[Array, "f o i"], plane: Float[Array, "f o p"], start: Array) -> Float[Array, "f o i"]:
+def fill(matrices: Float[Array, "ky kx o i"], plane: Float[Array, "ky kx o p"], start: Array) -> Float[Array, "ky kx o i"]:
     """Write the columns of one depth into the matrices, in place."""
-    return jax.lax.dynamic_update_slice(matrices, plane.astype(matrices.dtype), (0, 0, start))
+    return jax.lax.dynamic_update_slice(matrices, plane.astype(matrices.dtype), (0, 0, 0, start))

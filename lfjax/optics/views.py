@@ -45,3 +45,16 @@ def view_mosaic(views: Float[Array, "v u Y X"]) -> Float[Array, "y x"]:
     """All views side by side, as one picture of v x u small images."""
     v, u, rows, columns = views.shape
     return jnp.asarray(views).transpose(0, 2, 1, 3).reshape(v * rows, u * columns)
+
+
+def to_channels(volume: Float[Array, "z y x"], s: int) -> Float[Array, "c Y X"]:
+    """The z s^2 channels of a volume: channel (z, a, b) holds voxel (a, b) of every lenslet, as a view does of pixels."""
+    z, rows, columns = volume.shape
+    return volume.reshape(z, rows // s, s, columns // s, s).transpose(0, 2, 4, 1, 3).reshape(-1, rows // s, columns // s)
+
+
+def from_channels(channels: Float[Array, "c Y X"], s: int) -> Float[Array, "z y x"]:
+    """The volume of a set of channels; inverse of `to_channels`."""
+    c, rows, columns = channels.shape
+    grid = channels.reshape(c // s**2, s, s, rows, columns)
+    return grid.transpose(0, 3, 1, 4, 2).reshape(c // s**2, rows * s, columns * s)

@@ -106,7 +106,7 @@ class ADMM(eqx.Module):
         """Least squares plus lambda |x|_1 plus beta TV(x), at the nonnegative estimate."""
         tv = jnp.sum(jnp.sqrt(jnp.sum(self._differences(problem).matvec(state.x) ** 2, axis=0)))
         l1 = jnp.sum(jnp.abs(state.x))
-        return problem.least_squares(state.image) + self.sparsity * l1 + self.total_variation * tv
+        return problem.least_squares(state.x, state.image) + self.sparsity * l1 + self.total_variation * tv
 
     def _differences(self, problem: Problem) -> Gradient:
         return Gradient(problem.op.in_shape, self.scale[-len(problem.op.in_shape) :])

@@ -55,7 +55,7 @@ class CG(eqx.Module):
 
     def objective(self, problem: Problem, state: CGState) -> Float[Array, ""]:
         """Least squares plus mu/2 |x|^2."""
-        return problem.least_squares(state.image) + 0.5 * self.ridge * jnp.sum(state.x**2)
+        return problem.least_squares(state.x, state.image) + 0.5 * self.ridge * jnp.sum(state.x**2)
 
 
 def safe_ratio(a: Array, b: Array) -> Array:

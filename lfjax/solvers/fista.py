@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -40,6 +40,7 @@ class FISTA(eqx.Module):
 
     sparsity: float | Array = 0.0
     step_size: float | Array | None = None
+    takes_normal_equations: ClassVar[bool] = True
 
     def init(self, problem: Problem, x0: Array | None) -> FISTAState:
         """Start at `x0`, or at zero."""
@@ -61,4 +62,4 @@ class FISTA(eqx.Module):
 
     def objective(self, problem: Problem, state: FISTAState) -> Float[Array, ""]:
         """Least squares plus lambda |x|_1."""
-        return problem.least_squares(state.image) + self.sparsity * jnp.sum(jnp.abs(state.x))
+        return problem.least_squares(state.x, state.image) + self.sparsity * jnp.sum(jnp.abs(state.x))

@@ -42,4 +42,4 @@ class ISRA(eqx.Module):
 
     def objective(self, problem: Problem, state: ISRAState) -> Float[Array, ""]:
         """Least squares."""
-        return problem.least_squares(state.image)
+        return problem.least_squares(state.x, state.image)

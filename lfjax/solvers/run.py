@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from lfjax.errors import require, require_shape
 from lfjax.linop import LinearOperator
-from lfjax.solvers.problem import Problem, Solver, State
+from lfjax.solvers.problem import NormalEquations, Problem, Solver, State
 
 
 class Result(NamedTuple):
@@ -56,7 +56,10 @@ def _start(solver: Solver, problem: Problem, x0: Array | None) -> tuple[State, A
     return state, solver.objective(problem, state)
 
 
-_advance = eqx.filter_jit(iterate)
+@eqx.filter_jit(donate="all-except-first")
+def _advance(fixed: tuple[Solver, Problem], state: State, iterations: int) -> tuple[State, Array]:
+    """Some steps; the buffers of the old state hold the new one."""
+    return iterate(*fixed, state, iterations)
 
 
 def run(
@@ -75,7 +78,7 @@ def run(
 
     Args:
         solver: `ISTA`, `FISTA`, `RichardsonLucy`, `ISRA`, `ADMM`, `CG`, or anything with their three functions.
-        problem: operator, data and weights.
+        problem: operator, data and weights; or `NormalEquations`, for ISTA and FISTA.
         iterations: largest number of iterations.
         x0: warm start, of shape `problem.op.in_shape`; the solver's own start if not given.
         smooth: A, a linear map of volumes (`optics.AntiAlias`): solve for u with H A in place of H, and give x = A u,
@@ -98,27 +101,30 @@ def run(
     if x0 is not None:
         x0 = jnp.asarray(x0, problem.data.dtype)
         require_shape("x0", x0.shape, problem.op.in_shape)
-    inner = problem if smooth is None else Problem(problem.op @ smooth, problem.data, problem.weights)
-
-    if getattr(solver, "needs_counts", False):
-        problem.require_nonnegative(type(solver).__name__)
+    name = type(solver).__name__
+    if isinstance(problem, NormalEquations):
+        require(getattr(solver, "takes_normal_equations", False), "solver", name, "ISTA or FISTA with NormalEquations")
+    elif getattr(solver, "needs_counts", False):
+        problem.require_nonnegative(name)
+    inner = problem if smooth is None else problem.through(smooth)
 
     state, first = _start(solver, inner, x0)
+    state = jax.tree.map(jnp.copy, state)  # each its own buffer, for `_advance` to take
     history, done, converged = [np.asarray(first)[None]], 0, False
     watched = tolerance > 0 or track is not None or callback is not None
     size = min(chunk, iterations) if watched else iterations
     sizes = [size] * (iterations // size) + [iterations % size] * (iterations % size > 0)
-    for count in track(sizes, f"{type(solver).__name__}, {iterations} iterations") if track else sizes:
-        state, values = _advance(solver, inner, state, count)
+    for count in track(sizes, f"{name}, {iterations} iterations") if track else sizes:
+        state, values = _advance((solver, inner), state, count)
         history.append(np.asarray(values))
         done += count
         if callback is not None:
-            callback(done, state.x if smooth is None else smooth(state.x), float(history[-1][-1]))
+            callback(done, jnp.copy(state.x) if smooth is None else smooth(state.x), float(history[-1][-1]))
         before, after = history[-2][-1], history[-1][-1]
         if tolerance > 0 and abs(before - after) <= tolerance * abs(before):
             converged = True
             break
-    x, image = state.x, state.image
+    x, image = state.x, problem.synthesise(state.x, state.image)
     if smooth is not None:
         x = smooth(x)
         if bool(jnp.all(state.x >= 0)):

@@ -8,7 +8,9 @@ import pytest
 from benchmarks.reference import clipped as clipped_psf
 from benchmarks.reference import relative_error
 from lfjax.errors import ParameterError
+from lfjax.linop import Compose
 from lfjax.optics import PSF, LightField, Microscope, compute_psf, preset
+from lfjax.optics.lightfield import LightFieldGram
 
 
 @pytest.fixture(scope="module")
@@ -66,15 +68,15 @@ def test_the_mirror_form_equals_brute_force(n, s, field):
     assert relative_error(op(jnp.asarray(volume, jnp.float32)), brute_force(psf, volume, field)) <= 1e-5
 
 
-@pytest.mark.parametrize("margin", [0, 1, 3])
+@pytest.mark.parametrize("margin", [-3, -1, 0, 1, 3])
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_tiles_change_nothing_but_the_memory(symmetric, margin):
     psf, field = small_psf(k=5), (9, 14)
     psf = mirrored(psf) if symmetric else psf
-    whole = LightField(psf, field, margin=margin)
+    whole = LightField(psf, field, margin=margin, tile=field)
     tiled = LightField(psf, field, margin=margin, memory_gib=0.6 * whole.memory_gib)
-    assert whole.tile == field
-    assert tiled.tile != field
+    assert whole.tiles.tile == field
+    assert tiled.tiles.tile != field
     assert tiled.memory_gib <= 0.6 * whole.memory_gib
     x, y = jax.random.normal(jax.random.key(1), whole.in_shape), jax.random.normal(jax.random.key(2), whole.out_shape)
     assert relative_error(tiled(x), np.asarray(whole(x))) <= 1e-5
@@ -83,8 +85,8 @@ def test_tiles_change_nothing_but_the_memory(symmetric, margin):
 
 def test_the_mirror_form_takes_a_quarter_of_the_matrices():
     psf, field = mirrored(small_psf()), (60, 60)
-    ratio = LightField(psf, field).memory_gib / LightField(psf, field, mirror=False).memory_gib
-    assert ratio <= 0.27
+    mirror, full = (LightField(psf, field, tile=field, mirror=mirror) for mirror in (True, False))
+    assert mirror.memory_gib / full.memory_gib <= 0.27
 
 
 def test_the_psf_of_a_microscope_is_mirror_symmetric():
@@ -124,6 +126,16 @@ def test_frames_of_a_batch_do_not_recompile():
     assert len(traces) == 1
 
 
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("margin", [1, 2])
+def test_a_negative_margin_takes_volume_away(margin, symmetric):
+    psf = mirrored(small_psf(k=5)) if symmetric else small_psf(k=5)
+    plain, narrow = LightField(psf, (7, 8)), LightField(psf, (7, 8), margin=-margin)
+    volume = jax.random.normal(jax.random.key(1), narrow.in_shape)
+    pad = 3 * margin
+    assert relative_error(narrow(volume), np.asarray(plain(jnp.pad(volume, ((0, 0), (pad, pad), (pad, pad)))))) <= 1e-5
+
+
 @pytest.mark.parametrize("margin", [1, 4])
 def test_a_margin_adds_volume_around_the_field(margin):
     psf = small_psf()
@@ -148,6 +160,58 @@ def test_bad_arguments_are_named():
     with pytest.raises(ParameterError, match="field"):
         LightField(small_psf(), (3.5, 4))
     with pytest.raises(ParameterError, match="margin"):
-        LightField(small_psf(), (3, 4), margin=-1)
+        LightField(small_psf(), (3, 4), margin=-2)
+    with pytest.raises(ParameterError, match="tile"):
+        LightField(small_psf(), (3, 4), tile=(0, 4))
+    with pytest.raises(ParameterError, match="frames"):
+        LightField(small_psf(), (3, 4), frames=0)
     with pytest.raises(ParameterError, match="margin = 1.5"):
         LightField(small_psf(), (3, 4), margin=1.5)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_the_low_rank_form_keeps_to_its_error(symmetric):
+    smooth = compute_psf(preset("20x0.5"), [0.0, 10.0, 20.0], voxels_per_lenslet=5, oversampling=1)
+    op = LightField(smooth, (9, 9), mirror=symmetric)
+    small = op.compress(2e-2, measure=False)
+    told = small.compression
+    assert told.error <= 2e-2
+    assert told.ranks[0] * told.ranks[1] < told.channels[0] * told.channels[1]
+    assert small.memory_gib == told.memory_gib[1] < told.memory_gib[0] == op.memory_gib
+    noise = jax.random.normal(jax.random.key(0), (*op.in_shape,))
+    assert relative_error(small(noise), np.asarray(op(noise))) == pytest.approx(told.error, rel=0.3)
+    exact = op.compress(1e-5, measure=False)
+    assert relative_error(exact(noise), np.asarray(op(noise))) <= 2e-5
+    image = jax.random.normal(jax.random.key(1), op.out_shape)
+    assert relative_error(exact.T(image), np.asarray(op.T(image))) <= 2e-5
+
+
+def test_a_low_rank_form_in_bfloat16_still_keeps_to_its_error():
+    op = LightField(compute_psf(preset("20x0.5"), [0.0, 20.0], voxels_per_lenslet=5, oversampling=1), (5, 5))
+    single, half = op.compress(1e-2), op.compress(1e-2, precision="bfloat16", measure=False)
+    assert half.compression.error <= 1e-2
+    assert half.memory_gib < 0.6 * single.memory_gib
+    assert all(t > 0 for t in single.compression.seconds)
+
+
+def test_what_cannot_be_compressed_is_said():
+    op = LightField(small_psf(), (3, 3))
+    with pytest.raises(ParameterError, match="rtol"):
+        op.compress(0.0)
+    with pytest.raises(ParameterError, match="rounding"):
+        op.compress(1e-3, precision="bfloat16")
+    with pytest.raises(ParameterError, match="exact"):
+        op.compress(0.5, measure=False).compress()
+    with pytest.raises(ParameterError, match="jit"):
+        jax.jit(lambda o: o.compress().matvec(jnp.ones(o.in_shape)))(op)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("k", [3, 5])
+def test_the_gram_operator_is_the_transpose_after_the_operator(symmetric, k):
+    psf = mirrored(small_psf(k=k)) if symmetric else small_psf(k=k)
+    for margin, kind in ((-(k // 2), LightFieldGram), (-3, LightFieldGram), (0, Compose)):
+        op = LightField(psf, (8, 9), margin=margin, tile=(8, 9))
+        assert type(op.gram) is kind
+        x = jax.random.normal(jax.random.key(0), op.in_shape)
+        assert relative_error(op.gram(x), np.asarray(op.T(op(x)))) <= 1e-5

@@ -11,6 +11,7 @@ from lfjax.errors import LfjaxError
 from lfjax.linop import FunctionOperator, Identity
 from lfjax.optics import PSF, AntiAlias, LightField, Microscope
 from lfjax.solvers.admm import Gradient, shrink_vectors
+from lfjax.solvers.run import _advance
 
 RNG = np.random.default_rng(0)
 MATRIX = RNG.uniform(0, 1, (30, 12)) * (RNG.random((30, 12)) < 0.4)
@@ -42,6 +43,37 @@ def test_cg_solves_the_ridge_problem():
     got = solvers.run(solvers.CG(ridge=0.1), problem(), 40).x
     wanted = np.linalg.solve(MATRIX.T @ MATRIX + 0.1 * np.eye(12), MATRIX.T @ DATA)
     np.testing.assert_allclose(got, wanted, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("method", [solvers.ISTA, solvers.FISTA])
+def test_normal_equations_take_the_same_steps(method):
+    plain, normal = problem(), solvers.NormalEquations(problem().op, DATA)
+    step = 1 / plain.lipschitz()
+    one, two = (solvers.run(method(0.3, step), p, 30) for p in (plain, normal))
+    np.testing.assert_allclose(two.x, one.x, atol=1e-12)
+    np.testing.assert_allclose(two.image, one.image, atol=1e-12)
+    np.testing.assert_allclose(two.objective, one.objective, rtol=1e-12)
+    np.testing.assert_allclose(normal.lipschitz(), plain.lipschitz(), rtol=1e-3)
+
+
+def test_normal_equations_are_for_proximal_gradients_only():
+    normal = solvers.NormalEquations(problem().op, DATA)
+    with pytest.raises(LfjaxError, match="solver"):
+        solvers.run(solvers.RichardsonLucy(), normal, 3)
+    with pytest.raises(LfjaxError, match="smooth"):
+        solvers.run(solvers.ISTA(), normal, 3, smooth=Identity((12,)))
+
+
+@pytest.mark.parametrize("method", [solvers.ISTA, solvers.FISTA, solvers.RichardsonLucy, solvers.CG, solvers.ADMM])
+def test_the_loop_reuses_its_buffers_and_spares_those_of_the_caller(method):
+    start, kept = jnp.full(12, 0.5), []
+    result = solvers.run(method(), problem(), 9, x0=start, chunk=3, callback=lambda done, x, value: kept.append(x))
+    assert start.sum() == 6.0
+    assert [bool(jnp.isfinite(x).all()) for x in (*kept, result.x)] == [True] * 4
+    before = solvers.run(method(), problem(), 3).state
+    after = _advance((method(), problem()), before, 2)[0]
+    assert before.x.is_deleted()
+    assert not after.x.is_deleted()
 
 
 def test_cg_goes_on_past_convergence_without_nan():

@@ -1,0 +1,75 @@
+"""What the machine can do, measured in the same run as what is compared with it."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+RUNS = 5
+
+
+def seconds(function: Callable[..., Any], *arguments: Any, runs: int = RUNS) -> float:
+    """Median time of a call, after one to warm up, until its result is there."""
+    jax.block_until_ready(function(*arguments))
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Rates of this machine through JAX, the fastest of a few sizes each.
+
+    Attributes:
+        gemm: flop/s of a float32 matrix product.
+        complex_gemm: flop/s of a complex64 matrix product, 8 an element and step.
+        fft: flop/s of batched real 2-D transforms, 2.5 n log2 n each.
+        memory: bytes/s read and written by an element-wise step in place.
+    """
+
+    gemm: float
+    complex_gemm: float
+    fft: float
+    memory: float
+
+    @classmethod
+    def measure(cls, *, toy: bool) -> Limits:
+        """Some seconds of work."""
+        sizes = (256,) if toy else (1024, 2048, 4096)
+        product = jax.jit(lambda a, b: jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST))
+
+        def rate(n: int, dtype: str, flops: int) -> float:
+            a = jnp.asarray(np.random.default_rng(0).standard_normal((n, n)), dtype)
+            return flops * n**3 / seconds(product, a, a)
+
+        def transform(n: int) -> float:
+            x = jnp.ones((64, n, n), jnp.float32)
+            return 64 * 2.5 * n * n * np.log2(n * n) / seconds(jax.jit(jnp.fft.rfft2), x)
+
+        return cls(
+            max(rate(n, "float32", 2) for n in sizes),
+            max(rate(n, "complex64", 8) for n in sizes[:2]),
+            max(transform(n) for n in ((64,) if toy else (64, 128, 256))),
+            _memory(2**22 if toy else 2**27),
+        )
+
+
+def _memory(number: int) -> float:
+    step = jax.jit(lambda x: x * 0.999, donate_argnums=0)
+    x = step(jnp.ones(number, jnp.float32))
+    times = []
+    for _ in range(RUNS):
+        start = time.perf_counter()
+        x = jax.block_until_ready(step(x))
+        times.append(time.perf_counter() - start)
+    return 8 * number / statistics.median(times)
