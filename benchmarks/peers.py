@@ -1,4 +1,4 @@
-"""Other ways to apply a light-field operator: pyolaf (extra `peers`), and dense FFT convolutions in NumPy and SciPy."""
+"""Other ways to apply a light-field operator: pyolaf (extra `peers`), and dense FFT convolutions in SciPy."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.fft
+import scipy.signal
 from numpy.typing import NDArray
 
 from lfjax.optics import PSF, Microscope
@@ -20,8 +21,38 @@ from lfjax.optics import PSF, Microscope
 Image = NDArray[np.float32]
 
 
-class DenseFFT:
-    """One FFT convolution a PSF, summed before the way back; the spectra of the PSFs are computed once."""
+class PlainFFT:
+    """What one writes first: `scipy.signal.fftconvolve` with every PSF."""
+
+    def __init__(self, psf: PSF, field: tuple[int, int]) -> None:
+        self.psf = np.asarray(psf.values)
+        self.s, self.n = psf.voxels_per_lenslet, psf.microscope.pixels_per_lenslet
+        self.field, self.reach = field, psf.lenslets // 2 * self.n
+
+    def forward(self, volume: Image) -> Image:
+        """Each voxel of a lenslet becomes an image with that voxel at the first pixel of every lenslet."""
+        rows, columns = (side * self.n for side in self.field)
+        image = np.zeros((rows, columns), np.float32)
+        for d, a, b in np.ndindex(self.psf.shape[:3]):
+            sparse = np.zeros_like(image)
+            sparse[:: self.n, :: self.n] = volume[d, a :: self.s, b :: self.s]
+            full = scipy.signal.fftconvolve(sparse, self.psf[d, a, b])
+            image += full[self.reach : self.reach + rows, self.reach : self.reach + columns]
+        return image
+
+    def adjoint(self, image: Image) -> Image:
+        """The transpose: a correlation with every PSF."""
+        rows, columns = image.shape
+        volume = np.empty((len(self.psf), *(side * self.s for side in self.field)), np.float32)
+        for d, a, b in np.ndindex(self.psf.shape[:3]):
+            full = scipy.signal.fftconvolve(image, self.psf[d, a, b, ::-1, ::-1])
+            first = self.psf.shape[-1] - 1 - self.reach
+            volume[d, a :: self.s, b :: self.s] = full[first : first + rows : self.n, first : first + columns : self.n]
+        return volume
+
+
+class TunedFFT:
+    """The same with what a careful user would do: spectra of the PSFs kept, sums before the way back, all cores."""
 
     def __init__(self, psf: PSF, field: tuple[int, int]) -> None:
         self.s, self.n = psf.voxels_per_lenslet, psf.microscope.pixels_per_lenslet

@@ -7,6 +7,7 @@ space one small dense matrix a frequency (`spectral`). A large field is cut into
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import get_args
 
@@ -73,7 +74,7 @@ class LightField(LinearOperator):
                 come from. Negative: the volume is smaller than the field; at -(K // 2) no image is cut off, and
                 `gram` is fast.
             memory_gib: largest size of the matrices; what a frame needs besides is a few copies of its volume.
-            frames: how many you will batch: only the choice of the tile depends on it.
+            frames: how many you will batch: only the choice of the tile and of layouts depends on it.
             tile: lenslets (Y, X) of light field that one periodic convolution makes, if you want to set it.
             precision: "float32" is exact; "tf32" lets tensor cores round the factors to 10 bits, "bfloat16" to 8, which
                 also halves the matrices. On processors without tensor cores "tf32" is float32.
@@ -108,7 +109,8 @@ class LightField(LinearOperator):
         for d in range(self.depths):
             matrices = fill(matrices, plane(psf.values[d]), jnp.asarray(d * s**2))
         basis = ChannelBasis.parity if mirror else ChannelBasis.plain
-        self.kernel = kind(matrices, basis(self.depths, s, s), basis(1, n, n), shape, *self.tiles.windows, precision)
+        columns = 4 * math.prod(self.tiles.number) * frames
+        self.kernel = kind(matrices, basis(self.depths, s, s), basis(1, n, n), shape, *self.tiles.windows, precision, columns)
 
     @property
     def field(self) -> tuple[int, int]:

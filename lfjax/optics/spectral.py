@@ -31,6 +31,7 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 Window = tuple[tuple[int, int], tuple[int, int]]
 """Where an image lies on the periodic grid: (first, number) in y and in x."""
 
+MANY_COLUMNS = 64  # from here on products like their columns last (2-core CPU, measured)
 FFT_COST = 25  # a flop of an FFT takes the time of about this many flops of a matrix product (2-core CPU, measured)
 
 
@@ -66,6 +67,7 @@ class ChannelMatrices(eqx.Module):
         volume_window: where H's argument lies on the grid.
         image_window: the part of its result that is wanted.
         precision: see `Precision`.
+        columns: how many are expected in a product, on which only the order of its axes depends.
         compression: None if the matrices are exact.
     """
 
@@ -78,6 +80,7 @@ class ChannelMatrices(eqx.Module):
     volume_window: Window = eqx.field(static=True)
     image_window: Window = eqx.field(static=True)
     precision: Precision = eqx.field(static=True)
+    columns: int = eqx.field(static=True, default=4)
     compression: Compression | None = eqx.field(static=True, default=None)
 
     def replace(self, **changes: Any) -> Self:
@@ -210,20 +213,13 @@ class MirrorMatrices(ChannelMatrices):
     def forward(self, x: Float[Array, "t i y x"]) -> Float[Array, "t o y x"]:
         columns = self._transform(self.volume.coordinates(x), self.volume, self.volume_window)
         product = self.product("kloi,kqlrti->kloqrt", columns)
-        product = _untwist(product, self.image, 2, (3, 4))
-        y, x = (self._waves(self.image_window, axis, product.dtype) for axis in (0, 1))
-        rows = jnp.einsum("kqy,kloqrt->ylort", y, product, precision=jax.lax.Precision.HIGHEST)
-        out = jnp.einsum("lrx,ylort->xyot", x, rows, precision=jax.lax.Precision.HIGHEST)
-        return self.image.channels(out.transpose(3, 2, 1, 0))
+        return self.image.channels(self._back(product, "kloqrt", self.image, self.image_window))
 
     def adjoint(self, y: Float[Array, "t o y x"]) -> Float[Array, "t i y x"]:
         columns = self._transform(self.image.coordinates(y), self.image, self.image_window)
-        product = self.product("kloi,kqlrto->klqrti", columns)
-        product = _untwist(product, self.volume, 5, (2, 3))
-        y, x = (self._waves(self.volume_window, axis, product.dtype) for axis in (0, 1))
-        rows = jnp.einsum("kqy,klqrti->ylrti", y, product, precision=jax.lax.Precision.HIGHEST)
-        out = jnp.einsum("lrx,ylrti->xyti", x, rows, precision=jax.lax.Precision.HIGHEST)
-        return self.volume.channels(out.transpose(2, 3, 1, 0))
+        order = "kliqrt" if self.columns >= MANY_COLUMNS else "klqrti"
+        product = self.product(f"kloi,kqlrto->{order}", columns)
+        return self.volume.channels(self._back(product, order, self.volume, self.volume_window))
 
     def gram(self) -> MirrorMatrices:
         matrices = jnp.einsum("kloi,kloj->klij", self.matrices, self.matrices, precision=jax.lax.Precision.HIGHEST)
@@ -235,6 +231,17 @@ class MirrorMatrices(ChannelMatrices):
         rows = jnp.einsum("lrx,tcyx->lrtcy", x_waves, x, precision=jax.lax.Precision.HIGHEST)
         both = jnp.einsum("kqy,lrtcy->kqlrtc", y_waves, rows, precision=jax.lax.Precision.HIGHEST)
         return _twist(both, basis, 5, (1, 3))
+
+    def _back(self, product: Array, order: str, basis: ChannelBasis, window: Window) -> Float[Array, "t c y x"]:
+        """Coordinates from their columns, whose axes are in this order, "kloqrt" or so: the transpose of `_transform`."""
+        channel = order.index(next(a for a in order if a in "oi"))
+        product = _untwist(product, basis, channel, (order.index("q"), order.index("r")))
+        y_waves, x_waves = (self._waves(window, axis, product.dtype) for axis in (0, 1))
+        kept = order.translate(str.maketrans("", "", "klq"))
+        rows = jnp.einsum(f"{order},kqy->l{kept}y", product, y_waves, precision=jax.lax.Precision.HIGHEST)
+        both = kept.replace("r", "")
+        out = jnp.einsum(f"l{kept}y,lrx->{both}yx", rows, x_waves, precision=jax.lax.Precision.HIGHEST)
+        return out if both[0] == "t" else out.swapaxes(0, 1)
 
     def _waves(self, window: Window, axis: int, dtype: np.dtype) -> Float[Array, "k q y"]:
         return jnp.asarray(waves(*window[axis], self.shape[axis]), dtype)
