@@ -310,7 +310,7 @@ def picture(ratios: dict[str, float], curves: dict[str, tuple[list[float], list[
     for (name, (number, spent)), colour in zip(curves.items(), ("#117733", "#aa4499"), strict=True):
         slope = np.polyfit(np.log(number), np.log(spent), 1)[0]
         right.loglog(number, [1e3 * t for t in spent], "o-", color=colour, label=f"{name}, slope {slope:.2f}")
-    right.set(xlabel="lenslets in the field; depths", ylabel="H and H^T a frame, ms", title="Cost against the size of the problem")
+    right.set(xlabel="lenslets in the field; depths", ylabel="H and H^T a frame, ms", title="Cost against size")
     right.yaxis.set_minor_formatter(NullFormatter())
     right.legend()
     right.grid(alpha=0.3)
