@@ -13,6 +13,8 @@ from lfjax.optics.psf import PSF as PSF
 from lfjax.optics.psf import compute_psf as compute_psf
 from lfjax.optics.rectify import Rectifier as Rectifier
 from lfjax.optics.resample import Resample as Resample
+from lfjax.optics.scattering import Scattering as Scattering
+from lfjax.optics.scattering import fit_scattering as fit_scattering
 from lfjax.optics.views import epipolar_image as epipolar_image
 from lfjax.optics.views import from_views as from_views
 from lfjax.optics.views import to_views as to_views

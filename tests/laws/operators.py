@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lfjax import linop
-from lfjax.optics import PSF, AntiAlias, LightField, Microscope, Resample
+from lfjax.optics import PSF, AntiAlias, LightField, Microscope, Resample, Scattering
 from lfjax.solvers.admm import Gradient
 
 
@@ -56,6 +56,9 @@ OPERATORS: dict[str, Callable[[], linop.LinearOperator]] = {
     "LightField, mirrored": lambda: LightField(mirrored_psf(5, 3), (4, 6)),
     "LightField, mirrored, even N and s, margin": lambda: LightField(mirrored_psf(6, 4, lenslets=5), (3, 4), margin=1),
     "LightField, mirrored, volume within the field": lambda: LightField(mirrored_psf(5, 2), (5, 6), margin=-1),
+    "Scattering": lambda: Scattering((2, 5, 6), 1.5, (20.0, 40.0), mean_free_path_um=30.0, anisotropy=0.9),
+    "LightField after Scattering": lambda: LightField(random_psf(5, 3), (4, 6))
+    @ Scattering((2, 12, 18), 1.5, (20.0, 40.0), mean_free_path_um=30.0, anisotropy=0.9),
     "LightField, low rank": lambda: LightField(random_psf(5, 3), (4, 6)).compress(0.3, measure=False),
     "LightField, mirrored, low rank": lambda: LightField(mirrored_psf(5, 3), (4, 6)).compress(0.3, measure=False),
     "LightField, gram": lambda: LightField(random_psf(4, 2), (5, 6), margin=-1, tile=(5, 6)).gram,

@@ -1,0 +1,136 @@
+"""Scattering, aberrations, calibration and other designs, against wave simulations and closed forms.
+
+`make bench-optics` writes results/optics.json and figures.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from benchmarks.common import RESULTS, Report, arguments
+from benchmarks.phase_screens import PhaseScreens
+from benchmarks.reference import relative_error
+from lfjax import solvers
+from lfjax.metrics import correlation
+from lfjax.optics import LightField, Scattering, compute_psf, fit_scattering, preset
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+SCOPE = preset("20x0.5")
+FREE_PATH_UM, ANISOTROPY = 30.0, 0.98
+LENSLETS = 9
+
+
+def scattering(report: Report, toy: bool) -> list[tuple[float, NDArray[np.float64], NDArray[np.float32]]]:
+    """The operator against phase screens, at 0.5 to 2 mean free paths."""
+    psf = compute_psf(SCOPE, [0.0], 5, oversampling=1 if toy else 3, lenslets=LENSLETS)
+    op = LightField(psf, (LENSLETS, LENSLETS))
+    middle = op.in_shape[1] // 2
+    point = jnp.zeros(op.in_shape).at[0, middle, middle].set(1.0)
+    waves = PhaseScreens(SCOPE, LENSLETS, side=960 if toy else 1152, mean_free_path_um=FREE_PATH_UM, anisotropy=ANISOTROPY)
+    pictures = []
+    for paths in (1.0,) if toy else (0.5, 1.0, 1.5, 2.0):
+        d = paths * FREE_PATH_UM
+        truth = waves.mean_image(d, 0.0, layers_per_free_path=4 if toy else 8, realisations=1 if toy else 64)
+        tissue = Scattering(
+            op.in_shape, SCOPE.voxel_um(5), [d], mean_free_path_um=FREE_PATH_UM, anisotropy=ANISOTROPY
+        )
+        image = np.asarray(op(tissue(point)))
+        name = f"scattering against phase screens, {paths:g} mean free paths, relative L2"
+        report.at_most(name, relative_error(image, truth), 0.15, peer="phase screens")
+        report.row(f"the same without the operator, {paths:g} mean free paths", relative_error(op(point), truth), "1")
+        pictures.append((paths, truth, image))
+    return pictures
+
+
+def fit(report: Report) -> None:
+    """Mean free path and anisotropy from a light field and a known volume, at 30 dB."""
+    depths, thickness = (-30.0, -10.0, 10.0, 30.0), (100.0, 70.0, 40.0, 10.0)
+    op = LightField(compute_psf(SCOPE, depths, 3, oversampling=1), (15, 15))
+    spots = jax.random.uniform(jax.random.key(0), op.in_shape)
+    volume = jnp.where(spots > 0.99, spots, 0.0)
+    worst = [0.0, 0.0]
+    for seed, (free_path, g) in enumerate(((60.0, 0.93), (90.0, 0.9), (40.0, 0.97))):
+        tissue = Scattering(op.in_shape, SCOPE.voxel_um(3), thickness, mean_free_path_um=free_path, anisotropy=g)
+        clean = op(tissue(volume))
+        noise = jax.random.normal(jax.random.key(seed), clean.shape)
+        frame = clean + noise * jnp.linalg.norm(clean) / jnp.linalg.norm(noise) * 10 ** (-30 / 20)
+        found = fit_scattering(frame, volume, op, SCOPE.voxel_um(3), thickness)
+        errors = (abs(found.mean_free_path_um / free_path - 1), abs((1 - found.anisotropy) / (1 - g) - 1))
+        worst = [max(w, e) for w, e in zip(worst, errors, strict=True)]
+    report.at_most("fit_scattering at 30 dB, worst of 3: relative error of l", worst[0], 0.1)
+    report.at_most("fit_scattering at 30 dB, worst of 3: relative error of 1 - g", worst[1], 0.1)
+
+
+def reconstruction(report: Report, toy: bool) -> list[tuple[str, NDArray[np.float32]]]:
+    """Points under 1.5 mean free paths, imaged by the wave simulation, reconstructed with H and with H S."""
+    field, depths = (21, 21), (-20.0, 0.0, 20.0)
+    thickness = [1.5 * FREE_PATH_UM - z / 2 for z in depths]
+    op = LightField(compute_psf(SCOPE, depths, 3, oversampling=1 if toy else 3), field)
+    waves = PhaseScreens(SCOPE, LENSLETS, side=960 if toy else 1152, mean_free_path_um=FREE_PATH_UM, anisotropy=ANISOTROPY)
+    n, reach = SCOPE.pixels_per_lenslet, LENSLETS // 2
+    rng = np.random.default_rng(1)
+    truth, image = np.zeros(op.in_shape, np.float32), np.zeros([(side + 2 * reach) * n for side in field])
+    for k, (z, d) in enumerate(zip(depths, thickness, strict=True)):
+        spread = waves.mean_image(d, z, layers_per_free_path=4, realisations=1 if toy else 32, seed=k)
+        for y, x in rng.integers(3, 18, (12, 2)):
+            weight = rng.uniform(0.5, 1.0)
+            truth[k, 3 * y + 1, 3 * x + 1] += weight
+            image[y * n : (y + LENSLETS) * n, x * n : (x + LENSLETS) * n] += weight * spread
+    image = image[reach * n : -reach * n, reach * n : -reach * n]
+    counts = rng.poisson(image * 3e4).astype(np.float32)
+    tissue = Scattering(
+        op.in_shape, SCOPE.voxel_um(3), thickness, mean_free_path_um=FREE_PATH_UM, anisotropy=ANISOTROPY
+    )
+    near = partial(gaussian_filter, sigma=(0, 1, 1))  # single voxels: half a voxel off should not count as nothing
+    pictures, scores = [("truth", truth)], {}
+    for name, model in (("without", op), ("with", op @ tissue)):
+        x = solvers.run(solvers.RichardsonLucy(), solvers.Problem(model, counts), 10 if toy else 100).x
+        scores[name] = float(correlation(near(np.asarray(x)), near(truth)))
+        pictures.append((f"{name} the operator: {scores[name]:.3f}", np.asarray(x)))
+    report.row("points at 1.5 mean free paths, correlation with the truth, without scattering in H", scores["without"], "1")
+    report.at_least("the same with scattering in H", scores["with"], scores["without"])
+    return pictures
+
+
+def scattering_picture(
+    clouds: list[tuple[float, NDArray[np.float64], NDArray[np.float32]]], volumes: list[tuple[str, NDArray[np.float32]]]
+) -> None:
+    """Light fields by waves and by the operator; volumes."""
+    figure, axes = plt.subplots(3, max(len(clouds), 3), figsize=(11, 8), layout="constrained", squeeze=False)
+    for axis in axes.ravel():
+        axis.axis("off")
+    for column, (paths, truth, image) in enumerate(clouds):
+        top = truth.max()
+        axes[0, column].imshow(np.sqrt(truth / top), vmin=0, vmax=1, cmap="magma")
+        axes[0, column].set_title(f"waves, {paths:g} mean free paths")
+        axes[1, column].imshow(np.sqrt(np.maximum(image, 0) / top), vmin=0, vmax=1, cmap="magma")
+        axes[1, column].set_title("H S")
+    for axis, (name, volume) in zip(axes[2], volumes, strict=False):
+        axis.imshow(np.sqrt(volume.max(0) / volume.max()), cmap="magma")
+        axis.set_title(name)
+    figure.savefig(RESULTS / "optics_scattering.png", dpi=110)
+
+
+def main() -> None:
+    """All figures."""
+    toy = arguments(__doc__ or "").toy
+    report = Report("optics", toy)
+    clouds = scattering(report, toy)
+    fit(report)
+    volumes = reconstruction(report, toy)
+    report.write()
+    if not toy:
+        scattering_picture(clouds, volumes)
+
+
+if __name__ == "__main__":
+    main()
