@@ -134,9 +134,13 @@ def cache_folder() -> Path:
 def _key(bound: inspect.BoundArguments) -> str:
     """SHA-256 of the canonical JSON of all that decides the values of the PSF."""
     bound.apply_defaults()
-    parameters = {name: value for name, value in bound.arguments.items() if name != "track"}
+    parameters = {name: value for name, value in bound.arguments.items() if name not in ("track", "memory_gib")}
     parameters["microscope"] = bound.arguments["microscope"].to_dict()
+    if parameters.get("pupil") is not None:
+        parameters["pupil"] = parameters["pupil"].to_dict()
+    if parameters.get("alignment") is not None:
+        parameters["alignment"] = [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(parameters["alignment"])]
     parameters["z_um"] = [float(z) for z in np.ravel(bound.arguments["z_um"])]
-    parameters |= {"format": FORMAT, "x64": bool(bool(jax.config.read("jax_enable_x64")))}
+    parameters |= {"format": FORMAT, "grid": 2, "x64": bool(jax.config.read("jax_enable_x64"))}
     text = json.dumps(parameters, sort_keys=True, separators=(",", ":"), default=lambda number: number.item())
     return hashlib.sha256(text.encode()).hexdigest()

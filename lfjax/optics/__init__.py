@@ -4,6 +4,7 @@ from lfjax.optics.antialias import AntiAlias as AntiAlias
 from lfjax.optics.antialias import sampling_widths as sampling_widths
 from lfjax.optics.lattice import Lattice as Lattice
 from lfjax.optics.lattice import find_lattice as find_lattice
+from lfjax.optics.lenslets import Alignment as Alignment
 from lfjax.optics.lightfield import LightField as LightField
 from lfjax.optics.microscope import PRESETS as PRESETS
 from lfjax.optics.microscope import Microscope as Microscope
@@ -11,6 +12,7 @@ from lfjax.optics.microscope import load_microscope as load_microscope
 from lfjax.optics.microscope import preset as preset
 from lfjax.optics.psf import PSF as PSF
 from lfjax.optics.psf import compute_psf as compute_psf
+from lfjax.optics.pupil import Pupil as Pupil
 from lfjax.optics.rectify import Rectifier as Rectifier
 from lfjax.optics.resample import Resample as Resample
 from lfjax.optics.scattering import Scattering as Scattering

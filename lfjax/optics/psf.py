@@ -20,7 +20,9 @@ from jaxtyping import Array, Complex, Float
 from lfjax import fourier
 from lfjax.errors import ParameterError, require, require_shape
 from lfjax.optics import debye
+from lfjax.optics.lenslets import Alignment, lenslet_phase
 from lfjax.optics.microscope import Microscope
+from lfjax.optics.pupil import Pupil, native_field, padded_side
 
 Track = Callable[[Iterable[Any], str], Iterable[Any]]
 """Wraps a loop to show its progress: `track(items, description)`."""
@@ -92,21 +94,6 @@ def sub_lenslet_offsets(s: int) -> np.ndarray:
     return (np.arange(s) - (s - 1) / 2) / s
 
 
-def lenslet_phase(microscope: Microscope, samples: int, side: int) -> Complex[Array, "y x"]:
-    """Transmission of square lenslets: exp(-i k0 |x|^2 / (2 f_ml)) about each centre, k0 = 2 pi / lambda.
-
-    Args:
-        microscope: pitch, focal length and wavelength are used.
-        samples: samples across a lenslet.
-        side: samples of the grid, whose middle is the centre of a lenslet.
-    """
-    steps = np.arange(side) - (side - 1) / 2
-    x_um = (steps - samples * np.floor(steps / samples + 0.5)) / samples * microscope.lenslet_pitch_um
-    k0 = 2 * jnp.pi / microscope.wavelength_um
-    row = jnp.exp(-1j * k0 * x_um**2 / (2 * microscope.lenslet_focal_length_um))
-    return row[:, None] * row[None, :]
-
-
 class Sampling(NamedTuple):
     """Sizes of the computation at one depth: static, hence fixed before JAX traces.
 
@@ -153,9 +140,15 @@ class Sampling(NamedTuple):
 
 @partial(jax.jit, static_argnames="sampling")
 def psf_images(
-    microscope: Microscope, z_um: Array | float, offsets: Float[Array, "source 2"], *, sampling: Sampling
+    microscope: Microscope,
+    z_um: Array | float,
+    offsets: Float[Array, "source 2"],
+    *,
+    sampling: Sampling,
+    pupil: Pupil | None = None,
+    alignment: Alignment | None = None,
 ) -> Float[Array, "source y x"]:
-    """Images on K x K lenslets of sources at one depth; pure, and differentiable in the microscope, z and offsets.
+    """Images on K x K lenslets of sources at one depth; pure, and differentiable in all that is not a size.
 
     U(x) = Debye field at |x / M - p|;  V = Fresnel_f_ml { U * lenslet phase };  image = sum of |V|^2 over each pixel.
     The image is upright, as in the reference code; a real microscope turns it by 180 degrees.
@@ -165,6 +158,8 @@ def psf_images(
         z_um: depth of the sources.
         offsets: source positions (y, x) in lenslets from the centre of the middle lenslet.
         sampling: sizes, see `Sampling.of`.
+        pupil: aberrations; none if not given.
+        alignment: of the array; on the native plane and f_ml from the sensor if not given.
 
     Returns:
         (source, K N, K N), each image summing to 1.
@@ -173,21 +168,33 @@ def psf_images(
     side, pitch_um = sampling.side, microscope.object_pitch_um
     x_um = (jnp.arange(side) - (side - 1) / 2) / (n * os) * pitch_um
 
-    reach_um = math.sqrt(2) * (side / (n * os) + 1) / 2 * pitch_um
-    spacing_um = reach_um / (sampling.radii - 1)
-    radii_um = jnp.arange(sampling.radii) * spacing_um
-    profile = debye.debye_field(radii_um, z_um, microscope, nodes=sampling.nodes)
-
-    phase = lenslet_phase(microscope, n * os, side)
     sample_um = microscope.lenslet_pitch_um / (n * os)
-    transfer = fourier.transfer_fresnel(side, sample_um, microscope.wavelength_um, microscope.lenslet_focal_length_um)
+    fresnel = partial(fourier.transfer_fresnel, side, sample_um, microscope.wavelength_um)
+    distance_um = microscope.lenslet_focal_length_um
+    if alignment is not None and alignment.array_to_sensor_um is not None:
+        distance_um = alignment.array_to_sensor_um
+    phase, transfer = lenslet_phase(microscope, n * os, side, alignment), fresnel(distance_um)
+    if pupil is None:
+        reach_um = math.sqrt(2) * (side / (n * os) + 1) / 2 * pitch_um
+        spacing_um = reach_um / (sampling.radii - 1)
+        radii_um = jnp.arange(sampling.radii) * spacing_um
+        profile = debye.debye_field(radii_um, z_um, microscope, nodes=sampling.nodes)
+    else:
+        spectrum = pupil.native_spectrum(microscope, z_um, padded_side(side), x_um[1] - x_um[0])
     pixels = sampling.lenslets * n
     border = (side - pixels * os) // 2
 
-    def image(offset: Float[Array, "2"]) -> Float[Array, "y x"]:
+    def native(offset: Float[Array, "2"]) -> Complex[Array, "y x"]:
+        if pupil is not None:
+            return native_field(spectrum, x_um[1] - x_um[0], x_um[0] - offset * pitch_um, side)
         dy, dx = x_um[:, None] - offset[0] * pitch_um, x_um[None, :] - offset[1] * pitch_um
         radius_um = jnp.sqrt(dy**2 + dx**2 + 1e-12)  # the small number keeps the gradient finite at the source
-        field = debye.interpolate_profile(profile, spacing_um, radius_um)
+        return debye.interpolate_profile(profile, spacing_um, radius_um)
+
+    def image(offset: Float[Array, "2"]) -> Float[Array, "y x"]:
+        field = native(offset)
+        if alignment is not None:  # on to the array, if it stands behind the native plane
+            field = jnp.fft.ifft2(jnp.fft.fft2(field) * fresnel(alignment.native_plane_um))
         intensity = jnp.abs(jnp.fft.ifft2(jnp.fft.fft2(field * phase) * transfer)) ** 2
         inner = intensity[border : side - border, border : side - border]
         binned = inner.reshape(pixels, os, pixels, os).sum((1, 3))
@@ -196,15 +203,27 @@ def psf_images(
     return jax.lax.map(image, offsets, batch_size=min(sampling.batch, len(offsets)))
 
 
-def psf_plane(microscope: Microscope, z_um: float, s: int, sampling: Sampling) -> np.ndarray:
+def psf_plane(
+    microscope: Microscope,
+    z_um: float,
+    s: int,
+    sampling: Sampling,
+    pupil: Pupil | None = None,
+    alignment: Alignment | None = None,
+) -> np.ndarray:
     """PSFs of all s x s voxels of a lenslet at one depth, (a, b, y, x).
 
     Square lenslets and a round pupil have the symmetry of the square: only the voxels of one octant are computed, the
-    others are their mirror images.
+    others are their mirror images. With an alignment, or a pupil that is not round, all are computed.
     """
+    if alignment is not None or (pupil is not None and not pupil.round):
+        y, x = np.meshgrid(sub_lenslet_offsets(s), sub_lenslet_offsets(s), indexing="ij")
+        offsets = jnp.asarray(np.stack([y.ravel(), x.ravel()], axis=1))
+        images = psf_images(microscope, z_um, offsets, sampling=sampling, pupil=pupil, alignment=alignment)
+        return np.asarray(images).reshape(s, s, *images.shape[1:])
     half = [(a, b) for a in range((s + 1) // 2) for b in range(a, (s + 1) // 2)]
     offsets = sub_lenslet_offsets(s)[np.array(half)]
-    octant = np.asarray(psf_images(microscope, z_um, jnp.asarray(offsets), sampling=sampling))
+    octant = np.asarray(psf_images(microscope, z_um, jnp.asarray(offsets), sampling=sampling, pupil=pupil))
     known = dict(zip(half, octant, strict=True))
     plane = np.empty((s, s, *octant.shape[1:]), octant.dtype)
     for a in range(s):
@@ -216,7 +235,15 @@ def psf_plane(microscope: Microscope, z_um: float, s: int, sampling: Sampling) -
 
 
 def convergence_error(
-    microscope: Microscope, z_um: Sequence[float], s: int, lenslets: int, oversampling: int, known: Probes | None = None
+    microscope: Microscope,
+    z_um: Sequence[float],
+    s: int,
+    lenslets: int,
+    oversampling: int,
+    known: Probes | None = None,
+    *,
+    pupil: Pupil | None = None,
+    alignment: Alignment | None = None,
 ) -> float:
     """Relative L2 distance between the PSF at an oversampling and at about twice that, the worst of the sources probed.
 
@@ -229,6 +256,8 @@ def convergence_error(
         lenslets: K.
         oversampling: field samples a pixel.
         known: images of the probes by oversampling and depth, which are used and added to.
+        pupil: aberrations.
+        alignment: of the array.
     """
     known = {} if known is None else known
     inner, outer = sub_lenslet_offsets(s)[(s - 1) // 2], sub_lenslet_offsets(s)[0]
@@ -238,7 +267,8 @@ def convergence_error(
     for z in {min(z_um, key=abs), deepest}:
         for os in (oversampling, 2 * oversampling + 1):
             if (os, z) not in known:
-                known[os, z] = psf_images(microscope, z, probes, sampling=Sampling.of(microscope, deepest, lenslets, os))
+                sampling = Sampling.of(microscope, deepest, lenslets, os)
+                known[os, z] = psf_images(microscope, z, probes, sampling=sampling, pupil=pupil, alignment=alignment)
         coarse, fine = known[oversampling, z], known[2 * oversampling + 1, z]
         error = jnp.linalg.norm(coarse - fine, axis=(1, 2)) / jnp.linalg.norm(fine, axis=(1, 2))
         worst = max(worst, float(error.max()))
@@ -253,6 +283,8 @@ def compute_psf(
     tolerance: float = 0.02,
     oversampling: int | None = None,
     lenslets: int | None = None,
+    pupil: Pupil | None = None,
+    alignment: Alignment | None = None,
     memory_gib: float | None = None,
     track: Track | None = None,
 ) -> PSF:
@@ -265,6 +297,9 @@ def compute_psf(
         tolerance: largest convergence error allowed; the smallest oversampling that keeps it is chosen.
         oversampling: field samples a pixel, if you want to set it; the convergence error is then only reported.
         lenslets: K, odd side of the support in lenslets; by geometry if not given.
+        pupil: aberrations of the objective; none if not given. The mean tilt of a pupil moves the image sideways.
+        alignment: how the array stands; on the native plane and f_ml from the sensor if not given. A rotation has no
+            place here, since H is periodic in the array's own axes: `Rectifier` takes it out of frames.
         memory_gib: of the fields that are computed at once; by default one after another on a CPU, 1 elsewhere.
         track: wraps the loop over depths to show progress, see `lfjax.progress.track`.
 
@@ -282,11 +317,15 @@ def compute_psf(
     whole = oversampling is None or (oversampling >= 1 and int(oversampling) == oversampling)
     require(whole, "oversampling", oversampling, "a whole number, 1 or more, or None")
     require(lenslets is None or (lenslets > 0 and lenslets % 2 == 1), "lenslets", lenslets, "an odd number, or None")
+    straight = alignment is None or not isinstance(alignment.rotation_rad, (int, float)) or alignment.rotation_rad == 0
+    require(straight, "alignment.rotation_rad", alignment and alignment.rotation_rad, "0: see `Rectifier` for turned arrays")
     k = lenslets or support_lenslets(microscope, depths)
 
     known: Probes = {}
     for os in (oversampling,) if oversampling else OVERSAMPLINGS:
-        error = convergence_error(microscope, depths, voxels_per_lenslet, k, os, known)
+        error = convergence_error(
+            microscope, depths, voxels_per_lenslet, k, os, known, pupil=pupil, alignment=alignment
+        )
         if error <= tolerance or oversampling:
             break
     else:
@@ -294,5 +333,5 @@ def compute_psf(
 
     loop = track(depths, "PSF, depth by depth") if track else depths
     sampling = Sampling.of(microscope, max(depths, key=abs), k, os, memory_gib=memory_gib)
-    planes = [psf_plane(microscope, z, voxels_per_lenslet, sampling) for z in loop]
+    planes = [psf_plane(microscope, z, voxels_per_lenslet, sampling, pupil, alignment) for z in loop]
     return PSF(jnp.asarray(np.stack(planes)), microscope, depths, os, error)

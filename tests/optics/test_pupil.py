@@ -1,0 +1,165 @@
+"""Pupil aberrations and the array's alignment: Zernike algebra, the Debye limit, symmetry, gradients."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks.reference import relative_error
+from lfjax.errors import ParameterError
+from lfjax.io import cached_psf
+from lfjax.optics import LightField, Microscope, compute_psf, preset
+from lfjax.optics.lenslets import Alignment, lenslet_phase
+from lfjax.optics.psf import Sampling, psf_images
+from lfjax.optics.pupil import Pupil, noll, zernike
+
+SMALL = Microscope(20, 0.5, 1.33, 0.52, 125, 2500, 5, name="small")
+
+
+def test_noll_order():
+    wanted = [(0, 0), (1, 1), (1, -1), (2, 0), (2, -2), (2, 2), (3, -1), (3, 1), (3, -3), (3, 3), (4, 0), (4, 2), (4, -2)]
+    assert [noll(j) for j in range(1, 14)] == wanted
+    assert [noll(j) for j in (14, 15, 16, 22)] == [(4, 4), (4, -4), (5, 1), (6, 0)]
+
+
+def test_zernikes_are_orthonormal_on_the_disc():
+    nodes, weights = np.polynomial.legendre.leggauss(12)
+    rho, wr = (nodes + 1) / 2, weights / 2 * (nodes + 1)  # int_0^1 f 2 rho d rho
+    theta = np.arange(32) * 2 * np.pi / 32
+    y, x = rho[:, None] * np.sin(theta), rho[:, None] * np.cos(theta)
+    with jax.enable_x64(True):
+        values = np.stack([np.asarray(zernike(j, jnp.asarray(y), jnp.asarray(x))) for j in range(1, 23)])
+    products = np.einsum("art,brt,r->ab", values, values, wr) / 32
+    np.testing.assert_allclose(products, np.eye(22), atol=1e-12)
+
+
+def test_zernikes_in_closed_form():
+    rho, theta = 0.7, 0.4
+    y, x = jnp.asarray(rho * np.sin(theta)), jnp.asarray(rho * np.cos(theta))
+    closed = {
+        2: 2 * rho * np.cos(theta),
+        3: 2 * rho * np.sin(theta),
+        4: np.sqrt(3) * (2 * rho**2 - 1),
+        5: np.sqrt(6) * rho**2 * np.sin(2 * theta),
+        8: np.sqrt(8) * (3 * rho**3 - 2 * rho) * np.cos(theta),
+        11: np.sqrt(5) * (6 * rho**4 - 6 * rho**2 + 1),
+    }
+    for j, wanted in closed.items():
+        assert float(zernike(j, y, x)) == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize("z", [-25.0, 0.0, 10.0])
+@pytest.mark.parametrize("name", ["20x0.5", "25x1.0w"])
+def test_without_aberrations_it_is_the_debye_psf(name, z):
+    scope = preset(name)
+    sampling = Sampling.of(scope, z, 9, 3)
+    offsets = jnp.asarray([[0.0, 0.0], [0.3, -0.1]])
+    debye = psf_images(scope, z, offsets, sampling=sampling)
+    fourier = psf_images(scope, z, offsets, sampling=sampling, pupil=Pupil())
+    for mine, wanted in zip(fourier, debye, strict=True):
+        assert relative_error(mine, wanted) <= 1e-3
+
+
+def test_a_tilt_of_the_pupil_moves_the_image():
+    sampling = Sampling.of(SMALL, 10.0, 7, 3)
+    # Z_2 = 2 x: c waves of it are a phase 4 pi c s_x n / NA, hence a shift of 2 c lambda / NA
+    shift_um = 0.3 * float(SMALL.object_pitch_um)
+    waves = -shift_um * 0.5 / (2 * 0.52)
+    tilted = psf_images(SMALL, 10.0, jnp.zeros((1, 2)), sampling=sampling, pupil=Pupil.of({2: waves}))
+    moved = psf_images(SMALL, 10.0, jnp.asarray([[0.0, 0.3]]), sampling=sampling, pupil=Pupil())
+    assert relative_error(tilted, moved) <= 1e-3
+
+
+def test_a_matched_index_does_nothing_and_a_mismatch_moves_the_focus():
+    sampling = Sampling.of(SMALL, 20.0, 7, 3)
+    images = [
+        psf_images(SMALL, 20.0, jnp.zeros((1, 2)), sampling=sampling, pupil=pupil)
+        for pupil in (Pupil(), Pupil(sample_index=1.33, depth_um=50.0), Pupil(sample_index=1.40, depth_um=50.0))
+    ]
+    assert relative_error(images[1], images[0]) <= 1e-5
+    assert relative_error(images[2], images[0]) >= 0.1
+    # to first order the mismatch is a defocus: n (cos) expanded in s^2 gives d n (1 - n / n_s) s^2 / 2
+    moved = psf_images(SMALL, 20.0 - 50 * (1 - 1.33 / 1.40), jnp.zeros((1, 2)), sampling=sampling, pupil=Pupil())
+    assert relative_error(images[2], moved) <= 0.3 * relative_error(images[2], images[0])
+
+
+def test_aberrated_psfs_have_no_mirror_symmetry_and_the_operator_sees_it():
+    pupil = Pupil.of({7: 0.15, 5: 0.05})
+    psf = compute_psf(SMALL, [15.0], 3, oversampling=3, pupil=pupil)
+    np.testing.assert_allclose(psf.values.sum((3, 4)), 1, rtol=1e-5)
+    assert not LightField(psf, (4, 4)).mirror
+    assert LightField(compute_psf(SMALL, [15.0], 3, oversampling=3, pupil=Pupil.of({11: 0.1})), (4, 4)).mirror
+
+
+def test_the_cache_tells_pupils_apart(tmp_path):
+    options = {"oversampling": 1, "cache": tmp_path}
+    plain, coma = (cached_psf(SMALL, [15.0], 2, pupil=p, **options) for p in (None, Pupil.of({8: 0.2})))
+    again = cached_psf(SMALL, [15.0], 2, pupil=Pupil.of({8: 0.2}), **options)
+    assert relative_error(coma.values, plain.values) > 0.05
+    np.testing.assert_array_equal(coma.values, again.values)
+    shifted = cached_psf(SMALL, [15.0], 2, alignment=Alignment(offset_um=(10.0, 0.0)), **options)
+    assert relative_error(shifted.values, plain.values) > 0.05
+
+
+def test_a_straight_array_is_the_plain_one():
+    for samples, side in ((15, 105), (12, 98)):
+        plain, aligned = (lenslet_phase(SMALL, samples, side, a) for a in (None, Alignment()))
+        np.testing.assert_allclose(aligned, plain, atol=2e-3)
+
+
+def test_an_array_moved_by_a_lenslet_changes_nothing():
+    sampling = Sampling.of(SMALL, 20.0, 7, 3)
+    plain, moved, half = (
+        psf_images(SMALL, 20.0, jnp.zeros((1, 2)), sampling=sampling, alignment=Alignment(offset_um=(0.0, x)))
+        for x in (0.0, 125.0, 62.5)
+    )
+    assert relative_error(moved, plain) <= 2e-3
+    assert relative_error(half, plain) >= 0.1
+
+
+PARAMETERS = {
+    "magnification": (lambda m, p, a, v: (eqx.tree_at(lambda x: x.magnification, m, v), p, a), 20.0, 1e-3),
+    "numerical_aperture": (lambda m, p, a, v: (eqx.tree_at(lambda x: x.numerical_aperture, m, v), p, a), 0.5, 1e-5),
+    "medium_index": (lambda m, p, a, v: (eqx.tree_at(lambda x: x.medium_index, m, v), p, a), 1.33, 1e-5),
+    "wavelength_um": (lambda m, p, a, v: (eqx.tree_at(lambda x: x.wavelength_um, m, v), p, a), 0.52, 1e-6),
+    "lenslet_pitch_um": (lambda m, p, a, v: (eqx.tree_at(lambda x: x.lenslet_pitch_um, m, v), p, a), 125.0, 1e-3),
+    "f_ml": (lambda m, p, a, v: (eqx.tree_at(lambda x: x.lenslet_focal_length_um, m, v), p, a), 2500.0, 1e-1),
+    "array_to_sensor_um": (lambda m, p, a, v: (m, p, eqx.tree_at(lambda x: x.array_to_sensor_um, a, v)), 2520.0, 1e-1),
+    "native_plane_um": (lambda m, p, a, v: (m, p, eqx.tree_at(lambda x: x.native_plane_um, a, v)), 300.0, 1e-1),
+    "offset y": (lambda m, p, a, v: (m, p, eqx.tree_at(lambda x: x.offset_um, a, (v, 2.0))), 3.0, 1e-3),
+    "rotation_rad": (lambda m, p, a, v: (m, p, eqx.tree_at(lambda x: x.rotation_rad, a, v)), 0.01, 1e-6),
+    "sample_index": (lambda m, p, a, v: (m, Pupil(p.zernike_waves, sample_index=v, depth_um=40.0), a), 1.36, 1e-6),
+    "astigmatism": (lambda m, p, a, v: (m, Pupil(p.zernike_waves.at[4].set(v)), a), 0.05, 1e-5),
+    "coma": (lambda m, p, a, v: (m, Pupil(p.zernike_waves.at[6].set(v)), a), 0.05, 1e-5),
+    "spherical": (lambda m, p, a, v: (m, Pupil(p.zernike_waves.at[10].set(v)), a), 0.05, 1e-5),
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_gradients_of_the_psf_equal_central_differences(name):
+    change, at, step = PARAMETERS[name]
+    sampling = Sampling.of(SMALL, 20.0, 5, 2)
+    with jax.enable_x64(True):
+        target = jax.random.uniform(jax.random.key(0), (1, 25, 25))
+        plain = Alignment(2520.0, (3.0, 2.0), 0.01, 300.0)
+
+        @jax.jit
+        def score(value):
+            scope, pupil, alignment = change(SMALL, Pupil(0.03 * jnp.ones(11)), plain, value)
+            offsets = jnp.asarray([[0.1, -0.2]])
+            image = psf_images(scope, 20.0, offsets, sampling=sampling, pupil=pupil, alignment=alignment)
+            return jnp.sum((image - target / 625) ** 2)
+
+        slope = float(jax.grad(score)(jnp.asarray(at)))
+        finite = float(score(at + step) - score(at - step)) / (2 * step)
+    assert slope == pytest.approx(finite, rel=1e-3)
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ParameterError, match="sample_index"):
+        Pupil(sample_index=0.5)
+    with pytest.raises(ParameterError, match="coefficients"):
+        Pupil.of({0: 0.1})
+    with pytest.raises(ParameterError, match="rotation_rad"):
+        compute_psf(SMALL, [0.0], 2, alignment=Alignment(rotation_rad=0.1))
