@@ -224,7 +224,10 @@ def psf_plane(
     half = [(a, b) for a in range((s + 1) // 2) for b in range(a, (s + 1) // 2)]
     offsets = sub_lenslet_offsets(s)[np.array(half)]
     octant = np.asarray(psf_images(microscope, z_um, jnp.asarray(offsets), sampling=sampling, pupil=pupil))
-    known = dict(zip(half, octant, strict=True))
+    known = {}
+    for (a, b), image in zip(half, octant, strict=True):  # sources on an axis: rounding must not break the symmetry
+        image = (image + image[::-1]) / 2 if 2 * a == s - 1 else image
+        known[a, b] = (image + image[:, ::-1]) / 2 if 2 * b == s - 1 else image
     plane = np.empty((s, s, *octant.shape[1:]), octant.dtype)
     for a in range(s):
         for b in range(s):
