@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import matplotlib
@@ -15,11 +16,24 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from benchmarks.common import RESULTS, Report, arguments
+from benchmarks.gradients import PARAMETERS, slope_and_difference
 from benchmarks.phase_screens import PhaseScreens
 from benchmarks.reference import relative_error
 from lfjax import solvers
 from lfjax.metrics import correlation
-from lfjax.optics import LightField, Scattering, compute_psf, fit_scattering, preset
+from lfjax.optics import (
+    Alignment,
+    LightField,
+    Microscope,
+    Pupil,
+    Scattering,
+    calibrate,
+    compute_psf,
+    fit_scattering,
+    preset,
+)
+from lfjax.optics.calibration import bead_frame
+from lfjax.optics.psf import Sampling, psf_images, support_lenslets
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -101,6 +115,48 @@ def reconstruction(report: Report, toy: bool) -> list[tuple[str, NDArray[np.floa
     return pictures
 
 
+def aberrations(report: Report, toy: bool) -> None:
+    """The PSF from a pupil by FFT, without aberrations, against the Debye integral; gradients."""
+    worst = 0.0
+    offsets = jnp.asarray([[0.0, 0.0], [0.3, -0.1], [0.5, 0.5]])
+    for name in ("20x0.5",) if toy else ("20x0.5", "22.2x0.5", "25x1.0w"):
+        scope = preset(name)
+        for z in (-20.0, 0.0, 10.0):
+            k = support_lenslets(scope, [z])
+            sampling = Sampling.of(scope, z, k, 1 if toy else 3)
+            debye = psf_images(scope, z, offsets, sampling=sampling)
+            fourier = psf_images(scope, z, offsets, sampling=sampling, pupil=Pupil())
+            worst = max(worst, *(relative_error(f, d) for f, d in zip(fourier, debye, strict=True)))
+    report.at_most("pupil without aberrations against Debye, worst, relative L2", worst, 1e-3, peer="Debye")
+    scope = Microscope(20, 0.5, 1.33, 0.52, 125, 2500, 5)
+    for name in list(PARAMETERS)[:2] if toy else PARAMETERS:
+        slope, finite = slope_and_difference(scope, name)
+        report.at_most(f"gradient in {name} against central differences, relative", abs(slope / finite - 1), 1e-3)
+
+
+def calibration(report: Report, toy: bool) -> None:
+    """f_ml 2 % off and the sensor 3 um off, from a bead frame at 30 dB made with a finer field than the fit uses."""
+    spots = np.array([[-30, 5.1, 5.2], [-18, 5.3, 15.8], [20, 15.9, 5.1], [32, 15.2, 15.4], [-25, 10.2, 10.3]], float)
+    spots = spots[1:3] if toy else spots
+    bright = 1e4 * np.array([1.0, 1.2, 0.9, 1.1, 1.0])[: len(spots)]
+    truth = eqx.tree_at(lambda m: m.lenslet_focal_length_um, SCOPE, 1.02 * SCOPE.lenslet_focal_length_um)
+    system = (truth, None, Alignment(array_to_sensor_um=SCOPE.lenslet_focal_length_um + 3.0))
+    sampling = Sampling.of(truth, 40.0, 9, 3 if toy else 9)
+    clean = bead_frame(
+        system, jnp.asarray(np.c_[spots, bright]), np.round(spots[:, 1:]).astype(int), (21, 21), sampling
+    )
+    noise = jax.random.normal(jax.random.key(0), clean.shape)
+    frame = clean + noise * jnp.linalg.norm(clean) / jnp.linalg.norm(noise) * 10 ** (-30 / 20)
+    guess = spots + np.random.default_rng(1).normal(size=spots.shape) * [1.0, 0.1, 0.1]
+    found = calibrate(frame, SCOPE, guess, oversampling=3 if toy else 5)
+    focal, distance = (found.values[name] for name in ("lenslet_focal_length_um", "array_to_sensor_um"))
+    report.at_most("calibration, 30 dB: f_ml, relative error", abs(focal / truth.lenslet_focal_length_um - 1), 2e-3)
+    report.at_most("calibration, 30 dB: array to sensor, error", abs(distance - system[2].array_to_sensor_um), 0.5, "um")
+    report.row("calibration: standard deviation that it states for f_ml", found.errors["lenslet_focal_length_um"], "um")
+    report.row("calibration: standard deviation that it states for the distance", found.errors["array_to_sensor_um"], "um")
+    report.row("calibration: largest error of a bead's depth", np.abs(found.beads - spots)[:, 0].max(), "um")
+
+
 def scattering_picture(
     clouds: list[tuple[float, NDArray[np.float64], NDArray[np.float32]]], volumes: list[tuple[str, NDArray[np.float32]]]
 ) -> None:
@@ -127,6 +183,8 @@ def main() -> None:
     clouds = scattering(report, toy)
     fit(report)
     volumes = reconstruction(report, toy)
+    aberrations(report, toy)
+    calibration(report, toy)
     report.write()
     if not toy:
         scattering_picture(clouds, volumes)

@@ -2,6 +2,8 @@
 
 from lfjax.optics.antialias import AntiAlias as AntiAlias
 from lfjax.optics.antialias import sampling_widths as sampling_widths
+from lfjax.optics.calibration import Calibration as Calibration
+from lfjax.optics.calibration import calibrate as calibrate
 from lfjax.optics.lattice import Lattice as Lattice
 from lfjax.optics.lattice import find_lattice as find_lattice
 from lfjax.optics.lenslets import Alignment as Alignment

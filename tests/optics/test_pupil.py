@@ -1,11 +1,11 @@
 """Pupil aberrations and the array's alignment: Zernike algebra, the Debye limit, symmetry, gradients."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.gradients import PARAMETERS, slope_and_difference
 from benchmarks.reference import relative_error
 from lfjax.errors import ParameterError
 from lfjax.io import cached_psf
@@ -118,41 +118,9 @@ def test_an_array_moved_by_a_lenslet_changes_nothing():
     assert relative_error(half, plain) >= 0.1
 
 
-PARAMETERS = {
-    "magnification": (lambda m, p, a, v: (eqx.tree_at(lambda x: x.magnification, m, v), p, a), 20.0, 1e-3),
-    "numerical_aperture": (lambda m, p, a, v: (eqx.tree_at(lambda x: x.numerical_aperture, m, v), p, a), 0.5, 1e-5),
-    "medium_index": (lambda m, p, a, v: (eqx.tree_at(lambda x: x.medium_index, m, v), p, a), 1.33, 1e-5),
-    "wavelength_um": (lambda m, p, a, v: (eqx.tree_at(lambda x: x.wavelength_um, m, v), p, a), 0.52, 1e-6),
-    "lenslet_pitch_um": (lambda m, p, a, v: (eqx.tree_at(lambda x: x.lenslet_pitch_um, m, v), p, a), 125.0, 1e-3),
-    "f_ml": (lambda m, p, a, v: (eqx.tree_at(lambda x: x.lenslet_focal_length_um, m, v), p, a), 2500.0, 1e-1),
-    "array_to_sensor_um": (lambda m, p, a, v: (m, p, eqx.tree_at(lambda x: x.array_to_sensor_um, a, v)), 2520.0, 1e-1),
-    "native_plane_um": (lambda m, p, a, v: (m, p, eqx.tree_at(lambda x: x.native_plane_um, a, v)), 300.0, 1e-1),
-    "offset y": (lambda m, p, a, v: (m, p, eqx.tree_at(lambda x: x.offset_um, a, (v, 2.0))), 3.0, 1e-3),
-    "rotation_rad": (lambda m, p, a, v: (m, p, eqx.tree_at(lambda x: x.rotation_rad, a, v)), 0.01, 1e-6),
-    "sample_index": (lambda m, p, a, v: (m, Pupil(p.zernike_waves, sample_index=v, depth_um=40.0), a), 1.36, 1e-6),
-    "astigmatism": (lambda m, p, a, v: (m, Pupil(p.zernike_waves.at[4].set(v)), a), 0.05, 1e-5),
-    "coma": (lambda m, p, a, v: (m, Pupil(p.zernike_waves.at[6].set(v)), a), 0.05, 1e-5),
-    "spherical": (lambda m, p, a, v: (m, Pupil(p.zernike_waves.at[10].set(v)), a), 0.05, 1e-5),
-}
-
-
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_gradients_of_the_psf_equal_central_differences(name):
-    change, at, step = PARAMETERS[name]
-    sampling = Sampling.of(SMALL, 20.0, 5, 2)
-    with jax.enable_x64(True):
-        target = jax.random.uniform(jax.random.key(0), (1, 25, 25))
-        plain = Alignment(2520.0, (3.0, 2.0), 0.01, 300.0)
-
-        @jax.jit
-        def score(value):
-            scope, pupil, alignment = change(SMALL, Pupil(0.03 * jnp.ones(11)), plain, value)
-            offsets = jnp.asarray([[0.1, -0.2]])
-            image = psf_images(scope, 20.0, offsets, sampling=sampling, pupil=pupil, alignment=alignment)
-            return jnp.sum((image - target / 625) ** 2)
-
-        slope = float(jax.grad(score)(jnp.asarray(at)))
-        finite = float(score(at + step) - score(at - step)) / (2 * step)
+    slope, finite = slope_and_difference(SMALL, name)
     assert slope == pytest.approx(finite, rel=1e-3)
 
 
