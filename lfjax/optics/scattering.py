@@ -32,7 +32,6 @@ from jaxtyping import Array, Float
 from lfjax import fourier
 from lfjax.errors import ParameterError, require, require_shape
 from lfjax.linop import LinearOperator
-from lfjax.optics.lightfield import LightField
 
 
 class Scattering(LinearOperator):
@@ -47,6 +46,7 @@ class Scattering(LinearOperator):
         mean_free_path_um: l, the scattering mean free path.
         anisotropy: g.
         shape: of the volume.
+        padded: grid on which nothing that leaves the volume comes back.
     """
 
     transfer: Float[Array, "z ky kx"]
@@ -54,6 +54,7 @@ class Scattering(LinearOperator):
     mean_free_path_um: Float[Array, ""]
     anisotropy: Float[Array, ""]
     shape: tuple[int, int, int] = eqx.field(static=True)
+    padded: tuple[int, int] = eqx.field(static=True)
 
     def __init__(
         self,
@@ -63,6 +64,7 @@ class Scattering(LinearOperator):
         *,
         mean_free_path_um: float | Array,
         anisotropy: float | Array,
+        padding_um: float | None = None,
     ) -> None:
         """Build S.
 
@@ -72,23 +74,34 @@ class Scattering(LinearOperator):
             thickness_um: tissue between each plane and the surface on the objective's side, 0 or more.
             mean_free_path_um: l; mouse cortex has 50 to 100 at 500 nm (about 200 at 900 nm).
             anisotropy: g, 0 <= g < 1; brain 0.85 to 0.98. The small-angle theory wants it near 1.
+            padding_um: how far light may be displaced without coming back on the other side. Five standard deviations
+                of the widest plane, and at least the volume, if not given; where values are traced it is the volume.
 
         Raises:
             ParameterError: a value outside its meaning.
             ShapeError: not one thickness a plane.
         """
-        require(voxel_um > 0, "voxel_um", voxel_um, "a positive number")
+        single = isinstance(voxel_um, (int, float)) and 0 < voxel_um < math.inf
+        require(single, "voxel_um", voxel_um, "a positive number, the lateral size: `Microscope.voxel_um(s)`")
         thickness = jnp.asarray(thickness_um, jnp.result_type(float))
         require_shape("thickness_um", thickness.shape, (shape[0],))
-        _require_between("thickness_um", thickness, 0.0, math.inf)
-        _require_between("mean_free_path_um", mean_free_path_um, 1e-9, math.inf)
-        _require_between("anisotropy", anisotropy, 0.0, 1.0 - 1e-9)
+        for name, value, fits, expected in (
+            ("thickness_um", thickness, lambda v: v >= 0, "zero or more, finite"),
+            ("mean_free_path_um", mean_free_path_um, lambda v: v > 0, "one number above zero"),
+            ("anisotropy", anisotropy, lambda v: (v >= 0) & (v < 1), "one number, at least 0 and below 1"),
+        ):
+            require(np.ndim(value) == (name == "thickness_um"), name, np.shape(value), expected)
+            if not isinstance(value, jax.core.Tracer):
+                require(bool(np.all(np.isfinite(value) & fits(np.asarray(value)))), name, value, expected)
         self.shape = shape
         self.thickness_um = thickness
         self.mean_free_path_um = jnp.asarray(mean_free_path_um, thickness.dtype)
         self.anisotropy = jnp.asarray(anisotropy, thickness.dtype)
-        padded = _padded(shape)
-        ky, kx = 2 * np.pi * np.fft.fftfreq(padded[0], voxel_um), 2 * np.pi * np.fft.rfftfreq(padded[1], voxel_um)
+        if padding_um is None:
+            padding_um = _spread_um(thickness, mean_free_path_um, anisotropy)
+        rows, columns = (fourier.good_size(n + max(n, math.ceil(padding_um / voxel_um))) for n in shape[1:])
+        self.padded = (rows, columns)
+        ky, kx = 2 * np.pi * np.fft.fftfreq(rows, voxel_um), 2 * np.pi * np.fft.rfftfreq(columns, voxel_um)
         q = jnp.asarray(np.hypot(ky[:, None], kx[None, :]), thickness.dtype)
         self.transfer = jax.vmap(lambda d: scattering_transfer(q, d, self.mean_free_path_um, self.anisotropy))(thickness)
 
@@ -106,22 +119,19 @@ class Scattering(LinearOperator):
         return jnp.exp(-self.thickness_um / self.mean_free_path_um)
 
     def matvec(self, x: Float[Array, "z y x"]) -> Float[Array, "z y x"]:
-        padded = _padded(self.shape)
-        return fourier.irfft2(fourier.rfft2(x, padded) * self.transfer, padded, self.shape[1:])
+        spectrum = fourier.rfft2(x, self.padded)
+        return fourier.irfft2(spectrum * self.transfer.astype(spectrum.real.dtype), self.padded, self.shape[1:])
 
     def rmatvec(self, y: Float[Array, "z y x"]) -> Float[Array, "z y x"]:
         return self.matvec(y)
 
 
-def _padded(shape: tuple[int, int, int]) -> tuple[int, int]:
-    """A grid on which nothing that leaves the volume comes back."""
-    return (fourier.good_size(2 * shape[1]), fourier.good_size(2 * shape[2]))
-
-
-def _require_between(name: str, value: Array | float, low: float, high: float) -> None:
-    if not isinstance(value, jax.core.Tracer):
-        inside = bool(np.all((low <= np.asarray(value)) & (np.asarray(value) <= high)))
-        require(inside, name, value, f"between {low:g} and {high:g}")
+def _spread_um(thickness_um: Array, mean_free_path_um: Array | float, anisotropy: Array | float) -> float:
+    """Five standard deviations of the widest blur; 0 where the values cannot be looked at."""
+    if any(isinstance(v, jax.core.Tracer) for v in (thickness_um, mean_free_path_um, anisotropy)):
+        return 0.0
+    d = float(np.max(np.asarray(thickness_um), initial=0.0))
+    return 5 * math.sqrt((1 - float(anisotropy)) * d**3 / (3 * float(mean_free_path_um)))
 
 
 def scattering_transfer(
@@ -129,9 +139,10 @@ def scattering_transfer(
 ) -> Float[Array, "..."]:
     """M(q) of the module's text, for angular frequencies q in radians per micrometre."""
     u = q * thickness_um * jnp.sqrt((1 - anisotropy) / 2)
-    near = u < 1e-2
+    near = u < 0.2
     safe = jnp.where(near, 1.0, u)
-    mean = jnp.where(near, 1 - u**2 / 3 + u**4 / 10, math.sqrt(math.pi) * jax.lax.erf(safe) / (2 * safe))
+    series = 1 - u**2 / 3 + u**4 / 10 - u**6 / 42 + u**8 / 216
+    mean = jnp.where(near, series, math.sqrt(math.pi) * jax.lax.erf(safe) / (2 * safe))
     return jnp.exp(-thickness_um / mean_free_path_um * (1 - mean))
 
 
@@ -142,6 +153,7 @@ class ScatteringFit(NamedTuple):
         mean_free_path_um: l.
         anisotropy: g.
         brightness: factor of the volume that explains the light field best.
+        errors: one standard deviation of l and of g, from the residual and the curvature.
         residual: |y - brightness H S x| / |y|.
         steps: of the minimiser.
     """
@@ -149,6 +161,7 @@ class ScatteringFit(NamedTuple):
     mean_free_path_um: float
     anisotropy: float
     brightness: float
+    errors: tuple[float, float]
     residual: float
     steps: int
 
@@ -156,7 +169,7 @@ class ScatteringFit(NamedTuple):
 def fit_scattering(
     light_field: Float[Array, "y x"],
     volume: Float[Array, "z y x"],
-    operator: LightField,
+    operator: LinearOperator,
     voxel_um: float,
     thickness_um: Sequence[float] | Array,
     *,
@@ -185,15 +198,26 @@ def fit_scattering(
     """
     require_shape("light_field", jnp.shape(light_field), operator.out_shape)
     require_shape("volume", jnp.shape(volume), operator.in_shape)
-    require(start[0] > 0 and 0 < start[1] < 1, "start", start, "(mean free path > 0, 0 < anisotropy < 1)")
+    pair = isinstance(start, Sequence) and len(start) == 2 and start[0] > 0 and 0 < start[1] < 1
+    require(pair, "start", start, "(mean free path > 0, 0 < anisotropy < 1)")
+    require_shape("weights", jnp.shape(light_field if weights is None else weights), operator.out_shape)
+    require(bool(jnp.all(weights >= 0)) if weights is not None else True, "weights", "some negative", "zero or more")
     root = jnp.ones(operator.out_shape) if weights is None else jnp.sqrt(jnp.asarray(weights))
     data = root * jnp.where(root > 0, light_field, 0)
     scale = jnp.linalg.norm(data)
+    require(bool(jnp.isfinite(scale)) and float(scale) > 0, "light_field", float(scale), "finite values that are not all zero")
+    thickness = jnp.asarray(thickness_um, jnp.result_type(float))
+    padding = 2 * _spread_um(thickness, *start)
 
     def model(parameters: Float[Array, "2"]) -> tuple[Array, Array]:
         free_path, anisotropy = jnp.exp(parameters[0]), 1 - jnp.exp(parameters[1])
         scattering = Scattering(
-            operator.in_shape, voxel_um, thickness_um, mean_free_path_um=free_path, anisotropy=anisotropy
+            operator.in_shape,  # type: ignore[arg-type]
+            voxel_um,
+            thickness,
+            mean_free_path_um=free_path,
+            anisotropy=anisotropy,
+            padding_um=padding,
         )
         image = root * operator.matvec(scattering.matvec(volume))
         brightness = jnp.vdot(image, data) / jnp.maximum(jnp.vdot(image, image), 1e-30)
@@ -210,11 +234,20 @@ def fit_scattering(
             f"steps = {steps}: no convergence, at l = {float(jnp.exp(found.value[0])):.3g} um, "
             f"g = {float(1 - jnp.exp(found.value[1])):.3g}; expected a start nearer to the answer, or more depths"
         )
-    _, brightness = model(found.value)
+    left, jacobian = residual(found.value, None), jax.jacfwd(residual)(found.value, None).reshape(-1, 2)
+    curvature = np.asarray(jacobian.T @ jacobian, np.float64)
+    if np.linalg.cond(curvature) > 1e8 or curvature.max() < 1e-12:
+        raise ParameterError(
+            f"thickness_um = {np.asarray(thickness).tolist()}: this light field does not tell mean free path and anisotropy; "
+            "expected tissue above several planes of the volume, of different thickness"
+        )
+    deviation = np.sqrt(np.diag(np.linalg.inv(curvature)) * float(jnp.sum(left**2)) / (left.size - 3))
+    free_path, spread = (float(v) for v in jnp.exp(found.value))
     return ScatteringFit(
-        float(jnp.exp(found.value[0])),
-        float(1 - jnp.exp(found.value[1])),
-        float(brightness),
-        float(jnp.linalg.norm(residual(found.value, None))),
+        free_path,
+        1 - spread,
+        float(model(found.value)[1]),
+        (float(free_path * deviation[0]), float(spread * deviation[1])),
+        float(jnp.linalg.norm(left)),
         int(found.stats["num_steps"]),
     )

@@ -54,6 +54,21 @@ def test_light_is_kept_and_blurred_more_with_depth():
     np.testing.assert_allclose(scattering.ballistic, np.exp(-np.array([0, 20, 40]) / 50), rtol=1e-6)
 
 
+def test_light_that_leaves_does_not_come_back():
+    options = {"mean_free_path_um": 60.0, "anisotropy": 0.93}
+    small, large = (Scattering((1, n, n), 1.5, [150.0], **options) for n in (21, 141))
+    plane = jnp.pad(jnp.ones((1, 21, 21)), ((0, 0), (60, 60), (60, 60)))
+    assert relative_error(small(jnp.ones((1, 21, 21))), large(plane)[:, 60:81, 60:81]) <= 0.01
+
+
+def test_a_fit_that_nothing_determines_is_refused(tissue):
+    op, volume, _, frame = tissue
+    with pytest.raises(ParameterError, match="thickness_um"):
+        fit_scattering(frame, volume, op, SCOPE.voxel_um(3), (0.0, 0.0, 0.0, 0.0))
+    with pytest.raises(ParameterError, match="light_field"):
+        fit_scattering(0 * frame, volume, op, SCOPE.voxel_um(3), (10.0, 20.0, 30.0, 40.0))
+
+
 def test_without_tissue_the_wave_simulation_is_the_psf():
     psf = compute_psf(SCOPE, [20.0], 5, oversampling=3, lenslets=9)
     waves = PhaseScreens(SCOPE, 9, side=1152, mean_free_path_um=30.0, anisotropy=0.98)
@@ -94,6 +109,7 @@ def test_mean_free_path_and_anisotropy_are_found(tissue, start):
     assert fit.mean_free_path_um == pytest.approx(60.0, rel=0.1)
     assert 1 - fit.anisotropy == pytest.approx(0.07, rel=0.1)
     assert fit.brightness == pytest.approx(3.0, rel=0.02)
+    assert abs(fit.mean_free_path_um - 60.0) <= 5 * fit.errors[0]
     assert fit.residual <= 0.04
 
 
