@@ -67,6 +67,8 @@ class LinearOperator(eqx.Module):
         return self.T @ self
 
     def __matmul__(self, other: LinearOperator) -> LinearOperator:
+        if not isinstance(other, LinearOperator):
+            raise ShapeError(f"{type(self).__name__} @ {type(other).__name__}: expected an operator; apply it by A(x)")
         return Compose(self, other)
 
     def __add__(self, other: LinearOperator) -> LinearOperator:
@@ -77,6 +79,8 @@ class LinearOperator(eqx.Module):
 
     def __rmul__(self, scale: float | Array) -> LinearOperator:
         return Scale(scale, self)
+
+    __mul__ = __rmul__
 
     def __neg__(self) -> LinearOperator:
         return -1.0 * self

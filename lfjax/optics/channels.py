@@ -39,7 +39,7 @@ class ChannelBasis(eqx.Module):
     @classmethod
     def parity(cls, planes: int, rows: int, columns: int) -> ChannelBasis:
         """Sums and differences of each channel and its mirror images."""
-        y, x = np.broadcast_arrays(_odd(rows)[:, None], _odd(columns)[None, :])
+        y, x = np.broadcast_arrays(parities(rows)[:, None], parities(columns)[None, :])
         odd = tuple(tuple(bool(p) for p in np.tile(axis.ravel(), planes)) for axis in (y, x))
         return cls(None, (planes, rows, columns), odd)  # type: ignore[arg-type]
 
@@ -86,6 +86,6 @@ def from_parity(x: Array, axis: int) -> Array:
     return jnp.concatenate([(even + odd) * math.sqrt(0.5), middle, jnp.flip(even - odd, axis) * math.sqrt(0.5)], axis)
 
 
-def _odd(n: int) -> np.ndarray:
+def parities(n: int) -> np.ndarray:
     """Parity of each place of `to_parity`: False for sums and the middle, True for differences."""
     return np.arange(n) >= n - n // 2

@@ -11,6 +11,7 @@ De Lathauwer, De Moor, Vandewalle, SIAM J. Matrix Anal. Appl. 21, 1253 (2000)).
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import time
 from typing import TypeVar, get_args
@@ -36,7 +37,10 @@ def compress(op: Operator, kernel: ChannelMatrices, rtol: float, precision: Prec
     require(0 < rtol < 1, "rtol", rtol, "a number between 0 and 1")
     precision = kernel.precision if precision is None else precision
     require(precision in get_args(Precision), "precision", precision, f"one of {', '.join(get_args(Precision))}")
-    require(kernel.compression is None, "compression", kernel.compression, "None: compress the exact operator")
+    if kernel.compression is not None:
+        raise ParameterError(f"compressed already, to rtol = {kernel.compression.rtol:g}: expected the exact operator")
+    if kernel.precision == "bfloat16":
+        raise ParameterError("operator in bfloat16, expected float32: the error is measured against exact matrices")
     if isinstance(kernel.matrices, jax.core.Tracer):
         raise ParameterError("compress under jax.jit or jax.grad: expected an operator of known values, compressed before")
     small = low_rank(kernel, rtol, precision)
@@ -47,7 +51,7 @@ def compress(op: Operator, kernel: ChannelMatrices, rtol: float, precision: Prec
     if measure:
         seconds = (_seconds(op), _seconds(with_kernel(small)))
         assert small.compression is not None
-        small = small.replace(compression=small.compression._replace(seconds=seconds))
+        small = small.replace(compression=dataclasses.replace(small.compression, seconds=seconds))
     return with_kernel(small)
 
 
@@ -59,10 +63,12 @@ def low_rank(kernel: ChannelMatrices, rtol: float, precision: Precision) -> Chan
     grams = _grams(kernel, weights)
     image, volume = (_eigen(np.asarray(g, np.float64), b) for g, b in zip(grams, (kernel.image, kernel.volume), strict=True))
     ranks = _ranks(image[0], volume[0], spare)
-    bases = [_keep(b, s, r) for b, s, r in zip((kernel.image, kernel.volume), (image, volume), ranks, strict=True)]
-    core = _project(kernel, *(b.components for b in bases))
+    dtype = kernel.matrices.dtype
+    bases = [_keep(b, s, r, dtype) for b, s, r in zip((kernel.image, kernel.volume), (image, volume), ranks, strict=True)]
+    u, v = (jnp.eye(b.size, dtype=dtype) if b.components is None else b.components for b in bases)
+    core = _project(kernel, u, v)
     core = core.astype(jnp.bfloat16) if precision == "bfloat16" else core
-    error = _error(kernel, core, bases[0].components, bases[1].components, weights)
+    error = _error(kernel, core, u, v, weights)
     memory = (kernel.matrices.nbytes / 2**30, core.nbytes / 2**30)
     channels = (kernel.image.size, kernel.volume.size)
     told = Compression(rtol, float(error), channels, ranks, memory, None)
@@ -132,13 +138,15 @@ def _ranks(image: np.ndarray, volume: np.ndarray, spare: float) -> tuple[int, in
     return best
 
 
-def _keep(basis: ChannelBasis, spectrum: Spectrum, rank: int) -> ChannelBasis:
-    """The leading components, those of a parity together."""
+def _keep(basis: ChannelBasis, spectrum: Spectrum, rank: int, dtype: np.dtype) -> ChannelBasis:
+    """The leading components, those of a parity together; the basis itself if all are kept."""
     chosen = np.argsort(spectrum[2][:rank], kind="stable")
     kinds = spectrum[2][chosen]
     odd = (tuple(bool(k) for k in kinds // 2), tuple(bool(k) for k in kinds % 2))
-    components = jnp.asarray(spectrum[1][chosen], jnp.result_type(float))
-    return ChannelBasis(components, basis.grid, None if basis.odd is None else odd)
+    if rank == basis.size:
+        return basis
+    components = jnp.asarray(spectrum[1][chosen], dtype)
+    return basis.keep(components, None if basis.odd is None else odd)
 
 
 @jax.jit

@@ -8,6 +8,7 @@ space one small dense matrix a frequency (`spectral`). A large field is cut into
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import get_args
 
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from lfjax.errors import ParameterError, require
+from lfjax.errors import require
 from lfjax.linop import LinearOperator
 from lfjax.optics import views
 from lfjax.optics.channels import ChannelBasis
@@ -73,13 +74,15 @@ class LightField(LinearOperator):
             margin: lenslets of volume added on each side, so that light from outside the field of view has a place to
                 come from. Negative: the volume is smaller than the field; at -(K // 2) no image is cut off, and
                 `gram` is fast.
-            memory_gib: largest size of the matrices; what a frame needs besides is a few copies of its volume.
+            memory_gib: largest size of the matrices, if no `tile` is given; what a frame needs besides is a few copies
+                of its volume.
             frames: how many you will batch: only the choice of the tile and of layouts depends on it.
             tile: lenslets (Y, X) of light field that one periodic convolution makes, if you want to set it.
             precision: "float32" is exact; "tf32" lets tensor cores round the factors to 10 bits, "bfloat16" to 8, which
                 also halves the matrices. On processors without tensor cores "tf32" is float32.
             mirror: whether the PSF is mirror symmetric, which saves memory and time; looked up in the values if not
-                given. Under `jax.jit` or `jax.grad` of the PSF the values cannot be looked at, and None means False.
+                given. True drops what is not symmetric. Under `jax.jit` or `jax.grad` of the PSF the values cannot be
+                looked at, and None means False.
 
         Raises:
             ParameterError: `field`, `margin`, `frames`, `tile`, `precision` or `memory_gib` out of range, or too little
@@ -151,7 +154,8 @@ class LightField(LinearOperator):
         """The same operator in low-rank form: fewer channels on both sides, smaller matrices (`optics.compress`).
 
         Args:
-            rtol: largest relative error over all images of all voxels, the rounding of `precision` included.
+            rtol: largest relative error of the matrices, hence of all images of all voxels, their rounding to `precision`
+                included. What bfloat16 rounds in the volume itself comes on top.
             precision: of the new matrices; "bfloat16" halves them once more.
             measure: whether to time H and H^T on one frame, before and after.
 
@@ -159,7 +163,7 @@ class LightField(LinearOperator):
             A `LightField` whose `compression` holds the error measured, ranks, memory and speed.
 
         Raises:
-            ParameterError: `rtol` out of range, an operator that is compressed already, or one under `jax.jit`.
+            ParameterError: `rtol` out of range, an operator that is compressed or rounded already, or one under `jax.jit`.
         """
         return compress(self, self.kernel, rtol, precision, measure)
 
@@ -169,7 +173,8 @@ class LightField(LinearOperator):
 
         If no image is cut off (`margin` at -(K // 2) or less, one tile), it is itself a convolution of volume channels with
         volume channels, and none of the N^2 pixels is ever made: that is cheaper than H and H^T as long as there are
-        fewer than 2 N^2 voxels under a lenslet. Otherwise it is H, then H^T.
+        fewer than 2 N^2 voxels under a lenslet. Otherwise it is H, then H^T. Its matrices are made at each access, (D s^2)^2
+        numbers a frequency in place of N^2 D s^2: keep what you get.
         """
         inputs, outputs = self.kernel.volume.size, self.kernel.image.size
         whole = self.margin <= -self.psf_reach and self.tiles.tile == self.field
@@ -178,13 +183,18 @@ class LightField(LinearOperator):
         return super().gram
 
     def matvec(self, x: Float[Array, "z y x"]) -> Float[Array, "y x"]:
-        patches = self.tiles.cut(views.to_channels(x, self.voxels_per_lenslet))
+        patches = self.tiles.cut(views.to_channels(self._floating(x), self.voxels_per_lenslet))
         image = self.tiles.join(self.kernel.forward(patches))
         n = self.pixels_per_lenslet
         return views.from_views(image.reshape(n, n, *self.field))
 
+    def _floating(self, x: Array) -> Array:
+        """Counts as a camera gives them, whole numbers, become floating point."""
+        x = jnp.asarray(x)
+        return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
+
     def rmatvec(self, y: Float[Array, "y x"]) -> Float[Array, "z y x"]:
-        image = views.to_views(y, self.pixels_per_lenslet).reshape(-1, *self.field)
+        image = views.to_views(self._floating(y), self.pixels_per_lenslet).reshape(-1, *self.field)
         patches = self.kernel.adjoint(self.tiles.join_transposed(image))
         return views.from_channels(self.tiles.cut_transposed(patches), self.voxels_per_lenslet)
 
@@ -231,14 +241,20 @@ def mirror_symmetric(psf: PSF) -> bool:
 
 
 def _lenslets(name: str, value: tuple[int, int]) -> tuple[int, int]:
-    if not (len(value) == 2 and all(int(n) == n and n >= 1 for n in value)):
-        raise ParameterError(f"{name} = {value!r}: expected two whole numbers of lenslets (Y, X)")
+    expected = "two whole numbers of lenslets (Y, X), 1 or more"
+    pair = isinstance(value, Sequence) and len(value) == 2
+    require(pair, name, value, expected)
+    require(all(_is_whole(n) and n >= 1 for n in value), name, value, expected)
     return (int(value[0]), int(value[1]))
 
 
 def _whole(name: str, value: int) -> int:
-    require(int(value) == value, name, value, "a whole number")
+    require(_is_whole(value), name, value, "a whole number")
     return int(value)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, (int, float, np.integer)) and not isinstance(value, bool) and float(value).is_integer()
 
 
 def _plane(

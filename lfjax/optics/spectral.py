@@ -14,7 +14,7 @@ import abc
 import dataclasses
 import math
 from functools import partial
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, Self
 
 import equinox as eqx
 import jax
@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from lfjax import fourier
-from lfjax.optics.channels import ChannelBasis, to_parity
+from lfjax.optics.channels import ChannelBasis, parities, to_parity
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 """float32: exact products. tf32: what the accelerator's tensor cores do by default. bfloat16: half the memory."""
@@ -35,13 +35,14 @@ MANY_COLUMNS = 64  # from here on products like their columns last (2-core CPU, 
 FFT_COST = 25  # a flop of an FFT takes the time of about this many flops of a matrix product (2-core CPU, measured)
 
 
-class Compression(NamedTuple):
-    """What `LightField.compress` did.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Compression:
+    """What `LightField.compress` did. All of them compare equal, so that a time measured anew compiles nothing anew.
 
     Attributes:
         rtol: error allowed.
-        error: measured: |H~ - H| / |H| over all images of all voxels, rounding of the matrices included. It is also the
-            relative error of the image of a volume of white noise; that of a smooth volume is smaller.
+        error: measured: |H~ - H| / |H| over all images of all voxels, rounding of the matrices included. In float32 it is
+            also the relative error of the image of white noise; that of a smooth volume is smaller.
         channels: pixels and voxels of a lenslet before, (O, I).
         ranks: components kept of each.
         memory_gib: of the matrices, before and after.
@@ -54,6 +55,12 @@ class Compression(NamedTuple):
     ranks: tuple[int, int]
     memory_gib: tuple[float, float]
     seconds: tuple[float, float] | None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Compression)
+
+    def __hash__(self) -> int:
+        return hash(Compression)
 
 
 class ChannelMatrices(eqx.Module):
@@ -283,7 +290,7 @@ def _signs(x: Array, axis: int, first: int, second: int) -> Array:
 
 def _phase(rows: int, columns: int) -> Array:
     """i^p of each channel, p its parities in y and x added up."""
-    p = [(np.arange(n) >= n - n // 2).astype(int) for n in (rows, columns)]
+    p = [parities(n).astype(int) for n in (rows, columns)]
     return jnp.asarray(np.array([1, 1j, -1])[p[0][:, None] + p[1][None, :]].ravel(), jnp.result_type(complex))
 
 

@@ -69,7 +69,8 @@ class Tiles:
     def grid(self, psf_reach: int, kind: Kind) -> tuple[int, int]:
         """The periodic grid: what wraps around must fall beside both windows."""
         around = 2 * self.reach if self.reach >= psf_reach else max(self.reach + psf_reach, 0)
-        return (kind.grid(self.tile[0] + around), kind.grid(self.tile[1] + around))
+        y, x = (kind.grid(max(side + around, 2 * psf_reach + 1)) for side in self.tile)  # a kernel has to fit as well
+        return (y, x)
 
     def cut(self, channels: Float[Array, "c Y X"]) -> Float[Array, "t c y x"]:
         """The volume around each tile of the light field."""

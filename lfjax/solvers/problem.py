@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Protocol
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lfjax.errors import ParameterError, require_shape
+from lfjax.errors import ParameterError, require, require_shape
 from lfjax.linop import Diagonal, LinearOperator
 
 
@@ -26,10 +27,12 @@ class Problem(eqx.Module):
     weights: Array
 
     def __init__(self, op: LinearOperator, data: Array, weights: Array | None = None) -> None:
-        data = jnp.asarray(data)
+        data = _floating(data)
         weights = jnp.ones_like(data) if weights is None else jnp.asarray(weights, data.dtype)
         require_shape("data", data.shape, op.out_shape)
         require_shape("weights", weights.shape, op.out_shape)
+        if not isinstance(weights, jax.core.Tracer):
+            require(bool(jnp.all(weights >= 0)), "weights", float(jnp.min(weights)), "zero or more everywhere")
         self.op = op
         self.weights = weights
         self.data = jnp.where(weights > 0, data, 0)
@@ -44,7 +47,9 @@ class Problem(eqx.Module):
 
     def lipschitz(self, iterations: int = 30) -> Float[Array, ""]:
         """|W^(1/2) H|^2, the Lipschitz constant of `gradient`, with 2 % on top since power iteration ends below it."""
-        return 1.02 * (Diagonal(jnp.sqrt(self.weights)) @ self.op).norm(iterations) ** 2
+        positive = self.weights > 0  # the root has no derivative at 0
+        root = jnp.where(positive, jnp.sqrt(jnp.where(positive, self.weights, 1)), 0)
+        return 1.02 * (Diagonal(root) @ self.op).norm(iterations) ** 2
 
     def lambda_max(self) -> Float[Array, ""]:
         """The l1 weight at and above which x = 0 solves the nonnegative l1 problem: max(H^T W y)."""
@@ -75,8 +80,9 @@ class Problem(eqx.Module):
 class NormalEquations(Problem):
     """Unweighted least squares by H^T H and H^T y alone: what `ISTA` and `FISTA` need, cheaper where `op.gram` is.
 
-    1/2 |y - H x|^2 = 1/2 <x, H^T H x> - <x, H^T y> + 1/2 |y|^2. The image that a solver carries is H^T H x. In float32 the
-    objective is exact to 1e-7 |y|^2.
+    1/2 |y - H x|^2 = 1/2 <x, H^T H x> - <x, H^T y> + 1/2 |y|^2. The image that a solver carries is H^T H x. The objective is
+    the difference of large numbers: exact to 1e-7 |y|^2 in float32, and to 1e-3 |y|^2 if the operator is in bfloat16, where
+    x is right but the objective says little.
 
     Attributes:
         op: H^T H.
@@ -90,7 +96,7 @@ class NormalEquations(Problem):
     energy: Array
 
     def __init__(self, op: LinearOperator, data: Array) -> None:
-        data = jnp.asarray(data)
+        data = _floating(data)
         require_shape("data", data.shape, op.out_shape)
         self.op, self.forward = op.gram, op
         self.data, self.energy, self.weights = op.rmatvec(data), jnp.sum(data**2), jnp.ones((), data.dtype)
@@ -105,7 +111,7 @@ class NormalEquations(Problem):
 
     def lipschitz(self, iterations: int = 30) -> Float[Array, ""]:
         """|H^T H|, with 2 % on top as in `Problem`."""
-        return 1.02 * self.op.norm(iterations // 2)
+        return 1.02 * self.op.norm(max(iterations // 2, 1))
 
     def lambda_max(self) -> Float[Array, ""]:
         """max(H^T y), as in `Problem`."""
@@ -118,6 +124,12 @@ class NormalEquations(Problem):
     def synthesise(self, x: Array, image: Array) -> Array:
         """H x."""
         return self.forward(x)
+
+
+def _floating(data: Array) -> Array:
+    """Counts of a camera, whole numbers, as floating point: nothing here may wrap around."""
+    data = jnp.asarray(data)
+    return data if jnp.issubdtype(data.dtype, jnp.floating) else data.astype(jnp.result_type(float))
 
 
 class State(Protocol):

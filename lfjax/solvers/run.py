@@ -25,7 +25,7 @@ class Result(NamedTuple):
         objective: value before the first and after every iteration.
         iterations: iterations done.
         converged: whether the stopping rule ended it.
-        state: of the solver, to go on from.
+        state: of the solver, for `iterate` to go on from.
     """
 
     x: Array
@@ -95,8 +95,8 @@ def run(
         ParameterError: a number outside its meaning, or negative data for a multiplicative solver.
         ShapeError: x0 or `smooth` does not fit the problem.
     """
-    require(iterations >= 1, "iterations", iterations, "1 or more")
-    require(chunk >= 1, "chunk", chunk, "1 or more")
+    for count_name, number in (("iterations", iterations), ("chunk", chunk)):
+        require(isinstance(number, (int, np.integer)) and number >= 1, count_name, number, "a whole number, 1 or more")
     require(tolerance >= 0, "tolerance", tolerance, "0 or more")
     if x0 is not None:
         x0 = jnp.asarray(x0, problem.data.dtype)

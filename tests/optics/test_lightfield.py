@@ -161,6 +161,11 @@ def test_bad_arguments_are_named():
         LightField(small_psf(), (3.5, 4))
     with pytest.raises(ParameterError, match="margin"):
         LightField(small_psf(), (3, 4), margin=-2)
+    for wrong in (9, (3, "a"), (3, float("nan")), (True, 3)):
+        with pytest.raises(ParameterError, match="field"):
+            LightField(small_psf(), wrong)
+    with pytest.raises(ParameterError, match="margin"):
+        LightField(small_psf(), (3, 4), margin="wide")
     with pytest.raises(ParameterError, match="tile"):
         LightField(small_psf(), (3, 4), tile=(0, 4))
     with pytest.raises(ParameterError, match="frames"):
@@ -202,6 +207,8 @@ def test_what_cannot_be_compressed_is_said():
         op.compress(1e-3, precision="bfloat16")
     with pytest.raises(ParameterError, match="exact"):
         op.compress(0.5, measure=False).compress()
+    with pytest.raises(ParameterError, match="bfloat16"):
+        LightField(small_psf(), (3, 3), precision="bfloat16").compress()
     with pytest.raises(ParameterError, match="jit"):
         jax.jit(lambda o: o.compress().matvec(jnp.ones(o.in_shape)))(op)
 
@@ -215,3 +222,42 @@ def test_the_gram_operator_is_the_transpose_after_the_operator(symmetric, k):
         assert type(op.gram) is kind
         x = jax.random.normal(jax.random.key(0), op.in_shape)
         assert relative_error(op.gram(x), np.asarray(op.T(op(x)))) <= 1e-5
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, bool])
+def test_whole_numbers_of_a_camera_do_not_wrap_around(dtype):
+    op = LightField(mirrored(small_psf()), (3, 4))
+    frame = np.random.default_rng(0).integers(0, 2 if dtype is bool else 200, op.out_shape).astype(dtype)
+    assert relative_error(op.T(frame), np.asarray(op.T(jnp.asarray(frame, jnp.float32)))) <= 1e-6
+    assert relative_error(op(np.ones(op.in_shape, dtype)), np.asarray(op(jnp.ones(op.in_shape)))) <= 1e-6
+
+
+@pytest.mark.parametrize(("field", "margin"), [((2, 2), 0), ((3, 9), 0), ((4, 4), -1)])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_a_field_smaller_than_the_psf(field, margin, symmetric):
+    psf = mirrored(small_psf(k=7)) if symmetric else small_psf(k=7)
+    op = LightField(psf, field, margin=margin)
+    x = np.random.default_rng(0).normal(size=op.in_shape).astype(np.float32)
+    pad = -3 * margin
+    whole = np.pad(x, ((0, 0), (pad, pad), (pad, pad)))
+    assert relative_error(op(x), brute_force(psf, whole, field)) <= 1e-5
+
+
+def test_measuring_again_compiles_nothing_again():
+    op, traces = LightField(compute_psf(preset("20x0.5"), [0.0, 20.0], 5, oversampling=1), (5, 5)), []
+
+    @jax.jit
+    def forward(op, x):
+        traces.append(1)
+        return op(x)
+
+    for _ in range(2):
+        forward(op.compress(0.05), jnp.ones(op.in_shape))
+    assert len(traces) == 1
+
+
+def test_what_keeps_all_channels_adds_none():
+    op = LightField(mirrored(small_psf()), (4, 4))
+    kept = op.compress(1e-7, measure=False)
+    assert kept.kernel.image.components is None
+    assert kept.compression.ranks == kept.compression.channels

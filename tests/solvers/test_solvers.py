@@ -56,6 +56,19 @@ def test_normal_equations_take_the_same_steps(method):
     np.testing.assert_allclose(normal.lipschitz(), plain.lipschitz(), rtol=1e-3)
 
 
+def test_whole_numbers_keep_their_weights():
+    half = solvers.Problem(problem().op, np.arange(30, dtype=np.uint16), np.full(30, 0.5))
+    assert float(half.weights.min()) == 0.5
+    assert float(half.data.max()) == 29.0
+    with pytest.raises(LfjaxError, match="weights"):
+        solvers.Problem(problem().op, DATA, -np.ones(30))
+
+
+def test_the_step_size_is_differentiable_in_weights_with_zeros():
+    slope = jax.grad(lambda w: solvers.Problem(problem().op, DATA, w).lipschitz())(jnp.ones(30).at[3].set(0.0))
+    assert bool(jnp.all(jnp.isfinite(slope)))
+
+
 def test_normal_equations_are_for_proximal_gradients_only():
     normal = solvers.NormalEquations(problem().op, DATA)
     with pytest.raises(LfjaxError, match="solver"):
