@@ -12,6 +12,7 @@ from lfjax.optics.microscope import PRESETS as PRESETS
 from lfjax.optics.microscope import Microscope as Microscope
 from lfjax.optics.microscope import load_microscope as load_microscope
 from lfjax.optics.microscope import preset as preset
+from lfjax.optics.multiview import MultiView as MultiView
 from lfjax.optics.psf import PSF as PSF
 from lfjax.optics.psf import compute_psf as compute_psf
 from lfjax.optics.pupil import Pupil as Pupil
