@@ -99,8 +99,9 @@ class Pupil(eqx.Module):
         sy, sx = (order * spacing)[:, None], (order * spacing)[None, :]
         s2 = sy**2 + sx**2
         edge = microscope.numerical_aperture / n
-        # a sample on the rim counts by the part of it that is inside: this is what makes NA differentiable
-        aperture = jnp.clip((edge - jnp.sqrt(s2 + 1e-20)) / spacing + 0.5, 0, 1)
+        # a sample on the rim counts by the part of it that is inside, smoothly: this is what makes NA differentiable
+        part = jnp.clip((edge - jnp.sqrt(s2 + 1e-20)) / spacing + 0.5, 0, 1)
+        aperture = part**2 * (3 - 2 * part)
         cosine = jnp.sqrt(jnp.where(aperture > 0, 1 - s2, 1.0))
         amplitude = aperture * jnp.sqrt(cosine) * (1 + cosine) / cosine
         defocus = 2 * k * z_um * s2 / (2 * (1 + cosine))  # k z (1 - cos t), without the difference of near numbers
