@@ -107,6 +107,12 @@ class LinearOperator(eqx.Module):
         return jnp.sqrt(sizes[-1])
 
 
+def floating(x: Any) -> Array:
+    """An array as it is, or in floating point if it holds whole numbers: a camera's counts must not wrap around."""
+    x = jnp.asarray(x)
+    return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
+
+
 def automatic_transpose(op: LinearOperator, y: Array) -> Array:
     """A^T y by `jax.linear_transpose` of `op.matvec`, whatever `op.rmatvec` says."""
     y = jnp.asarray(y)
@@ -212,8 +218,8 @@ class Scale(LinearOperator):
         return self.scale * self.op.rmatvec(y)
 
 
-class Identity(LinearOperator):
-    """I x = x."""
+class SelfAdjoint(LinearOperator):
+    """A = A^T, between arrays of one shape: a subclass gives `matvec`."""
 
     shape: Shape = eqx.field(static=True)
 
@@ -225,11 +231,15 @@ class Identity(LinearOperator):
     def out_shape(self) -> Shape:
         return self.shape
 
+    def rmatvec(self, y: Array) -> Array:
+        return self.matvec(y)
+
+
+class Identity(SelfAdjoint):
+    """I x = x."""
+
     def matvec(self, x: Array) -> Array:
         return x
-
-    def rmatvec(self, y: Array) -> Array:
-        return y
 
 
 class Diagonal(LinearOperator):

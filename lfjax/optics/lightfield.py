@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from lfjax.errors import require
-from lfjax.linop import LinearOperator
+from lfjax.linop import LinearOperator, SelfAdjoint, floating
 from lfjax.optics import views
 from lfjax.optics.channels import ChannelBasis
 from lfjax.optics.compress import compress
@@ -179,53 +179,36 @@ class LightField(LinearOperator):
         inputs, outputs = self.kernel.volume.size, self.kernel.image.size
         whole = self.margin <= -self.psf_reach and self.tiles.tile == self.field
         if whole and inputs <= 2 * outputs:
-            return LightFieldGram(self.kernel.gram(), self.in_shape, self.voxels_per_lenslet)
+            return LightFieldGram(self.in_shape, self.kernel.gram(), self.voxels_per_lenslet)
         return super().gram
 
     def matvec(self, x: Float[Array, "z y x"]) -> Float[Array, "y x"]:
-        patches = self.tiles.cut(views.to_channels(self._floating(x), self.voxels_per_lenslet))
+        patches = self.tiles.cut(views.to_channels(floating(x), self.voxels_per_lenslet))
         image = self.tiles.join(self.kernel.forward(patches))
         n = self.pixels_per_lenslet
         return views.from_views(image.reshape(n, n, *self.field))
 
-    def _floating(self, x: Array) -> Array:
-        """Counts as a camera gives them, whole numbers, become floating point."""
-        x = jnp.asarray(x)
-        return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
-
     def rmatvec(self, y: Float[Array, "y x"]) -> Float[Array, "z y x"]:
-        image = views.to_views(self._floating(y), self.pixels_per_lenslet).reshape(-1, *self.field)
+        image = views.to_views(floating(y), self.pixels_per_lenslet).reshape(-1, *self.field)
         patches = self.kernel.adjoint(self.tiles.join_transposed(image))
         return views.from_channels(self.tiles.cut_transposed(patches), self.voxels_per_lenslet)
 
 
-class LightFieldGram(LinearOperator):
+class LightFieldGram(SelfAdjoint):
     """H^T H of a light field that loses nothing at its edges: volume -> volume, its own transpose.
 
     Attributes:
-        kernel: H^^H H^ at every frequency.
         shape: of the volume.
+        kernel: H^^H H^ at every frequency.
         voxels_per_lenslet: s.
     """
 
     kernel: ChannelMatrices
-    shape: tuple[int, int, int] = eqx.field(static=True)
     voxels_per_lenslet: int = eqx.field(static=True)
 
-    @property
-    def in_shape(self) -> tuple[int, int, int]:
-        return self.shape
-
-    @property
-    def out_shape(self) -> tuple[int, int, int]:
-        return self.shape
-
     def matvec(self, x: Float[Array, "z y x"]) -> Float[Array, "z y x"]:
-        channels = views.to_channels(x, self.voxels_per_lenslet)
+        channels = views.to_channels(floating(x), self.voxels_per_lenslet)
         return views.from_channels(self.kernel.forward(channels[None])[0], self.voxels_per_lenslet)
-
-    def rmatvec(self, y: Float[Array, "z y x"]) -> Float[Array, "z y x"]:
-        return self.matvec(y)
 
 
 def mirror_symmetric(psf: PSF) -> bool:

@@ -31,10 +31,10 @@ from jaxtyping import Array, Float
 
 from lfjax import fourier
 from lfjax.errors import ParameterError, require, require_shape
-from lfjax.linop import LinearOperator
+from lfjax.linop import LinearOperator, SelfAdjoint
 
 
-class Scattering(LinearOperator):
+class Scattering(SelfAdjoint):
     """S: volume (z, y, x) -> the volume that unscattered light would seem to come from; its own transpose.
 
     Each plane is convolved with the kernel of M(q) above; there is nothing outside of the volume. Differentiable in the
@@ -53,7 +53,6 @@ class Scattering(LinearOperator):
     thickness_um: Float[Array, " z"]
     mean_free_path_um: Float[Array, ""]
     anisotropy: Float[Array, ""]
-    shape: tuple[int, int, int] = eqx.field(static=True)
     padded: tuple[int, int] = eqx.field(static=True)
 
     def __init__(
@@ -106,24 +105,14 @@ class Scattering(LinearOperator):
         self.transfer = jax.vmap(lambda d: scattering_transfer(q, d, self.mean_free_path_um, self.anisotropy))(thickness)
 
     @property
-    def in_shape(self) -> tuple[int, int, int]:
-        return self.shape
-
-    @property
-    def out_shape(self) -> tuple[int, int, int]:
-        return self.shape
-
-    @property
     def ballistic(self) -> Float[Array, " z"]:
         """exp(-d / l): the part of the light that is not scattered, of each plane."""
         return jnp.exp(-self.thickness_um / self.mean_free_path_um)
 
     def matvec(self, x: Float[Array, "z y x"]) -> Float[Array, "z y x"]:
         spectrum = fourier.rfft2(x, self.padded)
-        return fourier.irfft2(spectrum * self.transfer.astype(spectrum.real.dtype), self.padded, self.shape[1:])
-
-    def rmatvec(self, y: Float[Array, "z y x"]) -> Float[Array, "z y x"]:
-        return self.matvec(y)
+        _, rows, columns = self.shape
+        return fourier.irfft2(spectrum * self.transfer.astype(spectrum.real.dtype), self.padded, (rows, columns))
 
 
 def _spread_um(thickness_um: Array, mean_free_path_um: Array | float, anisotropy: Array | float) -> float:

@@ -242,7 +242,7 @@ class MirrorMatrices(ChannelMatrices):
     def _back(self, product: Array, order: str, basis: ChannelBasis, window: Window) -> Float[Array, "t c y x"]:
         """Coordinates from their columns, whose axes are in this order, "kloqrt" or so: the transpose of `_transform`."""
         channel = order.index(next(a for a in order if a in "oi"))
-        product = _untwist(product, basis, channel, (order.index("q"), order.index("r")))
+        product = _twist(product, basis, channel, (order.index("q"), order.index("r")), back=True)
         y_waves, x_waves = (self._waves(window, axis, product.dtype) for axis in (0, 1))
         kept = order.translate(str.maketrans("", "", "klq"))
         rows = jnp.einsum(f"{order},kqy->l{kept}y", product, y_waves, precision=jax.lax.Precision.HIGHEST)
@@ -265,27 +265,17 @@ def waves(first: int, number: int, period: int) -> Float[np.ndarray, "k 2 y"]:
     return np.stack([np.cos(angle), np.sin(angle)], axis=1) * np.sqrt(weight / period)[:, None, None]
 
 
-def _twist(x: Array, basis: ChannelBasis, axis: int, pairs: tuple[int, int]) -> Array:
-    """(C, S) -> (S, -C) of the coordinates that are odd, in y and in x."""
-    for odd, pair in zip(_masks(x, basis, axis), pairs, strict=True):
-        x = jnp.where(odd, jnp.flip(x, pair) * _signs(x, pair, 1, -1), x)
-    return x
-
-
-def _untwist(x: Array, basis: ChannelBasis, axis: int, pairs: tuple[int, int]) -> Array:
-    """Inverse of `_twist`."""
-    for odd, pair in zip(_masks(x, basis, axis), pairs, strict=True):
-        x = jnp.where(odd, jnp.flip(x, pair) * _signs(x, pair, -1, 1), x)
-    return x
-
-
-def _masks(x: Array, basis: ChannelBasis, axis: int) -> list[np.ndarray]:
+def _twist(x: Array, basis: ChannelBasis, axis: int, pairs: tuple[int, int], *, back: bool = False) -> Array:
+    """(C, S) -> (S, -C) of the coordinates that are odd, in y and in x; `back` is the inverse."""
     assert basis.odd is not None, "mirror matrices are in parity coordinates"
-    return [np.array(odd).reshape([-1 if a == axis else 1 for a in range(x.ndim)]) for odd in basis.odd]
 
+    def along(values: Any, place: int) -> np.ndarray:
+        return np.reshape(values, [-1 if a == place else 1 for a in range(x.ndim)])
 
-def _signs(x: Array, axis: int, first: int, second: int) -> Array:
-    return jnp.asarray([first, second], x.dtype).reshape([2 if a == axis else 1 for a in range(x.ndim)])
+    for odd, pair in zip(basis.odd, pairs, strict=True):
+        signs = jnp.asarray(along([-1, 1] if back else [1, -1], pair), x.dtype)
+        x = jnp.where(along(odd, axis), jnp.flip(x, pair) * signs, x)
+    return x
 
 
 def _phase(rows: int, columns: int) -> Array:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lfjax.errors import ParameterError, require, require_shape
-from lfjax.linop import Diagonal, LinearOperator
+from lfjax.linop import Diagonal, LinearOperator, floating
 
 
 class Problem(eqx.Module):
@@ -27,7 +27,7 @@ class Problem(eqx.Module):
     weights: Array
 
     def __init__(self, op: LinearOperator, data: Array, weights: Array | None = None) -> None:
-        data = _floating(data)
+        data = floating(data)
         weights = jnp.ones_like(data) if weights is None else jnp.asarray(weights, data.dtype)
         require_shape("data", data.shape, op.out_shape)
         require_shape("weights", weights.shape, op.out_shape)
@@ -96,7 +96,7 @@ class NormalEquations(Problem):
     energy: Array
 
     def __init__(self, op: LinearOperator, data: Array) -> None:
-        data = _floating(data)
+        data = floating(data)
         require_shape("data", data.shape, op.out_shape)
         self.op, self.forward = op.gram, op
         self.data, self.energy, self.weights = op.rmatvec(data), jnp.sum(data**2), jnp.ones((), data.dtype)
@@ -124,12 +124,6 @@ class NormalEquations(Problem):
     def synthesise(self, x: Array, image: Array) -> Array:
         """H x."""
         return self.forward(x)
-
-
-def _floating(data: Array) -> Array:
-    """Counts of a camera, whole numbers, as floating point: nothing here may wrap around."""
-    data = jnp.asarray(data)
-    return data if jnp.issubdtype(data.dtype, jnp.floating) else data.astype(jnp.result_type(float))
 
 
 class State(Protocol):
