@@ -20,10 +20,12 @@ from lfjax.errors import FileError, LfjaxError
 from lfjax.io.arrays import check_array, reading
 from lfjax.io.atomic import writing
 from lfjax.io.hdf5 import numbers
+from lfjax.optics.lenslets import Alignment
 from lfjax.optics.microscope import Microscope
 from lfjax.optics.psf import PSF, compute_psf
+from lfjax.optics.pupil import Pupil
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when the file layout or the PSF physics changes: older cache files are then no longer found."""
 
 
@@ -31,7 +33,7 @@ def write_psf(path: str | Path, psf: PSF) -> None:
     """Write a PSF with all that describes it.
 
     Layout: dataset `psf` (z, a, b, y, x), one checksummed chunk an image; attributes format, microscope (JSON), z_um,
-    oversampling, and convergence_error if it was measured.
+    oversampling, convergence_error if it was measured, pupil and alignment (JSON) if there are any.
 
     Args:
         path: HDF5 file.
@@ -49,6 +51,9 @@ def write_psf(path: str | Path, psf: PSF) -> None:
         dataset.attrs["oversampling"] = psf.oversampling
         if psf.convergence_error is not None:
             dataset.attrs["convergence_error"] = psf.convergence_error
+        for name, part in (("pupil", psf.pupil), ("alignment", psf.alignment)):
+            if part is not None:
+                dataset.attrs[name] = json.dumps(part.to_dict())
 
 
 def read_psf(path: str | Path) -> PSF:
@@ -76,6 +81,8 @@ def read_psf(path: str | Path) -> PSF:
                 tuple(float(z) for z in attributes["z_um"]),
                 int(attributes["oversampling"]),
                 None if error is None else float(error),
+                Pupil.from_dict(json.loads(attributes["pupil"])) if "pupil" in attributes else None,
+                Alignment.from_dict(json.loads(attributes["alignment"])) if "alignment" in attributes else None,
             )
         except LfjaxError as wrong:
             raise FileError(f"{path}: {wrong}") from wrong
@@ -113,7 +120,8 @@ def cached_psf(
     try:
         known = read_psf(path)
         # the caller's microscope, whose numbers may be JAX arrays
-        return PSF(known.values, microscope, known.z_um, known.oversampling, known.convergence_error)
+        own = (bound.arguments.get("pupil"), bound.arguments.get("alignment"))
+        return PSF(known.values, microscope, known.z_um, known.oversampling, known.convergence_error, *own)
     except LfjaxError:
         psf = compute_psf(microscope, z_um, voxels_per_lenslet, **options)
     try:
@@ -136,11 +144,10 @@ def _key(bound: inspect.BoundArguments) -> str:
     bound.apply_defaults()
     parameters = {name: value for name, value in bound.arguments.items() if name not in ("track", "memory_gib")}
     parameters["microscope"] = bound.arguments["microscope"].to_dict()
-    if parameters.get("pupil") is not None:
-        parameters["pupil"] = parameters["pupil"].to_dict()
-    if parameters.get("alignment") is not None:
-        parameters["alignment"] = [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(parameters["alignment"])]
+    for name in ("pupil", "alignment"):
+        if parameters.get(name) is not None:
+            parameters[name] = parameters[name].to_dict()
     parameters["z_um"] = [float(z) for z in np.ravel(bound.arguments["z_um"])]
-    parameters |= {"format": FORMAT, "grid": 2, "x64": bool(jax.config.read("jax_enable_x64"))}
+    parameters |= {"format": FORMAT, "x64": bool(jax.config.read("jax_enable_x64"))}
     text = json.dumps(parameters, sort_keys=True, separators=(",", ":"), default=lambda number: number.item())
     return hashlib.sha256(text.encode()).hexdigest()

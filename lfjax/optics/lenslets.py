@@ -27,6 +27,17 @@ class Alignment(eqx.Module):
     rotation_rad: Any = 0.0
     native_plane_um: Any = 0.0
 
+    def to_dict(self) -> dict[str, Any]:
+        """All parameters as plain numbers."""
+        distance = None if self.array_to_sensor_um is None else float(self.array_to_sensor_um)
+        rest = {"rotation_rad": float(self.rotation_rad), "native_plane_um": float(self.native_plane_um)}
+        return {"array_to_sensor_um": distance, "offset_um": [float(v) for v in self.offset_um], **rest}
+
+    @classmethod
+    def from_dict(cls, parameters: dict[str, Any]) -> Alignment:
+        """The alignment that `to_dict` describes."""
+        return cls(**{**parameters, "offset_um": tuple(parameters["offset_um"])})
+
 
 def lenslet_phase(
     microscope: Microscope, samples: int, side: int, alignment: Alignment | None = None

@@ -48,6 +48,8 @@ class PSF(eqx.Module):
         oversampling: field samples a pixel (1 for a measured PSF).
         convergence_error: relative L2 distance to a PSF of about twice the oversampling, the worst of the sources
             probed; None where it was not measured.
+        pupil: the aberrations in it, if any.
+        alignment: of the array, if it is not the plain one.
     """
 
     values: Float[Array, "z a b y x"]
@@ -55,6 +57,8 @@ class PSF(eqx.Module):
     z_um: tuple[float, ...] = eqx.field(static=True)
     oversampling: int = eqx.field(static=True, default=1)
     convergence_error: float | None = eqx.field(static=True, default=None)
+    pupil: Pupil | None = None
+    alignment: Alignment | None = None
 
     def __check_init__(self) -> None:
         if not hasattr(self.values, "shape"):
@@ -83,10 +87,16 @@ class PSF(eqx.Module):
         return (abs(step), lateral, lateral)
 
 
-def support_lenslets(microscope: Microscope, z_um: Sequence[float]) -> int:
-    """K: odd number of lenslets that holds the image of any source of a lenslet, by geometry and one lenslet of margin."""
-    reach = max(microscope.blur_radius_lenslets(z) for z in z_um) + 0.5
-    return 2 * math.ceil(reach + 0.5) + 1
+def support_lenslets(
+    microscope: Microscope, z_um: Sequence[float], pupil: Pupil | None = None, alignment: Alignment | None = None
+) -> int:
+    """K: odd number of lenslets that holds the image of any source of a lenslet, by its rays and one lenslet of margin."""
+    if pupil is None and alignment is None:
+        blur = max(microscope.blur_radius_lenslets(z) for z in z_um)
+    else:
+        rays, behind = Pupil() if pupil is None else pupil, 0.0 if alignment is None else float(alignment.native_plane_um)
+        blur = max(rays.blur_radius_lenslets(microscope, z, behind) for z in z_um)
+    return 2 * math.ceil(blur + 1.0) + 1
 
 
 def sub_lenslet_offsets(s: int) -> np.ndarray:
@@ -322,7 +332,10 @@ def compute_psf(
     require(lenslets is None or (lenslets > 0 and lenslets % 2 == 1), "lenslets", lenslets, "an odd number, or None")
     straight = alignment is None or not isinstance(alignment.rotation_rad, (int, float)) or alignment.rotation_rad == 0
     require(straight, "alignment.rotation_rad", alignment and alignment.rotation_rad, "0: see `Rectifier` for turned arrays")
-    k = lenslets or support_lenslets(microscope, depths)
+    index = None if pupil is None else pupil.sample_index
+    inside = index is None or float(index) > float(microscope.numerical_aperture)
+    require(inside, "pupil.sample_index", index, f"more than the aperture, {microscope.numerical_aperture}")
+    k = lenslets or support_lenslets(microscope, depths, pupil, alignment)
 
     known: Probes = {}
     for os in (oversampling,) if oversampling else OVERSAMPLINGS:
@@ -337,4 +350,4 @@ def compute_psf(
     loop = track(depths, "PSF, depth by depth") if track else depths
     sampling = Sampling.of(microscope, max(depths, key=abs), k, os, memory_gib=memory_gib)
     planes = [psf_plane(microscope, z, voxels_per_lenslet, sampling, pupil, alignment) for z in loop]
-    return PSF(jnp.asarray(np.stack(planes)), microscope, depths, os, error)
+    return PSF(jnp.asarray(np.stack(planes)), microscope, depths, os, error, pupil, alignment)

@@ -15,6 +15,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from lfjax import fourier
@@ -26,6 +27,9 @@ class Pupil(eqx.Module):
     """Phase Phi of the objective's pupil.
 
     Phi = 2 pi sum_j c_j Z_j + k0 d (n_s cos t_s - n cos t),   n_s sin t_s = n sin t
+
+    In a sample of another index the depth z of a source is counted in the sample: -k z (1 - cos t) becomes
+    -k0 n_s z (1 - cos t_s).
 
     Attributes:
         zernike_waves: c_1, c_2, ...: rms waves of the Zernike polynomials in Noll's order (1 piston, 2 and 3 tilts, 4
@@ -50,7 +54,7 @@ class Pupil(eqx.Module):
         """
         self.zernike_waves = jnp.asarray(zernike_waves, jnp.result_type(float)).reshape(-1)
         if isinstance(sample_index, (int, float)):
-            require(sample_index >= 1, "sample_index", sample_index, "1 or more, or None")
+            require(1 <= sample_index < math.inf, "sample_index", sample_index, "1 or more, or None")
         self.sample_index, self.depth_um = sample_index, depth_um
 
     @classmethod
@@ -73,6 +77,13 @@ class Pupil(eqx.Module):
         waves = [float(w) for w in self.zernike_waves]
         return {"zernike_waves": waves, "sample_index": index, "depth_um": float(self.depth_um)}
 
+    @classmethod
+    def from_dict(cls, parameters: dict[str, Any]) -> Pupil:
+        """The pupil that `to_dict` describes."""
+        return cls(
+            parameters["zernike_waves"], sample_index=parameters["sample_index"], depth_um=parameters["depth_um"]
+        )
+
     def phase(self, sy: Array, sx: Array, microscope: Microscope) -> Array:
         """Phi in radians at the directions s, sines in the immersion."""
         n = microscope.medium_index
@@ -88,12 +99,19 @@ class Pupil(eqx.Module):
             phase = phase + 2 * jnp.pi / microscope.wavelength_um * self.depth_um * (inside - outside)
         return phase
 
+    def defocus(self, s2: Array, microscope: Microscope, z_um: Array | float) -> Array:
+        """k z (1 - cos t) in radians at |s|^2, in the sample's index if it is another; no difference of near numbers."""
+        n = microscope.medium_index
+        inside = n if self.sample_index is None else self.sample_index
+        sine2 = (n / inside) ** 2 * s2
+        cosine = jnp.sqrt(jnp.maximum(1 - sine2, 1e-6))
+        return 2 * jnp.pi / microscope.wavelength_um * inside * z_um * sine2 / (1 + cosine)
+
     def native_spectrum(
         self, microscope: Microscope, z_um: Array | float, side: int, step_um: Array | float
     ) -> Complex[Array, "ky kx"]:
         """Spectrum of U on the FFT grid of side^2 samples at distance step_um in the sample, up to a factor."""
         n = microscope.medium_index
-        k = 2 * jnp.pi * n / microscope.wavelength_um
         spacing = microscope.wavelength_um / n / (side * step_um)  # of s
         order = jnp.fft.fftfreq(side, 1 / side)
         sy, sx = (order * spacing)[:, None], (order * spacing)[None, :]
@@ -104,8 +122,28 @@ class Pupil(eqx.Module):
         aperture = part**2 * (3 - 2 * part)
         cosine = jnp.sqrt(jnp.where(aperture > 0, 1 - s2, 1.0))
         amplitude = aperture * jnp.sqrt(cosine) * (1 + cosine) / cosine
-        defocus = 2 * k * z_um * s2 / (2 * (1 + cosine))  # k z (1 - cos t), without the difference of near numbers
-        return amplitude * jnp.exp(1j * (jnp.where(aperture > 0, self.phase(sy, sx, microscope), 0) - defocus))
+        phase = self.phase(sy, sx, microscope) - self.defocus(s2, microscope, z_um)
+        return amplitude * jnp.exp(1j * jnp.where(aperture > 0, phase, 0))
+
+    def blur_radius_lenslets(self, microscope: Microscope, z_um: float, native_plane_um: float = 0.0) -> float:
+        """Farthest ray of a point at depth z on the array, in lenslets: max |grad (Phi - defocus)| / k over the pupil.
+
+        Without aberrations it is `Microscope.blur_radius_lenslets`. An array that stands behind the native plane is as
+        far out of focus as n D / M^2 in the sample.
+        """
+        n = microscope.medium_index
+        apart_um = native_plane_um * n / microscope.magnification**2
+        k = 2 * math.pi * n / microscope.wavelength_um
+
+        def path(s: Float[Array, "2"]) -> Array:
+            s2 = s[0] ** 2 + s[1] ** 2
+            phase = self.phase(s[0], s[1], microscope) - self.defocus(s2, microscope, z_um)
+            return phase / k - apart_um * s2 / 2
+
+        radius, angle = np.meshgrid(np.linspace(0, 1, 33), np.arange(48) * 2 * np.pi / 48)
+        rays = np.stack([radius * np.sin(angle), radius * np.cos(angle)], axis=-1).reshape(-1, 2)
+        slopes = jax.vmap(jax.grad(path))(jnp.asarray(rays * float(microscope.numerical_aperture / n)))
+        return float(jnp.max(jnp.hypot(slopes[:, 0], slopes[:, 1])) / microscope.object_pitch_um)
 
 
 def native_field(

@@ -89,7 +89,7 @@ def test_broken_cache_file_is_computed_anew(tmp_path, counted, psf, damage):
 def test_old_format_is_refused(tmp_path, psf, monkeypatch):
     write_psf(tmp_path / "psf.h5", psf)
     monkeypatch.setattr(psf_file, "FORMAT", psf_file.FORMAT + 1)
-    with pytest.raises(FileError, match="psf.h5: PSF format 1; expected 2"):
+    with pytest.raises(FileError, match="psf.h5: PSF format 2; expected 3"):
         read_psf(tmp_path / "psf.h5")
 
 

@@ -33,7 +33,7 @@ def test_focal_length_and_distance_are_found():
     frame = frame_of(truth, None, Alignment(array_to_sensor_um=2503.0), 7)
     found = calibrate(frame, SCOPE, guess(), lenslets=7, oversampling=5)
     assert found.values["lenslet_focal_length_um"] == pytest.approx(2550.0, rel=2e-3)
-    assert found.values["array_to_sensor_um"] == pytest.approx(2503.0, abs=1.0)
+    assert found.values["array_to_sensor_um"] == pytest.approx(2503.0, abs=0.5)
     assert float(found.microscope.lenslet_focal_length_um) == found.values["lenslet_focal_length_um"]
     assert found.residual <= 0.04
     assert np.abs(found.beads[:, 0] - BEADS[:, 0]).max() <= 0.1

@@ -8,10 +8,10 @@ import pytest
 from benchmarks.gradients import PARAMETERS, slope_and_difference
 from benchmarks.reference import relative_error
 from lfjax.errors import ParameterError
-from lfjax.io import cached_psf
+from lfjax.io import cached_psf, read_psf, write_psf
 from lfjax.optics import LightField, Microscope, compute_psf, preset
 from lfjax.optics.lenslets import Alignment, lenslet_phase
-from lfjax.optics.psf import Sampling, psf_images
+from lfjax.optics.psf import Sampling, psf_images, support_lenslets
 from lfjax.optics.pupil import Pupil, noll, zernike
 
 SMALL = Microscope(20, 0.5, 1.33, 0.52, 125, 2500, 5, name="small")
@@ -79,9 +79,41 @@ def test_a_matched_index_does_nothing_and_a_mismatch_moves_the_focus():
     ]
     assert relative_error(images[1], images[0]) <= 1e-5
     assert relative_error(images[2], images[0]) >= 0.1
-    # to first order the mismatch is a defocus: n (cos) expanded in s^2 gives d n (1 - n / n_s) s^2 / 2
-    moved = psf_images(SMALL, 20.0 - 50 * (1 - 1.33 / 1.40), jnp.zeros((1, 2)), sampling=sampling, pupil=Pupil())
+    # to first order in s^2 all of it is a defocus: z n / n_s of the source's own depth, d (1 - n / n_s) of the focus
+    moved = psf_images(SMALL, 20.0 * 1.33 / 1.40 - 50 * (1 - 1.33 / 1.40), jnp.zeros((1, 2)), sampling=sampling, pupil=Pupil())
     assert relative_error(images[2], moved) <= 0.3 * relative_error(images[2], images[0])
+
+
+@pytest.mark.parametrize("z", [0.0, 4.0])
+def test_a_mismatch_is_the_path_difference_of_a_source_at_its_depth(z):
+    pupil, s = Pupil(sample_index=1.40, depth_um=30.0), jnp.linspace(0, 0.37, 9)
+    got = pupil.phase(s, 0 * s, SMALL) - pupil.defocus(s**2, SMALL, z)
+    inside, outside = (n * np.sqrt(1 - (1.33 * s / n) ** 2) for n in (1.40, 1.33))
+    wanted = 2 * np.pi / 0.52 * ((30.0 + z) * inside - 30.0 * outside)
+    np.testing.assert_allclose(got - got[0], wanted - wanted[0], atol=2e-3)
+
+
+def test_the_support_holds_aberrated_light():
+    plain = support_lenslets(SMALL, [30.0])
+    assert support_lenslets(SMALL, [30.0], Pupil()) == plain
+    assert support_lenslets(SMALL, [0.0], None, Alignment(native_plane_um=30.0 * 20**2 / 1.33)) == plain
+    pupil = Pupil(sample_index=1.45, depth_um=400.0)
+    k = support_lenslets(SMALL, [0.0], pupil)
+    assert k > support_lenslets(SMALL, [0.0])
+    n, wide = 5, 2 * k + 1
+    image = psf_images(SMALL, 0.0, jnp.zeros((1, 2)), sampling=Sampling.of(SMALL, 0.0, wide, 3), pupil=pupil)[0]
+    cut = (wide - k) // 2 * n
+    assert float(image[cut:-cut, cut:-cut].sum()) >= 0.98
+    assert compute_psf(SMALL, [0.0], 2, oversampling=1, pupil=pupil).lenslets == k
+
+
+def test_files_keep_pupil_and_alignment(tmp_path):
+    pupil, alignment = Pupil.of({5: 0.1}, sample_index=1.38, depth_um=20.0), Alignment(2510.0, (3.0, -2.0), 0.0, 50.0)
+    psf = compute_psf(SMALL, [15.0], 2, oversampling=1, pupil=pupil, alignment=alignment)
+    write_psf(tmp_path / "psf.h5", psf)
+    back = read_psf(tmp_path / "psf.h5")
+    assert back.pupil.to_dict() == pupil.to_dict()
+    assert back.alignment.to_dict() == alignment.to_dict()
 
 
 def test_aberrated_psfs_have_no_mirror_symmetry_and_the_operator_sees_it():
@@ -93,7 +125,7 @@ def test_aberrated_psfs_have_no_mirror_symmetry_and_the_operator_sees_it():
 
 
 def test_the_cache_tells_pupils_apart(tmp_path):
-    options = {"oversampling": 1, "cache": tmp_path}
+    options = {"oversampling": 1, "lenslets": 5, "cache": tmp_path}
     plain, coma = (cached_psf(SMALL, [15.0], 2, pupil=p, **options) for p in (None, Pupil.of({8: 0.2})))
     again = cached_psf(SMALL, [15.0], 2, pupil=Pupil.of({8: 0.2}), **options)
     assert relative_error(coma.values, plain.values) > 0.05
@@ -127,6 +159,8 @@ def test_gradients_of_the_psf_equal_central_differences(name):
 def test_bad_arguments_are_named():
     with pytest.raises(ParameterError, match="sample_index"):
         Pupil(sample_index=0.5)
+    with pytest.raises(ParameterError, match="pupil.sample_index"):
+        compute_psf(preset("60x1.2w"), [0.0], 2, pupil=Pupil(sample_index=1.1))
     with pytest.raises(ParameterError, match="coefficients"):
         Pupil.of({0: 0.1})
     with pytest.raises(ParameterError, match="rotation_rad"):
