@@ -7,7 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from lfjax import linop
-from lfjax.optics import PSF, AntiAlias, LightField, Microscope, MultiView, Resample, Scattering
+from lfjax.optics import (
+    PSF,
+    AntiAlias,
+    LightField,
+    Microscope,
+    MultiView,
+    PointScan,
+    Resample,
+    Scattering,
+    Timing,
+    TwoPhoton,
+    Widefield,
+)
 from lfjax.solvers.admm import Gradient
 
 
@@ -67,6 +79,8 @@ OPERATORS: dict[str, Callable[[], linop.LinearOperator]] = {
     "Resample": lambda: Resample((9, 11), positions()),
     "AntiAlias": lambda: AntiAlias(scope(5), (0.0, 5.0, 40.0), 5, (15, 20)),
     "Gradient": lambda: Gradient((3, 4, 5), (0.5, 1.0, 2.0)),
+    "Illumination": lambda: Widefield((2, 4, 5), (2.0, 1.0, 1.0), Timing(0.01), power_mw=0.1).operator(),
+    "TwoPhoton": lambda: TwoPhoton(PointScan((2, 4, 5), (2.0, 1.0, 1.0), Timing(0.1), pixels=(2, 3, 5)), 3, 2.0, volumes=2),
     "MultiView": lambda: MultiView(weights((3, 2, 5, 4)), (6, 7)),
     "MultiView with margin": lambda: MultiView(weights((3, 2, 5, 5)), (4, 5), margin=2),
     "MultiView, volume within the views": lambda: MultiView(weights((3, 2, 3, 3)), (6, 7), margin=-1),
