@@ -77,7 +77,7 @@ def psf(
 def simulate_command(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")],
     microscope: MicroscopeOption = "60x1.2w",
-    sample: Annotated[str, typer.Option(help="neurons or beads.")] = "neurons",
+    sample: Annotated[str, typer.Option(help="neurons, cortex or beads.")] = "neurons",
     lenslets: Annotated[int, typer.Option(help="Lenslets a side of the light field.")] = 25,
     z: DepthsOption = DEPTHS,
     voxels: VoxelsOption = 4,

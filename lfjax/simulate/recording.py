@@ -12,10 +12,11 @@ from lfjax.errors import require
 from lfjax.noise import Camera
 from lfjax.optics import PSF, LightField, Microscope, compute_psf
 from lfjax.optics.rectify import white_tile
+from lfjax.simulate.cortex import cortex
 from lfjax.simulate.frames import RawFrames, raw_frames
 from lfjax.simulate.samples import beads, neurons
 
-SAMPLES = ("neurons", "beads")
+SAMPLES = ("neurons", "cortex", "beads")
 
 
 class Recording(NamedTuple):
@@ -49,12 +50,13 @@ def raw_recording(
     camera: Camera | None = None,
     psf: PSF | None = None,
 ) -> Recording:
-    """Simulate a raw frame of neurons or beads, with its white and dark frames.
+    """Simulate a raw frame of a sample, with its white and dark frames.
 
     Args:
         seed: fixes everything.
         microscope: the parameters.
-        sample: "neurons" or "beads".
+        sample: "neurons", as wide as three lenslets, so that any microscope shows them whole; "cortex", of natural size, with
+            neuropil; or "beads".
         lenslets: lenslets a side of the light field.
         z_um: depths of the volume's planes.
         voxels_per_lenslet: s.
@@ -73,7 +75,9 @@ def raw_recording(
     psf = compute_psf(microscope, z_um, voxels_per_lenslet) if psf is None else psf
     op = LightField(psf, (lenslets, lenslets))
     sample_key, frame_key = jax.random.split(jax.random.key(seed))
-    if sample == "neurons":  # somata as wide as three lenslets, so that a preset of any magnification shows them whole
+    if sample == "cortex":
+        volume = cortex(sample_key, op.in_shape, psf.voxel_um, count=count).rest
+    elif sample == "neurons":
         volume = neurons(sample_key, op.in_shape, psf.voxel_um, count=count, soma_um=3 * float(microscope.object_pitch_um))
     else:
         volume = beads(sample_key, op.in_shape, psf.voxel_um, count=count, diameter_um=2 * psf.voxel_um[1])

@@ -37,7 +37,7 @@ def beads(
     Raises:
         ParameterError: a number outside its meaning.
     """
-    _check(shape, voxel_um, count)
+    check_volume(shape, voxel_um, count)
     require(diameter_um > 0, "diameter_um", diameter_um, "a positive number")
     size = np.array(shape) * np.array(voxel_um)
     margin = np.minimum(diameter_um, size / 2)
@@ -73,26 +73,27 @@ def neurons(
     Raises:
         ParameterError: a number outside its meaning.
     """
-    _check(shape, voxel_um, count)
+    check_volume(shape, voxel_um, count)
     require(soma_um > 0, "soma_um", soma_um, "a positive number")
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
     voxel = np.array(voxel_um, np.float64)
     volume = np.zeros(shape)
-    for centre in _soma_centres(rng, np.array(shape) * voxel, count, soma_um):
+    for centre in soma_centres(rng, np.array(shape) * voxel, count, soma_um):
         brightness = rng.uniform(0.4, 1.0)
-        _draw_dendrites(volume, rng, centre, voxel, soma_um, brightness)
-        _draw_soma(volume, rng, centre, voxel, soma_um, brightness)
+        draw_dendrites(volume, rng, centre, voxel, soma_um, brightness)
+        draw_soma(volume, rng, centre, voxel, soma_um, brightness)
     return jnp.asarray(volume / max(volume.max(), 1e-30), jnp.result_type(float))
 
 
-def _check(shape: tuple[int, int, int], voxel_um: Triple, count: int) -> None:
+def check_volume(shape: tuple[int, int, int], voxel_um: Triple, count: int) -> None:
+    """Raise `ParameterError` unless shape, voxel size and number make sense."""
     if len(shape) != 3 or min(shape) < 1:
         raise ParameterError(f"shape = {shape!r}: expected three positive whole numbers (z, y, x)")
     require(len(voxel_um) == 3 and min(voxel_um) > 0, "voxel_um", voxel_um, "three positive sizes (z, y, x)")
     require(count >= 1, "count", count, "1 or more")
 
 
-def _soma_centres(rng: np.random.Generator, size: NDArray, count: int, soma_um: float) -> list[NDArray]:
+def soma_centres(rng: np.random.Generator, size: NDArray, count: int, soma_um: float) -> list[NDArray]:
     """Positions inside the volume, apart from each other where there is room: the best of 30 tries each."""
     margin = np.minimum(0.6 * soma_um, size / 2)
     centres: list[NDArray] = []
@@ -114,8 +115,14 @@ def _box(
     return spans, [(np.arange(a, b) + 0.5) * v - c for a, b, v, c in zip(low, high, voxel, centre, strict=True)]
 
 
-def _draw_soma(
-    volume: NDArray, rng: np.random.Generator, centre: NDArray, voxel: NDArray, soma_um: float, brightness: float
+def draw_soma(
+    volume: NDArray,
+    rng: np.random.Generator,
+    centre: NDArray,
+    voxel: NDArray,
+    soma_um: float,
+    brightness: float,
+    nucleus_brightness: float = NUCLEUS,
 ) -> None:
     """An ellipsoid in a random direction, its nucleus a little off the middle; replaces what was there by its share."""
     radii = soma_um / 2 * rng.uniform(0.78, 1.2, 3)
@@ -131,10 +138,10 @@ def _draw_soma(
     body = inside(np.zeros(3), radii)
     nucleus = inside(rng.uniform(-0.1, 0.1, 3) * soma_um, rng.uniform(0.5, 0.62) * radii)
     box = volume[spans]
-    volume[spans] = (1 - body) * box + body * brightness * (1 - (1 - NUCLEUS) * nucleus)
+    volume[spans] = (1 - body) * box + body * brightness * (1 - (1 - nucleus_brightness) * nucleus)
 
 
-def _draw_dendrites(
+def draw_dendrites(
     volume: NDArray, rng: np.random.Generator, centre: NDArray, voxel: NDArray, soma_um: float, brightness: float
 ) -> None:
     """Persistent random walks that start in the soma, thin out and fork; each step stamps one Gaussian ball."""
@@ -153,7 +160,7 @@ def _draw_dendrites(
             radius = max(0.97 * radius, 0.035 * soma_um)
             if np.any(position < -soma_um) or np.any(position > size + soma_um):
                 break
-            _stamp(volume, position, radius, voxel, 0.8 * brightness)
+            stamp(volume, position, radius, voxel, 0.8 * brightness)
             if forks and travelled > 8 and rng.random() < 0.04:
                 forks -= 1
                 side = direction + 0.8 * rng.normal(size=3)
@@ -161,7 +168,7 @@ def _draw_dendrites(
                 tips.append((position, side, np.zeros(3), 0.85 * radius, left - travelled, forks))
 
 
-def _stamp(volume: NDArray, position: NDArray, radius: float, voxel: NDArray, brightness: float) -> None:
+def stamp(volume: NDArray, position: NDArray, radius: float, voxel: NDArray, brightness: float) -> None:
     """Maximum of the volume and a Gaussian ball, widened to the voxel and dimmed so that a tube keeps its light."""
     sigma = np.maximum(0.7 * radius, 0.45 * voxel)
     dimming = float(np.prod(0.7 * radius / sigma)) ** (2 / 3)  # two of the three axes run across a tube

@@ -1,0 +1,161 @@
+"""Spikes and what a calcium indicator makes of them."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+from scipy.optimize import brentq
+
+from lfjax.errors import require, require_shape
+
+
+class Indicator(eqx.Module):
+    """Fluorescence after a spike: dF/F = A (exp(-t / t_d) - exp(-t / t_d - t / t_r)) / its maximum.
+
+    Attributes:
+        rise_half_s: from the spike to half of the peak.
+        decay_half_s: from the peak to half of it.
+        peak: A, dF/F of one spike.
+    """
+
+    rise_half_s: float = eqx.field(static=True)
+    decay_half_s: float = eqx.field(static=True)
+    peak: float = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        for name in ("rise_half_s", "decay_half_s", "peak"):
+            value = getattr(self, name)
+            require(isinstance(value, (int, float)) and 0 < value < math.inf, name, value, "a positive number")
+        limit = 0.138 * self.decay_half_s  # of t exp(-t), the slowest rise that this form has
+        require(self.rise_half_s < limit, "rise_half_s", self.rise_half_s, f"below {limit:.3g}, 0.138 of decay_half_s")
+
+    @property
+    def time_constants_s(self) -> tuple[float, float]:
+        """(t_r, t_d) that give the two half times; the ratio of these depends on t_r / t_d alone, which one root finds."""
+        wanted = self.rise_half_s / self.decay_half_s
+        ratio = math.exp(brentq(lambda log: math.log(_half_times(math.exp(log))[0] / wanted), -12, 9))
+        decay = self.decay_half_s / _half_times(ratio)[1]
+        return ratio * decay, decay
+
+    def response(self, spikes: Float[Array, "n t"], step_s: float) -> Float[Array, "n t"]:
+        """dF/F of counts of spikes in time steps; linear, and exact for spikes at the start of a step.
+
+        Args:
+            spikes: counts.
+            step_s: length of a step.
+        """
+        require_shape("spikes", jnp.shape(spikes), ("n", "t"))
+        rise, decay = self.time_constants_s
+        height = _height(rise / decay)
+        rates = jnp.asarray([1 / decay, 1 / decay + 1 / rise])
+        fade = jnp.exp(-step_s * rates)
+        signs = jnp.asarray([1.0, -1.0]) * (self.peak / height)
+
+        def advance(state: Array, new: Array) -> tuple[Array, Array]:
+            state = state * fade + new[:, None]
+            return state, state @ signs
+
+        start = jnp.zeros((len(spikes), 2), jnp.result_type(float))
+        _, trace = jax.lax.scan(advance, start, jnp.asarray(spikes, start.dtype).T)
+        return trace.T
+
+
+def _height(ratio: float) -> float:
+    """Maximum of (1 - exp(-t / ratio)) exp(-t), at t = ratio log(1 + 1 / ratio)."""
+    top = ratio * math.log1p(1 / ratio)
+    return math.exp(-top) * -math.expm1(-top / ratio)
+
+
+def _half_times(ratio: float) -> tuple[float, float]:
+    """Of (1 - exp(-t / ratio)) exp(-t): half-rise time over half-decay time, and half-decay time."""
+    top, half = ratio * math.log1p(1 / ratio), _height(ratio) / 2
+
+    def over(t: float) -> float:
+        return math.exp(-t) * -math.expm1(-t / ratio) - half
+
+    decay = brentq(over, top, top + 50) - top
+    return brentq(over, 0, top) / decay, decay
+
+
+JGCAMP8F = Indicator(rise_half_s=7.1e-3, decay_half_s=67.4e-3, peak=0.41)
+"""One spike in cultured neurons (Zhang et al., Nature 615, 884 (2023)); about linear to 10 spikes (Extended Data Fig. 6)."""
+
+
+class Activity(NamedTuple):
+    """Spikes and fluorescence of neurons.
+
+    Attributes:
+        spikes: (n, t substeps), counts; a substep is `step_s` long.
+        dff: (n, t), dF/F averaged over each frame.
+        step_s: length of a substep.
+        frame_s: length of a frame.
+    """
+
+    spikes: Float[Array, "n t"]
+    dff: Float[Array, "n t"]
+    step_s: float
+    frame_s: float
+
+
+def activity(
+    key: Array,
+    neurons: int,
+    frames: int,
+    frame_s: float = 0.01,
+    *,
+    indicator: Indicator = JGCAMP8F,
+    rate_hz: float = 0.5,
+    rate_spread: float = 1.0,
+    burst_s: float = 0.3,
+    burst_spread: float = 1.5,
+    substeps: int = 10,
+) -> Activity:
+    """Spike trains and their fluorescence, starting in the steady state.
+
+    The rate of each neuron is log-normal over neurons and, around that, log-normal in time with an exponential
+    autocorrelation; spikes are Poisson, at most one a substep.
+
+    Args:
+        key: random key.
+        neurons: n.
+        frames: t.
+        frame_s: time of a frame.
+        indicator: its kinetics.
+        rate_hz: median rate; cortical rates in vivo are log-normal with a median of 0.1 to 1 Hz (Buzsaki & Mizuseki, Nat. Rev.
+            Neurosci. 15, 264 (2014)).
+        rate_spread: standard deviation of its logarithm over neurons (about 1, same source).
+        burst_s: correlation time of the rate (assumed).
+        burst_spread: standard deviation of the logarithm of the rate in time (assumed); 0 is a steady rate.
+        substeps: of a frame; spikes are placed on them.
+
+    Raises:
+        ParameterError: a number outside its meaning.
+    """
+    for name, number in (("neurons", neurons), ("frames", frames), ("substeps", substeps)):
+        require(isinstance(number, int) and number >= 1, name, number, "a whole number, 1 or more")
+    for name, value in (("frame_s", frame_s), ("rate_hz", rate_hz), ("burst_s", burst_s)):
+        require(0 < value < math.inf, name, value, "a positive number")
+    for name, value in (("rate_spread", rate_spread), ("burst_spread", burst_spread)):
+        require(0 <= value < math.inf, name, value, "zero or more")
+    step_s = frame_s / substeps
+    before = math.ceil(10 * indicator.decay_half_s / frame_s)  # frames that are thrown away: the indicator is then steady
+    steps = (frames + before) * substeps
+    rate_key, burst_key, spike_key = jax.random.split(key, 3)
+    rate = rate_hz * jnp.exp(rate_spread * jax.random.normal(rate_key, (neurons, 1)))
+    keep = math.exp(-step_s / burst_s)
+    noise = jax.random.normal(burst_key, (steps, neurons))
+
+    def wander(level: Array, new: Array) -> tuple[Array, Array]:
+        level = keep * level + math.sqrt(1 - keep**2) * new
+        return level, level
+
+    _, levels = jax.lax.scan(wander, noise[0], noise)
+    rate = rate * jnp.exp(burst_spread * levels.T - burst_spread**2 / 2)
+    spikes = jax.random.bernoulli(spike_key, -jnp.expm1(-rate * step_s)).astype(jnp.result_type(float))
+    dff = indicator.response(spikes, step_s).reshape(neurons, frames + before, substeps).mean(-1)
+    return Activity(spikes[:, before * substeps :], dff[:, before:], step_s, frame_s)

@@ -1,0 +1,124 @@
+"""A living sample: tissue that fires, bleaches and moves. `volume(t)` is any of its frames."""
+
+from __future__ import annotations
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from lfjax.errors import require, require_shape
+from lfjax.simulate.cortex import Tissue
+
+HEART_HZ = 9.0  # of mice: 8 to 10 (Paukert & Bergles, J. Physiol. 590, 2955 (2012))
+BREATH_HZ = 2.0  # of anaesthetised mice: 1 to 3
+
+
+class Scene(eqx.Module):
+    """Fluorescence as it changes with time.
+
+        x_t = bleach(t) transmission shift_t( sum_n (1 + dF/F_n(t)) footprint_n + (1 + dF/F_0(t)) neuropil )
+
+    Attributes:
+        tissue: footprints, neuropil, shadows.
+        dff: (n, t), of the neurons.
+        neuropil_dff: (t,), of the neuropil; by default the mean of the neurons.
+        shifts_um: (t, 3), displacement (z, y, x) of the tissue; none by default.
+        frame_s: time of a frame.
+        bleach_s: time in which all fades by 1/e; never by default.
+    """
+
+    tissue: Tissue
+    dff: Float[Array, "n t"]
+    neuropil_dff: Float[Array, " t"]
+    shifts_um: Float[Array, "t 3"]
+    frame_s: float
+    bleach_s: float
+
+    def __init__(
+        self,
+        tissue: Tissue,
+        dff: Float[Array, "n t"],
+        frame_s: float,
+        *,
+        neuropil_dff: Float[Array, " t"] | None = None,
+        shifts_um: Float[Array, "t 3"] | None = None,
+        bleach_s: float = math.inf,
+    ) -> None:
+        """Put a scene together.
+
+        Raises:
+            ShapeError: not one trace a neuron, or not one shift a frame.
+            ParameterError: `frame_s` or `bleach_s` is not positive.
+        """
+        require_shape("dff", dff.shape, (tissue.footprints.shape[0], "t"))
+        frames = dff.shape[1]
+        neuropil_dff = dff.mean(0) if neuropil_dff is None else neuropil_dff
+        shifts_um = jnp.zeros((frames, 3)) if shifts_um is None else shifts_um
+        require_shape("neuropil_dff", neuropil_dff.shape, (frames,))
+        require_shape("shifts_um", shifts_um.shape, (frames, 3))
+        require(frame_s > 0, "frame_s", frame_s, "a positive number")
+        require(bleach_s > 0, "bleach_s", bleach_s, "a positive number, or infinity")
+        self.tissue, self.dff, self.neuropil_dff, self.shifts_um = tissue, dff, neuropil_dff, shifts_um
+        self.frame_s, self.bleach_s = frame_s, bleach_s
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return self.dff.shape[1]
+
+    def volume(self, t: Array | int) -> Float[Array, "z y x"]:
+        """Frame t; batch by `jax.vmap` or `jax.lax.map`, any number at a time."""
+        light = jnp.einsum("n,nzyx->zyx", 1 + self.dff[:, t], self.tissue.footprints)
+        light = light + (1 + self.neuropil_dff[t]) * self.tissue.neuropil
+        moved = shift(light, self.shifts_um[t] / jnp.asarray(self.tissue.voxel_um))
+        return jnp.exp(-t * self.frame_s / self.bleach_s) * self.tissue.transmission * moved
+
+
+def shift(volume: Float[Array, "z y x"], by: Float[Array, "3"]) -> Float[Array, "z y x"]:
+    """A volume moved by voxels (z, y, x), linear between them, its edges going on: x(r - by)."""
+    for axis in range(3):
+        n = volume.shape[axis]
+        at = jnp.clip(jnp.arange(n) - by[axis], 0, n - 1)
+        low = jnp.clip(jnp.floor(at).astype(int), 0, max(n - 2, 0))
+        part = jnp.expand_dims(at - low, [a for a in range(3) if a != axis])
+        near, far = (jnp.take(volume, jnp.minimum(i, n - 1), axis=axis) for i in (low, low + 1))
+        volume = (1 - part) * near + part * far
+    return volume
+
+
+def brain_motion(
+    key: Array,
+    frames: int,
+    frame_s: float,
+    *,
+    heart_um: float = 0.5,
+    breath_um: float = 1.0,
+    drift_um: float = 0.5,
+    axial: float = 0.5,
+) -> Float[Array, "t 3"]:
+    """Displacements (z, y, x) of the brain: heartbeat, breath, and a random drift.
+
+    Args:
+        key: random key of directions, phases and drift.
+        frames: t.
+        frame_s: time of a frame.
+        heart_um: amplitude of the heartbeat's motion (Paukert & Bergles 2012: up to 1 to 2 um, before stabilisation).
+        breath_um: amplitude of the breath's (same source, larger and slower).
+        drift_um: standard deviation of the random walk after a minute (assumed).
+        axial: size of the z component, the lateral ones being 1 (assumed).
+    """
+    require(isinstance(frames, int) and frames >= 1, "frames", frames, "a whole number, 1 or more")
+    for name, value in (("heart_um", heart_um), ("breath_um", breath_um), ("drift_um", drift_um), ("axial", axial)):
+        require(0 <= value < math.inf, name, value, "zero or more")
+    directions, phases, walk = jax.random.split(key, 3)
+    weight = jnp.asarray([axial, 1.0, 1.0])
+    along = jax.random.normal(directions, (2, 3)) * weight
+    along = along / jnp.linalg.norm(along, axis=1, keepdims=True)
+    t = jnp.arange(frames)[:, None] * frame_s
+    waves = 2 * jnp.pi * (jnp.asarray([HEART_HZ, BREATH_HZ]) * t + jax.random.uniform(phases, (2,)))
+    cycles = jnp.sin(waves) * jnp.asarray([heart_um, breath_um])
+    drift = jnp.cumsum(jax.random.normal(walk, (frames, 3)), axis=0) * math.sqrt(frame_s / 60) * drift_um
+    return cycles @ along + drift * weight
