@@ -29,6 +29,9 @@ from lfjax.optics.scan import MultiFocal as MultiFocal
 from lfjax.optics.scan import PointScan as PointScan
 from lfjax.optics.scattering import Scattering as Scattering
 from lfjax.optics.scattering import fit_scattering as fit_scattering
+from lfjax.optics.subpupils import SubPupils as SubPupils
+from lfjax.optics.subpupils import hexagonal_centres as hexagonal_centres
+from lfjax.optics.subpupils import square_centres as square_centres
 from lfjax.optics.tradeoff import Detection as Detection
 from lfjax.optics.tradeoff import Tradeoff as Tradeoff
 from lfjax.optics.tradeoff import tradeoff as tradeoff

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import equinox as eqx
 import jax
@@ -21,6 +21,17 @@ from jaxtyping import Array, Complex, Float
 from lfjax import fourier
 from lfjax.errors import require
 from lfjax.optics.microscope import Microscope
+
+
+class Objective(Protocol):
+    """What a pupil needs to know of a microscope."""
+
+    @property
+    def numerical_aperture(self) -> Any: ...
+    @property
+    def medium_index(self) -> Any: ...
+    @property
+    def wavelength_um(self) -> Any: ...
 
 
 class Pupil(eqx.Module):
@@ -84,7 +95,7 @@ class Pupil(eqx.Module):
             parameters["zernike_waves"], sample_index=parameters["sample_index"], depth_um=parameters["depth_um"]
         )
 
-    def phase(self, sy: Array, sx: Array, microscope: Microscope) -> Array:
+    def phase(self, sy: Array, sx: Array, microscope: Objective) -> Array:
         """Phi in radians at the directions s, sines in the immersion."""
         n = microscope.medium_index
         edge = microscope.numerical_aperture / n
@@ -99,7 +110,7 @@ class Pupil(eqx.Module):
             phase = phase + 2 * jnp.pi / microscope.wavelength_um * self.depth_um * (inside - outside)
         return phase
 
-    def defocus(self, s2: Array, microscope: Microscope, z_um: Array | float) -> Array:
+    def defocus(self, s2: Array, microscope: Objective, z_um: Array | float) -> Array:
         """k z (1 - cos t) in radians at |s|^2, in the sample's index if it is another; no difference of near numbers."""
         n = microscope.medium_index
         inside = n if self.sample_index is None else self.sample_index
@@ -117,11 +128,8 @@ class Pupil(eqx.Module):
         sy, sx = (order * spacing)[:, None], (order * spacing)[None, :]
         s2 = sy**2 + sx**2
         edge = microscope.numerical_aperture / n
-        # a sample on the rim counts by the part of it that is inside, smoothly: this is what makes NA differentiable
-        part = jnp.clip((edge - jnp.sqrt(s2 + 1e-20)) / spacing + 0.5, 0, 1)
-        aperture = part**2 * (3 - 2 * part)
-        cosine = jnp.sqrt(jnp.where(aperture > 0, 1 - s2, 1.0))
-        amplitude = aperture * jnp.sqrt(cosine) * (1 + cosine) / cosine
+        aperture = smooth_edge(edge - jnp.sqrt(s2 + 1e-20), spacing)
+        amplitude = aperture * aplanatic(jnp.where(aperture > 0, s2, 0.0))
         phase = self.phase(sy, sx, microscope) - self.defocus(s2, microscope, z_um)
         return amplitude * jnp.exp(1j * jnp.where(aperture > 0, phase, 0))
 
@@ -144,6 +152,21 @@ class Pupil(eqx.Module):
         rays = np.stack([radius * np.sin(angle), radius * np.cos(angle)], axis=-1).reshape(-1, 2)
         slopes = jax.vmap(jax.grad(path))(jnp.asarray(rays * float(microscope.numerical_aperture / n)))
         return float(jnp.max(jnp.hypot(slopes[:, 0], slopes[:, 1])) / microscope.object_pitch_um)
+
+
+def aplanatic(s2: Array) -> Array:
+    """Amplitude of the scalar Debye field in the pupil at |s|^2 < 1: sqrt(cos t) (1 + cos t) / cos t."""
+    cosine = jnp.sqrt(1 - s2)
+    return (1 + cosine) / jnp.sqrt(cosine)
+
+
+def smooth_edge(inside: Array, spacing: Array | float) -> Array:
+    """1 inside of an edge, 0 outside, at a (signed) distance inside of it, on samples `spacing` apart.
+
+    A sample on the edge counts by the part of it that is inside, smoothly: this is what makes apertures differentiable.
+    """
+    part = jnp.clip(inside / spacing + 0.5, 0, 1)
+    return part**2 * (3 - 2 * part)
 
 
 def native_field(
