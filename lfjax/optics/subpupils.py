@@ -164,8 +164,8 @@ class SubPupils(eqx.Module):
         Args:
             z_um: depths.
             side: K, pixels of the images, odd; what holds the farthest ray if not given.
-            oversampling: field samples a pixel, odd; what the aperture of a view asks for, 3 at least, if not given. Sizes cannot be found
-                under `jax.grad` of apertures or lengths: give both there.
+            oversampling: field samples a pixel, odd; what the aperture of a view asks for, 3 at least, if not given. Sizes
+                cannot be found under `jax.grad` of apertures or lengths: give both there.
             pupil: aberrations; none if not given.
 
         Raises:
