@@ -45,16 +45,15 @@ def irfft2(spectrum: Complex[Array, "... ky kx"], shape: tuple[int, int], crop: 
 
 
 def transfer_fresnel(
-    n: int, spacing_um: Array | float, wavelength_um: Array | float, distance_um: Array | float
+    n: int, spacing_um: tuple[Array | float, Array | float], wavelength_um: Array | float, distance_um: Array | float
 ) -> Complex[Array, "ky kx"]:
     """Fresnel transfer function exp(-i pi lambda d |f|^2) on an n x n grid, origin in the corner.
 
     Args:
         n: samples a side.
-        spacing_um: distance between samples.
+        spacing_um: distances (y, x) between samples.
         wavelength_um: wavelength in the medium of propagation.
         distance_um: distance of propagation.
     """
-    f = jnp.fft.fftfreq(n, spacing_um)
-    phase = jnp.exp(-1j * jnp.pi * wavelength_um * distance_um * f**2)
-    return phase[:, None] * phase[None, :]
+    y, x = (jnp.exp(-1j * jnp.pi * wavelength_um * distance_um * jnp.fft.fftfreq(n, d) ** 2) for d in spacing_um)
+    return y[:, None] * x[None, :]

@@ -75,6 +75,7 @@ class AntiAlias(LinearOperator):
         Raises:
             ParameterError: s is below 1.
         """
+        require(microscope.lenslet_lattice == "square", "lenslet_lattice", microscope.lenslet_lattice, "square lenslets")
         require(voxels_per_lenslet >= 1, "voxels_per_lenslet", voxels_per_lenslet, "1 or more")
         # whole voxels, rounded down as in the authors' code: 1.5 voxels would smooth what is sampled well enough
         widths = np.floor(voxels_per_lenslet * sampling_widths(microscope, z_um) + 1e-6)

@@ -1,14 +1,17 @@
-"""The micro-lens array: the phase of its square lenslets, and how it stands on the sensor."""
+"""The micro-lens array: its lattice, the phase and the mask of its lenslets, and how it stands on the sensor."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Complex
+from jax.scipy.ndimage import map_coordinates
+from jaxtyping import Array, Complex, Float
 
+from lfjax.errors import require
 from lfjax.optics.microscope import Microscope
 
 
@@ -20,46 +23,87 @@ class Alignment(eqx.Module):
         offset_um: (y, x), shift of the array against the pixels, on the array.
         rotation_rad: turn of the array against the pixels about the middle of the field.
         native_plane_um: distance of the array behind the native image plane (off-focus, "plenoptic 2.0" arrays).
+        mask: (y, x), amplitude that one lenslet lets through, any number of samples over a box of one pitch about its centre
+            (hexagons: one pitch wide, 2 / sqrt(3) high); linear between them. `round_mask` is one. PSFs then sum to the
+            share of the light that passes.
     """
 
     array_to_sensor_um: Any = None
     offset_um: Any = (0.0, 0.0)
     rotation_rad: Any = 0.0
     native_plane_um: Any = 0.0
+    mask: Any = None
 
     def to_dict(self) -> dict[str, Any]:
         """All parameters as plain numbers."""
         distance = None if self.array_to_sensor_um is None else float(self.array_to_sensor_um)
         rest = {"rotation_rad": float(self.rotation_rad), "native_plane_um": float(self.native_plane_um)}
-        return {"array_to_sensor_um": distance, "offset_um": [float(v) for v in self.offset_um], **rest}
+        mask = None if self.mask is None else np.asarray(self.mask, float).tolist()
+        return {"array_to_sensor_um": distance, "offset_um": [float(v) for v in self.offset_um], **rest, "mask": mask}
 
     @classmethod
     def from_dict(cls, parameters: dict[str, Any]) -> Alignment:
         """The alignment that `to_dict` describes."""
-        return cls(**{**parameters, "offset_um": tuple(parameters["offset_um"])})
+        mask = parameters.get("mask")
+        arrays = {"offset_um": tuple(parameters["offset_um"]), "mask": None if mask is None else np.asarray(mask)}
+        return cls(**{**parameters, **arrays})
 
 
-def lenslet_phase(
-    microscope: Microscope, samples: int, side: int, alignment: Alignment | None = None
+def lenslet_transmission(
+    microscope: Microscope, samples: tuple[int, int], side: int, alignment: Alignment | None = None
 ) -> Complex[Array, "y x"]:
-    """Transmission of square lenslets: exp(-i k0 |x|^2 / (2 f_ml)) about each centre, k0 = 2 pi / lambda.
+    """Transmission of the array: mask(x) exp(-i k0 |x|^2 / (2 f_ml)) about the nearest centre, k0 = 2 pi / lambda.
 
     Args:
-        microscope: pitch, focal length and wavelength are used.
-        samples: samples across a lenslet.
+        microscope: lattice, pitch, focal length and wavelength are used.
+        samples: samples (y, x) across a cell.
         side: samples of the grid, whose middle is the centre of a lenslet.
-        alignment: shift and turn of the array; none if not given.
+        alignment: shift, turn and mask of the array; none if not given.
     """
     steps = np.arange(side) - (side - 1) / 2
-    k0 = 2 * jnp.pi / microscope.wavelength_um
-    if alignment is None:
-        x_um = (steps - samples * np.floor(steps / samples + 0.5)) / samples * microscope.lenslet_pitch_um
-        row = jnp.exp(-1j * k0 * x_um**2 / (2 * microscope.lenslet_focal_length_um))
+    k0, focal_um = 2 * jnp.pi / microscope.wavelength_um, microscope.lenslet_focal_length_um
+    if alignment is None and microscope.lenslet_lattice == "square":
+        x_um = (steps - samples[1] * np.floor(steps / samples[1] + 0.5)) / samples[1] * microscope.lenslet_pitch_um
+        row = jnp.exp(-1j * k0 * x_um**2 / (2 * focal_um))
         return row[:, None] * row[None, :]
-    pitch = microscope.lenslet_pitch_um
-    x = jnp.asarray(steps) / samples * pitch
-    y_um, x_um = x[:, None] - alignment.offset_um[0], x[None, :] - alignment.offset_um[1]
+    alignment = Alignment() if alignment is None else alignment
+    y, x = (jnp.asarray(steps) / n * size for n, size in zip(samples, microscope.cell_um, strict=True))
+    y_um, x_um = y[:, None] - alignment.offset_um[0], x[None, :] - alignment.offset_um[1]
     c, s = jnp.cos(alignment.rotation_rad), jnp.sin(alignment.rotation_rad)
-    turned = (c * y_um - s * x_um, s * y_um + c * x_um)
-    r2 = sum((t - pitch * jnp.floor(t / pitch + 0.5)) ** 2 for t in turned)
-    return jnp.exp(-1j * k0 * r2 / (2 * microscope.lenslet_focal_length_um))
+    dy, dx = _from_centre(microscope, c * y_um - s * x_um, s * y_um + c * x_um)
+    wave = jnp.exp(-1j * k0 * (dy**2 + dx**2) / (2 * focal_um))
+    if alignment.mask is None:
+        return wave
+    mask = jnp.asarray(alignment.mask)
+    high = microscope.lenslet_pitch_um * (1.0 if microscope.lenslet_lattice == "square" else 2 / math.sqrt(3))
+    boxes = (high, microscope.lenslet_pitch_um)
+    places = [(d / box + 0.5) * n - 0.5 for d, box, n in zip((dy, dx), boxes, mask.shape, strict=True)]
+    return wave * map_coordinates(mask, places, order=1, mode="nearest")
+
+
+def _from_centre(microscope: Microscope, y_um: Array, x_um: Array) -> tuple[Array, Array]:
+    """(y, x) from the nearest centre of a lenslet."""
+
+    def periodic(t: Array, size: Array | float) -> Array:
+        return t - size * jnp.floor(t / size + 0.5)
+
+    high, wide = microscope.cell_um
+    dy, dx = periodic(y_um, high), periodic(x_um, wide)
+    if microscope.lenslet_lattice == "square":
+        return dy, dx
+    ey, ex = periodic(y_um - high / 2, high), periodic(x_um - wide / 2, wide)  # the lenslets in the corners of the cell
+    nearer = dy**2 + dx**2 <= ey**2 + ex**2
+    return jnp.where(nearer, dy, ey), jnp.where(nearer, dx, ex)
+
+
+def round_mask(diameter: float = 1.0, samples: int = 64) -> Float[np.ndarray, "y x"]:
+    """A round aperture in a square box one pitch wide, for `Alignment.mask`; its rim is one sample wide.
+
+    Args:
+        diameter: in pitches, at most 1.
+        samples: across the box.
+    """
+    require(0 < diameter <= 1, "diameter", diameter, "a fraction of the pitch")
+    places = (np.arange(samples) + 0.5) / samples - 0.5
+    inside = diameter / 2 - np.hypot(places[:, None], places[None, :])
+    return np.clip(inside * samples + 0.5, 0, 1)

@@ -43,16 +43,16 @@ class LightField(LinearOperator):
         tiles: the field, its margin, and the tile that one periodic convolution makes.
         psf_reach: K // 2, lenslets.
         depths: D.
-        voxels_per_lenslet: s.
-        pixels_per_lenslet: N.
+        cell_voxels: (s_y, s_x) of a lenslet, or of a cell of hexagons (`Microscope.cell_voxels`).
+        cell_pixels: (N_y, N_x) of it.
     """
 
     kernel: ChannelMatrices
     tiles: Tiles = eqx.field(static=True)
     psf_reach: int = eqx.field(static=True)
     depths: int = eqx.field(static=True)
-    voxels_per_lenslet: int = eqx.field(static=True)
-    pixels_per_lenslet: int = eqx.field(static=True)
+    cell_voxels: tuple[int, int] = eqx.field(static=True)
+    cell_pixels: tuple[int, int] = eqx.field(static=True)
 
     def __init__(
         self,
@@ -92,12 +92,12 @@ class LightField(LinearOperator):
         require(2 * margin + min(field) > 0, "margin", margin, f"more than {-min(field) / 2:g}, which leaves no volume")
         require(precision in get_args(Precision), "precision", precision, f"one of {', '.join(get_args(Precision))}")
         require(_whole("frames", frames) > 0, "frames", frames, "1 or more")
-        n, s = psf.microscope.pixels_per_lenslet, psf.voxels_per_lenslet
-        self.depths, self.voxels_per_lenslet, self.pixels_per_lenslet = len(psf.z_um), s, n
+        cell, s = psf.microscope.cell_pixels, (psf.values.shape[1], psf.values.shape[2])
+        self.depths, self.cell_voxels, self.cell_pixels = len(psf.z_um), s, cell
         mirror = mirror_symmetric(psf) if mirror is None else mirror
         kind: type[FullMatrices] | type[MirrorMatrices] = MirrorMatrices if mirror else FullMatrices
         dtype = jnp.dtype(jnp.bfloat16 if precision == "bfloat16" else psf.values.dtype)
-        outputs, inputs, reach = n**2, self.depths * s**2, psf.lenslets // 2
+        outputs, inputs, reach = math.prod(cell), self.depths * math.prod(s), psf.lenslets // 2
 
         if tile is None:
             limits = {"itemsize": dtype.itemsize, "memory_gib": memory_gib, "frames": frames}
@@ -108,12 +108,13 @@ class LightField(LinearOperator):
         shape = self.tiles.grid(reach, kind)
 
         matrices = jnp.zeros((*kind.frequencies(shape), kind.rows * outputs, inputs), dtype)
-        plane = jax.jit(partial(_plane, kind=kind, n=n, shape=shape))
+        plane = jax.jit(partial(_plane, kind=kind, cell=cell, shape=shape))
         for d in range(self.depths):
-            matrices = fill(matrices, plane(psf.values[d]), jnp.asarray(d * s**2))
+            matrices = fill(matrices, plane(psf.values[d]), jnp.asarray(d * math.prod(s)))
         basis = ChannelBasis.parity if mirror else ChannelBasis.plain
         columns = 4 * math.prod(self.tiles.number) * frames
-        self.kernel = kind(matrices, basis(self.depths, s, s), basis(1, n, n), shape, *self.tiles.windows, precision, columns)
+        bases = basis(self.depths, *s), basis(1, *cell)
+        self.kernel = kind(matrices, *bases, shape, *self.tiles.windows, precision, columns)
 
     @property
     def field(self) -> tuple[int, int]:
@@ -126,14 +127,23 @@ class LightField(LinearOperator):
         return self.tiles.margin
 
     @property
+    def voxels_per_lenslet(self) -> int:
+        """s, voxels across a lenslet."""
+        return self.cell_voxels[1]
+
+    @property
+    def pixels_per_lenslet(self) -> int:
+        """N, pixels across a lenslet."""
+        return self.cell_pixels[1]
+
+    @property
     def in_shape(self) -> tuple[int, int, int]:
-        s = self.voxels_per_lenslet
-        rows, columns = (s * (n + 2 * self.margin) for n in self.field)
+        rows, columns = (s * (n + 2 * self.margin) for s, n in zip(self.cell_voxels, self.field, strict=True))
         return (self.depths, rows, columns)
 
     @property
     def out_shape(self) -> tuple[int, int]:
-        return (self.pixels_per_lenslet * self.field[0], self.pixels_per_lenslet * self.field[1])
+        return (self.cell_pixels[0] * self.field[0], self.cell_pixels[1] * self.field[1])
 
     @property
     def mirror(self) -> bool:
@@ -179,19 +189,18 @@ class LightField(LinearOperator):
         inputs, outputs = self.kernel.volume.size, self.kernel.image.size
         whole = self.margin <= -self.psf_reach and self.tiles.tile == self.field
         if whole and inputs <= 2 * outputs:
-            return LightFieldGram(self.in_shape, self.kernel.gram(), self.voxels_per_lenslet)
+            return LightFieldGram(self.in_shape, self.kernel.gram(), self.cell_voxels)
         return super().gram
 
     def matvec(self, x: Float[Array, "z y x"]) -> Float[Array, "y x"]:
-        patches = self.tiles.cut(views.to_channels(floating(x), self.voxels_per_lenslet))
+        patches = self.tiles.cut(views.to_channels(floating(x), self.cell_voxels))
         image = self.tiles.join(self.kernel.forward(patches))
-        n = self.pixels_per_lenslet
-        return views.from_views(image.reshape(n, n, *self.field))
+        return views.from_views(image.reshape(*self.cell_pixels, *self.field))
 
     def rmatvec(self, y: Float[Array, "y x"]) -> Float[Array, "z y x"]:
-        image = views.to_views(floating(y), self.pixels_per_lenslet).reshape(-1, *self.field)
+        image = views.to_views(floating(y), self.cell_pixels).reshape(-1, *self.field)
         patches = self.kernel.adjoint(self.tiles.join_transposed(image))
-        return views.from_channels(self.tiles.cut_transposed(patches), self.voxels_per_lenslet)
+        return views.from_channels(self.tiles.cut_transposed(patches), self.cell_voxels)
 
 
 class LightFieldGram(SelfAdjoint):
@@ -200,15 +209,15 @@ class LightFieldGram(SelfAdjoint):
     Attributes:
         shape: of the volume.
         kernel: H^^H H^ at every frequency.
-        voxels_per_lenslet: s.
+        cell_voxels: (s_y, s_x).
     """
 
     kernel: ChannelMatrices
-    voxels_per_lenslet: int = eqx.field(static=True)
+    cell_voxels: tuple[int, int] = eqx.field(static=True)
 
     def matvec(self, x: Float[Array, "z y x"]) -> Float[Array, "z y x"]:
-        channels = views.to_channels(floating(x), self.voxels_per_lenslet)
-        return views.from_channels(self.kernel.forward(channels[None])[0], self.voxels_per_lenslet)
+        channels = views.to_channels(floating(x), self.cell_voxels)
+        return views.from_channels(self.kernel.forward(channels[None])[0], self.cell_voxels)
 
 
 def mirror_symmetric(psf: PSF) -> bool:
@@ -241,8 +250,13 @@ def _is_whole(value: object) -> bool:
 
 
 def _plane(
-    plane: Float[Array, "a b y x"], *, kind: type[FullMatrices] | type[MirrorMatrices], n: int, shape: tuple[int, int]
+    plane: Float[Array, "a b y x"],
+    *,
+    kind: type[FullMatrices] | type[MirrorMatrices],
+    cell: tuple[int, int],
+    shape: tuple[int, int],
 ) -> Float[Array, "ky kx o i"]:
     """Matrices of one depth, from its images through kernels (v, u, a, b, K, K)."""
-    s, k = plane.shape[0], plane.shape[-1] // n
-    return kind.plane(plane.reshape(s, s, k, n, k, n).transpose(3, 5, 0, 1, 2, 4), shape)
+    (a, b), (rows, columns) = plane.shape[:2], cell
+    k = plane.shape[-1] // columns
+    return kind.plane(plane.reshape(a, b, k, rows, k, columns).transpose(3, 5, 0, 1, 2, 4), shape)

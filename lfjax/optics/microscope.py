@@ -16,7 +16,7 @@ from lfjax.errors import FileError, ParameterError, require
 
 
 class Microscope(eqx.Module):
-    """A light-field microscope with one square micro-lens array in its native image plane.
+    """A light-field microscope with one micro-lens array in its native image plane.
 
     The parameters are leaves of a pytree: pass Python floats and they are constants, put a JAX array in
     (`equinox.tree_at`) and the PSF is differentiable with respect to it.
@@ -29,6 +29,9 @@ class Microscope(eqx.Module):
         lenslet_pitch_um: distance between lenslet centres.
         lenslet_focal_length_um: focal length f_ml; the sensor stands at this distance.
         pixels_per_lenslet: N, the whole number of pixels a lenslet of *rectified* frames.
+        lenslet_lattice: "square", or "hexagonal": rows at sqrt(3) / 2 of the pitch, every second one shifted by half a pitch.
+            Its unit is then a cell of two rows, (sqrt(3) pitch, pitch), with one lenslet in the middle and four quarters
+            in the corners; where "a lenslet" is said of images, volumes and operators, it is this cell.
         camera_pixel_um: size of a raw camera pixel, as seen in the plane of the lenslets; optional, gives the raw pitch.
         name: free text.
 
@@ -44,6 +47,7 @@ class Microscope(eqx.Module):
     lenslet_focal_length_um: Any
     pixels_per_lenslet: int = eqx.field(static=True)
     camera_pixel_um: float | None = eqx.field(static=True, default=None)
+    lenslet_lattice: str = eqx.field(static=True, default="square")
     name: str = eqx.field(static=True, default="custom")
 
     def __check_init__(self) -> None:
@@ -56,6 +60,7 @@ class Microscope(eqx.Module):
             require(na < n, "numerical_aperture", na, f"less than medium_index = {n}")
         whole = isinstance(self.pixels_per_lenslet, int) and self.pixels_per_lenslet >= 3
         require(whole, "pixels_per_lenslet", self.pixels_per_lenslet, "a whole number, 3 or more")
+        require(self.lenslet_lattice in LATTICES, "lenslet_lattice", self.lenslet_lattice, " or ".join(LATTICES))
         pixel = self.camera_pixel_um
         require(pixel is None or pixel > 0, "camera_pixel_um", pixel, "a positive number, or None")
 
@@ -68,6 +73,24 @@ class Microscope(eqx.Module):
     def object_pitch_um(self) -> Any:
         """One lenslet as seen in the sample: pitch / M, in micrometres."""
         return self.lenslet_pitch_um / self.magnification
+
+    @property
+    def cell_um(self) -> tuple[Any, Any]:
+        """(y, x) of the unit that the array repeats, on the array."""
+        return (self.lenslet_pitch_um * self._cell_ratio, self.lenslet_pitch_um)
+
+    @property
+    def cell_pixels(self) -> tuple[int, int]:
+        """Rectified pixels (N_y, N_x) of that unit: as square as whole numbers allow."""
+        return (round(self._cell_ratio * self.pixels_per_lenslet), self.pixels_per_lenslet)
+
+    def cell_voxels(self, voxels_per_lenslet: int) -> tuple[int, int]:
+        """Voxels (s_y, s_x) of that unit, s across the pitch."""
+        return (round(self._cell_ratio * voxels_per_lenslet), voxels_per_lenslet)
+
+    @property
+    def _cell_ratio(self) -> float:
+        return 1.0 if self.lenslet_lattice == "square" else math.sqrt(3)
 
     @property
     def raw_pitch_px(self) -> float | None:
@@ -91,12 +114,12 @@ class Microscope(eqx.Module):
     def from_dict(cls, parameters: dict[str, Any]) -> Microscope:
         """The microscope that `to_dict` describes; unknown or missing names are named in the error."""
         known = {f.name for f in dataclasses.fields(cls)}
-        needed = known - {"camera_pixel_um", "name"}
+        needed = known - {"camera_pixel_um", "lenslet_lattice", "name"}
         unknown, missing = set(parameters) - known, needed - set(parameters)
         if unknown or missing:
             raise ParameterError(
                 f"microscope parameters: unknown {sorted(unknown) or 'none'}, missing {sorted(missing) or 'none'}; "
-                f"expected {sorted(needed)} and perhaps camera_pixel_um, name"
+                f"expected {sorted(needed)} and perhaps camera_pixel_um, lenslet_lattice, name"
             )
         for field in _NUMBERS:
             require(isinstance(parameters[field], (int, float)), field, parameters[field], "a number")
@@ -119,6 +142,8 @@ class Microscope(eqx.Module):
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise FileError(f"microscope file {path}: {error}") from error
 
+
+LATTICES = ("square", "hexagonal")
 
 _NUMBERS = (
     "magnification",

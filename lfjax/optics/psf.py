@@ -1,4 +1,4 @@
-"""Wave-optics point-spread function of a light-field microscope with square lenslets.
+"""Wave-optics point-spread function of a light-field microscope.
 
 Debye field on the native image plane -> phase of one lenslet tile -> Fresnel propagation over f_ml -> intensity -> pixels
 (Broxton et al., Opt. Express 21, 25418 (2013), section 3).
@@ -20,7 +20,7 @@ from jaxtyping import Array, Complex, Float
 from lfjax import fourier
 from lfjax.errors import ParameterError, require, require_shape
 from lfjax.optics import debye
-from lfjax.optics.lenslets import Alignment, lenslet_phase
+from lfjax.optics.lenslets import Alignment, lenslet_transmission
 from lfjax.optics.microscope import Microscope
 from lfjax.optics.pupil import Pupil, native_field, padded_side
 
@@ -42,7 +42,7 @@ class PSF(eqx.Module):
 
     Attributes:
         values: (z, a, b, y, x): image of the source at voxel (a, b) of a lenslet and depth z, on K x K lenslets of
-            N x N pixels with that lenslet in the middle. Each image sums to 1.
+            N x N pixels with that lenslet in the middle. Each image sums to 1, behind a mask to the share that passes.
         z_um: depths in micrometres, sign as Prevedel et al. 2014.
         microscope: the parameters it was computed from.
         oversampling: field samples a pixel (1 for a measured PSF).
@@ -63,16 +63,18 @@ class PSF(eqx.Module):
     def __check_init__(self) -> None:
         if not hasattr(self.values, "shape"):
             return
-        d, n = len(self.z_um), self.microscope.pixels_per_lenslet
-        require_shape("PSF values", self.values.shape, (d, "a", "b", "y", "x"))
+        require_shape("PSF values", self.values.shape, (len(self.z_um), "a", "b", "y", "x"))
         _, a, b, y, x = self.values.shape
-        odd = a == b and y == x and y % n == 0 and (y // n) % 2 == 1
-        require(odd, "PSF values of shape", self.values.shape, f"s x s images of an odd number of {n}-pixel lenslets")
+        rows, columns = self.microscope.cell_pixels
+        fits = (a, b) == self.microscope.cell_voxels(b) and x % columns == 0 and (y, x) == (x // columns * rows, x)
+        odd = fits and (x // columns) % 2 == 1
+        cell = f"{rows}-pixel lenslets" if rows == columns else f"cells of {rows} x {columns} pixels"
+        require(odd, "PSF values of shape", self.values.shape, f"s x s images of an odd number of {cell}")
 
     @property
     def voxels_per_lenslet(self) -> int:
         """s, voxels across a lenslet."""
-        return self.values.shape[1]
+        return self.values.shape[2]
 
     @property
     def lenslets(self) -> int:
@@ -82,9 +84,10 @@ class PSF(eqx.Module):
     @property
     def voxel_um(self) -> tuple[float, float, float]:
         """Voxel size (z, y, x) in micrometres; z is the step of the depths (1 if there is one depth only)."""
-        lateral = self.microscope.voxel_um(self.voxels_per_lenslet)
+        sizes = zip(self.microscope.cell_um, self.values.shape[1:3], strict=True)
+        y, x = (float(size / self.microscope.magnification) / n for size, n in sizes)
         step = (self.z_um[-1] - self.z_um[0]) / (len(self.z_um) - 1) if len(self.z_um) > 1 else 1.0
-        return (abs(step), lateral, lateral)
+        return (abs(step), y, x)
 
 
 def support_lenslets(
@@ -102,6 +105,14 @@ def support_lenslets(
 def sub_lenslet_offsets(s: int) -> np.ndarray:
     """Centres of s voxels across a lenslet, in lenslets from its centre."""
     return (np.arange(s) - (s - 1) / 2) / s
+
+
+def cell_offsets(microscope: Microscope, s: int) -> Float[np.ndarray, "a b 2"]:
+    """Centres (y, x) of the voxels of a cell, in pitches from its middle."""
+    rows, columns = microscope.cell_voxels(s)
+    ratio = float(microscope.cell_um[0] / microscope.cell_um[1])
+    y, x = np.meshgrid(ratio * sub_lenslet_offsets(rows), sub_lenslet_offsets(columns), indexing="ij")
+    return np.stack([y, x], axis=-1)
 
 
 class Sampling(NamedTuple):
@@ -136,9 +147,9 @@ class Sampling(NamedTuple):
             oversampling: field samples a pixel.
             memory_gib: of the fields that are computed at once; on a CPU one after another if not given, else 1.
         """
-        samples = microscope.pixels_per_lenslet * oversampling
+        samples = max(microscope.cell_pixels) * oversampling
         side = fourier.good_centred_size((lenslets + PROPAGATION_MARGIN) * samples)
-        reach_um = math.sqrt(2) * (side / samples + 1) / 2 * float(microscope.object_pitch_um)
+        reach_um = float(_reach_um(microscope, side, oversampling))
         wave_um = float(microscope.wavelength_um) / float(microscope.numerical_aperture)
         nodes = debye.quadrature_nodes(microscope, reach_um, z_um)
         radii = math.ceil(reach_um / wave_um * SAMPLES_PER_WAVE) + 1
@@ -146,6 +157,19 @@ class Sampling(NamedTuple):
             memory_gib = 0.0 if jax.default_backend() == "cpu" else MEMORY_GIB
         batch = max(1, int(memory_gib * 2**30 // (BYTES_PER_SAMPLE * side**2)))
         return cls(lenslets, oversampling, nodes, radii, side, batch)
+
+
+def _steps_um(microscope: Microscope, oversampling: int) -> tuple[Any, Any]:
+    """Distances (y, x) between field samples, on the array."""
+    y, x = (size / (n * oversampling) for size, n in zip(microscope.cell_um, microscope.cell_pixels, strict=True))
+    return y, x
+
+
+def _reach_um(microscope: Microscope, side: int, oversampling: int) -> Any:
+    """Farthest that a sample of the field can be from a source, in the sample: half a diagonal of the field and one cell."""
+    sizes = zip(_steps_um(microscope, oversampling), microscope.cell_pixels, strict=True)
+    y, x = ((side + n * oversampling) * step / 2 for step, n in sizes)
+    return jnp.hypot(y, x) / microscope.magnification
 
 
 @partial(jax.jit, static_argnames="sampling")
@@ -166,49 +190,53 @@ def psf_images(
     Args:
         microscope: the parameters.
         z_um: depth of the sources.
-        offsets: source positions (y, x) in lenslets from the centre of the middle lenslet.
+        offsets: source positions (y, x) in pitches from the centre of the middle lenslet.
         sampling: sizes, see `Sampling.of`.
         pupil: aberrations; none if not given.
         alignment: of the array; on the native plane and f_ml from the sensor if not given.
 
     Returns:
-        (source, K N, K N), each image summing to 1.
+        (source, K N_y, K N_x), each image summing to 1; behind a mask, to the share of its light that passes.
     """
-    n, os = microscope.pixels_per_lenslet, sampling.oversampling
-    side, pitch_um = sampling.side, microscope.object_pitch_um
-    x_um = (jnp.arange(side) - (side - 1) / 2) / (n * os) * pitch_um
+    (rows, columns), os, side = microscope.cell_pixels, sampling.oversampling, sampling.side
+    sample_um = _steps_um(microscope, os)
+    step_um = (sample_um[0] / microscope.magnification, sample_um[1] / microscope.magnification)
+    y_um, x_um = ((jnp.arange(side) - (side - 1) / 2) * step for step in step_um)
+    pitch_um = microscope.object_pitch_um
 
-    sample_um = microscope.lenslet_pitch_um / (n * os)
     fresnel = partial(fourier.transfer_fresnel, side, sample_um, microscope.wavelength_um)
     distance_um = microscope.lenslet_focal_length_um
     if alignment is not None and alignment.array_to_sensor_um is not None:
         distance_um = alignment.array_to_sensor_um
-    phase, transfer = lenslet_phase(microscope, n * os, side, alignment), fresnel(distance_um)
+    array = lenslet_transmission(microscope, (rows * os, columns * os), side, alignment)
+    transfer = fresnel(distance_um)
     if pupil is None:
-        reach_um = math.sqrt(2) * (side / (n * os) + 1) / 2 * pitch_um
-        spacing_um = reach_um / (sampling.radii - 1)
+        spacing_um = _reach_um(microscope, side, os) / (sampling.radii - 1)
         radii_um = jnp.arange(sampling.radii) * spacing_um
         profile = debye.debye_field(radii_um, z_um, microscope, nodes=sampling.nodes)
     else:
-        spectrum = pupil.native_spectrum(microscope, z_um, padded_side(side), x_um[1] - x_um[0])
-    pixels = sampling.lenslets * n
-    border = (side - pixels * os) // 2
+        spectrum = pupil.native_spectrum(microscope, z_um, padded_side(side), step_um)
+    high, wide = sampling.lenslets * rows, sampling.lenslets * columns
+    top, left = (side - high * os) // 2, (side - wide * os) // 2
 
     def native(offset: Float[Array, "2"]) -> Complex[Array, "y x"]:
         if pupil is not None:
-            return native_field(spectrum, x_um[1] - x_um[0], x_um[0] - offset * pitch_um, side)
-        dy, dx = x_um[:, None] - offset[0] * pitch_um, x_um[None, :] - offset[1] * pitch_um
+            return native_field(spectrum, step_um, jnp.stack([y_um[0], x_um[0]]) - offset * pitch_um, side)
+        dy, dx = y_um[:, None] - offset[0] * pitch_um, x_um[None, :] - offset[1] * pitch_um
         radius_um = jnp.sqrt(dy**2 + dx**2 + 1e-12)  # the small number keeps the gradient finite at the source
         return debye.interpolate_profile(profile, spacing_um, radius_um)
+
+    def inner(intensity: Float[Array, "y x"]) -> Float[Array, "y x"]:
+        return intensity[top : top + high * os, left : left + wide * os]
 
     def image(offset: Float[Array, "2"]) -> Float[Array, "y x"]:
         field = native(offset)
         if alignment is not None:  # on to the array, if it stands behind the native plane
             field = jnp.fft.ifft2(jnp.fft.fft2(field) * fresnel(alignment.native_plane_um))
-        intensity = jnp.abs(jnp.fft.ifft2(jnp.fft.fft2(field * phase) * transfer)) ** 2
-        inner = intensity[border : side - border, border : side - border]
-        binned = inner.reshape(pixels, os, pixels, os).sum((1, 3))
-        return binned / binned.sum()
+        intensity = jnp.abs(jnp.fft.ifft2(jnp.fft.fft2(field * array) * transfer)) ** 2
+        binned = inner(intensity).reshape(high, os, wide, os).sum((1, 3))
+        masked = alignment is not None and alignment.mask is not None
+        return binned / (inner(jnp.abs(field) ** 2).sum() if masked else binned.sum())
 
     return jax.lax.map(image, offsets, batch_size=min(sampling.batch, len(offsets)))
 
@@ -224,13 +252,14 @@ def psf_plane(
     """PSFs of all s x s voxels of a lenslet at one depth, (a, b, y, x).
 
     Square lenslets and a round pupil have the symmetry of the square: only the voxels of one octant are computed, the
-    others are their mirror images. With an alignment, or a pupil that is not round, all are computed.
+    others are their mirror images. With an alignment, hexagons, or a pupil that is not round, all are computed.
     """
-    if alignment is not None or (pupil is not None and not pupil.round):
-        y, x = np.meshgrid(sub_lenslet_offsets(s), sub_lenslet_offsets(s), indexing="ij")
-        offsets = jnp.asarray(np.stack([y.ravel(), x.ravel()], axis=1))
-        images = psf_images(microscope, z_um, offsets, sampling=sampling, pupil=pupil, alignment=alignment)
-        return np.asarray(images).reshape(s, s, *images.shape[1:])
+    square = microscope.lenslet_lattice == "square"
+    if alignment is not None or not square or (pupil is not None and not pupil.round):
+        offsets = cell_offsets(microscope, s)
+        flat = jnp.asarray(offsets.reshape(-1, 2))
+        images = psf_images(microscope, z_um, flat, sampling=sampling, pupil=pupil, alignment=alignment)
+        return np.asarray(images).reshape(*offsets.shape[:2], *images.shape[1:])
     half = [(a, b) for a in range((s + 1) // 2) for b in range(a, (s + 1) // 2)]
     offsets = sub_lenslet_offsets(s)[np.array(half)]
     octant = np.asarray(psf_images(microscope, z_um, jnp.asarray(offsets), sampling=sampling, pupil=pupil))
@@ -273,8 +302,10 @@ def convergence_error(
         alignment: of the array.
     """
     known = {} if known is None else known
-    inner, outer = sub_lenslet_offsets(s)[(s - 1) // 2], sub_lenslet_offsets(s)[0]
-    probes = jnp.asarray([(inner, inner), (outer, outer), (inner, outer)])
+    offsets = cell_offsets(microscope, s)
+    y, x = (len(axis) for axis in (offsets, offsets[0]))
+    inner = ((y - 1) // 2, (x - 1) // 2)
+    probes = jnp.asarray([offsets[inner], offsets[0, 0], offsets[inner[0], 0]])
     deepest = max(z_um, key=abs)
     worst = 0.0
     for z in {min(z_um, key=abs), deepest}:

@@ -119,16 +119,16 @@ class Pupil(eqx.Module):
         return 2 * jnp.pi / microscope.wavelength_um * inside * z_um * sine2 / (1 + cosine)
 
     def native_spectrum(
-        self, microscope: Microscope, z_um: Array | float, side: int, step_um: Array | float
+        self, microscope: Microscope, z_um: Array | float, side: int, step_um: tuple[Array | float, Array | float]
     ) -> Complex[Array, "ky kx"]:
-        """Spectrum of U on the FFT grid of side^2 samples at distance step_um in the sample, up to a factor."""
+        """Spectrum of U on the FFT grid of side^2 samples at distances step_um (y, x) in the sample, up to a factor."""
         n = microscope.medium_index
-        spacing = microscope.wavelength_um / n / (side * step_um)  # of s
+        y_spacing, x_spacing = (microscope.wavelength_um / n / (side * step) for step in step_um)  # of s
         order = jnp.fft.fftfreq(side, 1 / side)
-        sy, sx = (order * spacing)[:, None], (order * spacing)[None, :]
+        sy, sx = (order * y_spacing)[:, None], (order * x_spacing)[None, :]
         s2 = sy**2 + sx**2
         edge = microscope.numerical_aperture / n
-        aperture = smooth_edge(edge - jnp.sqrt(s2 + 1e-20), spacing)
+        aperture = smooth_edge(edge - jnp.sqrt(s2 + 1e-20), x_spacing)
         amplitude = aperture * aplanatic(jnp.where(aperture > 0, s2, 0.0))
         phase = self.phase(sy, sx, microscope) - self.defocus(s2, microscope, z_um)
         return amplitude * jnp.exp(1j * jnp.where(aperture > 0, phase, 0))
@@ -170,11 +170,11 @@ def smooth_edge(inside: Array, spacing: Array | float) -> Array:
 
 
 def native_field(
-    spectrum: Complex[Array, "ky kx"], step_um: Array | float, first_um: Float[Array, "2"], side: int
+    spectrum: Complex[Array, "ky kx"], step_um: tuple[Array | float, Array | float], first_um: Float[Array, "2"], side: int
 ) -> Complex[Array, "y x"]:
     """U at side x side positions first + step (j, i), from its spectrum on a larger grid."""
-    f = jnp.fft.fftfreq(len(spectrum)) / step_um
-    y, x = (jnp.exp(2j * jnp.pi * f * first) for first in first_um)
+    f = jnp.fft.fftfreq(len(spectrum))
+    y, x = (jnp.exp(2j * jnp.pi * f / step * first) for step, first in zip(step_um, first_um, strict=True))
     return jnp.fft.ifft2(spectrum * y[:, None] * x[None, :])[:side, :side]
 
 

@@ -78,6 +78,7 @@ class Rectifier(eqx.Module):
             require_shape("white", lit.shape, raw.shape)
             lit = lit - level
         stated = microscope.raw_pitch_px
+        require(microscope.lenslet_lattice == "square", "lenslet_lattice", microscope.lenslet_lattice, "square lenslets")
         lattice = find_lattice(lit, stated or microscope.pixels_per_lenslet)
         if stated and abs(lattice.pitch_px / stated - 1) > PITCH_TOLERANCE:
             warnings.warn(

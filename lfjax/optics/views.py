@@ -8,20 +8,20 @@ from jaxtyping import Array, Float
 from lfjax.errors import ShapeError
 
 
-def to_views(image: Float[Array, "y x"], n: int) -> Float[Array, "v u Y X"]:
+def to_views(image: Float[Array, "y x"], n: int | tuple[int, int]) -> Float[Array, "v u Y X"]:
     """Sub-aperture views: view (v, u) holds pixel (v, u) of every lenslet.
 
     Args:
         image: rectified light field with n pixels a lenslet.
-        n: pixels a lenslet, N.
+        n: pixels a lenslet, N; (N_y, N_x) of a cell that is not square (`Microscope.cell_pixels`).
 
     Raises:
         ShapeError: a side is no whole number of lenslets.
     """
-    rows, columns = image.shape
-    if rows % n or columns % n:
-        raise ShapeError(f"image has shape {image.shape}: expected whole lenslets of {n} pixels on both sides")
-    return image.reshape(rows // n, n, columns // n, n).transpose(1, 3, 0, 2)
+    (rows, columns), (high, wide) = image.shape, _pair(n)
+    if rows % high or columns % wide:
+        raise ShapeError(f"image has shape {image.shape}: expected whole lenslets of {high} x {wide} pixels")
+    return image.reshape(rows // high, high, columns // wide, wide).transpose(1, 3, 0, 2)
 
 
 def from_views(views: Float[Array, "v u Y X"]) -> Float[Array, "y x"]:
@@ -47,14 +47,19 @@ def view_mosaic(views: Float[Array, "v u Y X"]) -> Float[Array, "y x"]:
     return jnp.asarray(views).transpose(0, 2, 1, 3).reshape(v * rows, u * columns)
 
 
-def to_channels(volume: Float[Array, "z y x"], s: int) -> Float[Array, "c Y X"]:
+def to_channels(volume: Float[Array, "z y x"], s: int | tuple[int, int]) -> Float[Array, "c Y X"]:
     """The z s^2 channels of a volume: channel (z, a, b) holds voxel (a, b) of every lenslet, as a view does of pixels."""
-    z, rows, columns = volume.shape
-    return volume.reshape(z, rows // s, s, columns // s, s).transpose(0, 2, 4, 1, 3).reshape(-1, rows // s, columns // s)
+    (z, rows, columns), (high, wide) = volume.shape, _pair(s)
+    grid = volume.reshape(z, rows // high, high, columns // wide, wide).transpose(0, 2, 4, 1, 3)
+    return grid.reshape(-1, rows // high, columns // wide)
 
 
-def from_channels(channels: Float[Array, "c Y X"], s: int) -> Float[Array, "z y x"]:
+def from_channels(channels: Float[Array, "c Y X"], s: int | tuple[int, int]) -> Float[Array, "z y x"]:
     """The volume of a set of channels; inverse of `to_channels`."""
-    c, rows, columns = channels.shape
-    grid = channels.reshape(c // s**2, s, s, rows, columns)
-    return grid.transpose(0, 3, 1, 4, 2).reshape(c // s**2, rows * s, columns * s)
+    (c, rows, columns), (high, wide) = channels.shape, _pair(s)
+    grid = channels.reshape(c // (high * wide), high, wide, rows, columns)
+    return grid.transpose(0, 3, 1, 4, 2).reshape(-1, rows * high, columns * wide)
+
+
+def _pair(n: int | tuple[int, int]) -> tuple[int, int]:
+    return (n, n) if isinstance(n, int) else n

@@ -10,7 +10,7 @@ from benchmarks.reference import relative_error
 from lfjax.errors import ParameterError
 from lfjax.io import cached_psf, read_psf, write_psf
 from lfjax.optics import LightField, Microscope, compute_psf, preset
-from lfjax.optics.lenslets import Alignment, lenslet_phase
+from lfjax.optics.lenslets import Alignment, lenslet_transmission
 from lfjax.optics.psf import Sampling, psf_images, support_lenslets
 from lfjax.optics.pupil import Pupil, noll, zernike
 
@@ -136,7 +136,7 @@ def test_the_cache_tells_pupils_apart(tmp_path):
 
 def test_a_straight_array_is_the_plain_one():
     for samples, side in ((15, 105), (12, 98)):
-        plain, aligned = (lenslet_phase(SMALL, samples, side, a) for a in (None, Alignment()))
+        plain, aligned = (lenslet_transmission(SMALL, (samples, samples), side, a) for a in (None, Alignment()))
         np.testing.assert_allclose(aligned, plain, atol=2e-3)
 
 
