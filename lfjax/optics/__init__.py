@@ -13,6 +13,7 @@ from lfjax.optics.illumination import Widefield as Widefield
 from lfjax.optics.lattice import Lattice as Lattice
 from lfjax.optics.lattice import find_lattice as find_lattice
 from lfjax.optics.lenslets import Alignment as Alignment
+from lfjax.optics.lenslets import round_mask as round_mask
 from lfjax.optics.lightfield import LightField as LightField
 from lfjax.optics.microscope import PRESETS as PRESETS
 from lfjax.optics.microscope import Microscope as Microscope

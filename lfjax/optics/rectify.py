@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 from numpy.typing import ArrayLike
 
-from lfjax.errors import CalibrationError, CalibrationWarning, require_shape
+from lfjax.errors import CalibrationError, CalibrationWarning, require, require_shape
 from lfjax.optics.lattice import Lattice, find_lattice
 from lfjax.optics.microscope import Microscope
 from lfjax.optics.psf import PSF

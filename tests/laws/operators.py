@@ -1,5 +1,6 @@
 """Every operator of the package, by one line each: what stands here has to keep the laws of `test_laws`."""
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -30,6 +31,11 @@ def scope(n: int) -> Microscope:
 def random_psf(n: int, s: int, lenslets: int = 3, depths: int = 2) -> PSF:
     values = jax.random.uniform(jax.random.key(n), (depths, s, s, lenslets * n, lenslets * n), jnp.result_type(float))
     return PSF(values, scope(n), tuple(10.0 * d for d in range(depths)))
+
+
+def hexagonal_psf() -> PSF:
+    values = jax.random.uniform(jax.random.key(3), (2, 3, 2, 21, 12), jnp.result_type(float))
+    return PSF(values, dataclasses.replace(scope(4), lenslet_lattice="hexagonal"), (0.0, 10.0))
 
 
 def mirrored_psf(n: int, s: int, lenslets: int = 3, depths: int = 2) -> PSF:
@@ -63,6 +69,7 @@ OPERATORS: dict[str, Callable[[], linop.LinearOperator]] = {
     "LightField, margin beyond the PSF": lambda: LightField(random_psf(5, 2, lenslets=1), (4, 3), margin=3),
     "LightField, volume within the field": lambda: LightField(random_psf(4, 2), (5, 6), margin=-1),
     "LightField, even N and s": lambda: LightField(random_psf(6, 4, lenslets=5), (3, 3)),
+    "LightField, hexagons": lambda: LightField(hexagonal_psf(), (3, 4), margin=1),
     "LightField in tiles": lambda: LightField(random_psf(4, 2), (5, 7), tile=(3, 4)),
     "LightField in tiles, margin": lambda: LightField(random_psf(4, 2), (5, 7), margin=2, tile=(3, 4)),
     "LightField, mirrored": lambda: LightField(mirrored_psf(5, 3), (4, 6)),

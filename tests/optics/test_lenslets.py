@@ -1,0 +1,100 @@
+"""Hexagonal arrays and masks."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+
+from benchmarks.reference import relative_error
+from lfjax.errors import ParameterError
+from lfjax.io import read_psf, write_psf
+from lfjax.optics import PSF, Alignment, LightField, Microscope, Pupil, Rectifier, compute_psf, round_mask
+from lfjax.optics.lenslets import lenslet_transmission
+from lfjax.optics.psf import Sampling, psf_images
+
+SQUARE = Microscope(20, 0.5, 1.33, 0.52, 125, 2500, 6, name="square")
+HEXAGONS = dataclasses.replace(SQUARE, lenslet_lattice="hexagonal", name="hexagons")
+
+
+def test_a_cell_is_two_rows_of_lenslets():
+    assert HEXAGONS.cell_um == (pytest.approx(125 * np.sqrt(3)), 125)
+    assert HEXAGONS.cell_pixels == (10, 6)
+    assert HEXAGONS.cell_voxels(3) == (5, 3)
+    assert Microscope.from_dict(HEXAGONS.to_dict()) == HEXAGONS
+
+
+def test_every_sample_sees_the_nearest_lenslet():
+    side = 90
+    wave = np.asarray(lenslet_transmission(HEXAGONS, (30, 18), side))
+    rows, columns = np.mgrid[-8:9, -12:13]
+    centres = np.stack([rows * np.sqrt(0.75), columns + 0.5 * (rows % 2)], axis=-1).reshape(-1, 2) * 125
+    steps = np.arange(side) - (side - 1) / 2
+    y, x = np.meshgrid(steps / 30 * 125 * np.sqrt(3), steps / 18 * 125, indexing="ij")
+    distance, _ = cKDTree(centres).query(np.stack([y, x], axis=-1).reshape(-1, 2))
+    expected = np.exp(-1j * np.pi / 0.52 / 2500 * distance**2).reshape(side, side)
+    np.testing.assert_allclose(wave, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("pupil", [None, Pupil.of({6: 0.1})])
+def test_a_source_moved_to_the_next_lenslet_has_its_image_moved_by_half_a_cell(pupil):
+    sampling = Sampling.of(HEXAGONS, 15.0, 5, 3)
+    offsets = jnp.asarray([[0.1, -0.2], [0.1 + np.sqrt(0.75), -0.2 + 0.5]])
+    near, far = psf_images(HEXAGONS, 15.0, offsets, sampling=sampling, pupil=pupil)
+    inner = (slice(10, 40), slice(6, 24))
+    assert relative_error(np.roll(far, (-5, -3), (0, 1))[inner], near[inner]) <= 0.01
+
+
+def brute_force(psf, volume, field):
+    (rows, columns), (a, b), k = psf.microscope.cell_pixels, psf.values.shape[1:3], psf.lenslets
+    reach = (k // 2 * rows, k // 2 * columns)
+    image = np.zeros((field[0] * rows + 2 * reach[0], field[1] * columns + 2 * reach[1]))
+    for z, y, x in np.ndindex(*volume.shape):
+        top, left = y // a * rows, x // b * columns
+        image[top : top + k * rows, left : left + k * columns] += volume[z, y, x] * np.asarray(psf.values[z, y % a, x % b])
+    return image[reach[0] : -reach[0], reach[1] : -reach[1]]
+
+
+@pytest.mark.parametrize("mirror", [None, False])
+def test_the_operator_equals_brute_force(mirror):
+    psf = compute_psf(HEXAGONS, [5.0, 20.0], 3, oversampling=1)
+    op = LightField(psf, (4, 5), mirror=mirror)
+    assert op.mirror is (mirror is None)  # hexagons have mirror symmetry too
+    assert op.in_shape == (2, 20, 15)
+    assert op.out_shape == (40, 30)
+    volume = np.random.default_rng(0).normal(size=op.in_shape)
+    assert relative_error(op(jnp.asarray(volume)), brute_force(psf, volume, (4, 5))) <= 1e-5
+    z, y, x = psf.voxel_um
+    assert (y, x) == (pytest.approx(125 / 20 * np.sqrt(3) / 5), pytest.approx(125 / 20 / 3))
+
+
+def test_files_keep_hexagons_and_masks(tmp_path):
+    psf = compute_psf(HEXAGONS, [5.0], 2, oversampling=1, alignment=Alignment(mask=round_mask(0.8, 8)))
+    write_psf(tmp_path / "psf.h5", psf)
+    back = read_psf(tmp_path / "psf.h5")
+    assert back.microscope == HEXAGONS
+    np.testing.assert_array_equal(back.values, psf.values)
+    np.testing.assert_allclose(back.alignment.mask, round_mask(0.8, 8))
+
+
+def test_a_mask_lets_through_its_area():
+    open_, half = (
+        compute_psf(SQUARE, [25.0], 3, oversampling=9, alignment=Alignment(mask=mask)).values.sum((-1, -2))
+        for mask in (np.ones((2, 2)), round_mask(0.8))
+    )
+    np.testing.assert_allclose(open_, 1.0, atol=0.02)  # light is spread over many lenslets, evenly on average
+    assert float(half.mean()) == pytest.approx(np.pi / 4 * 0.64, rel=0.06)
+    assert round_mask(1.0).mean() == pytest.approx(np.pi / 4, rel=1e-3)
+
+
+def test_what_needs_square_lenslets_says_so():
+    with pytest.raises(ParameterError, match="lenslet_lattice"):
+        Rectifier.calibrate(HEXAGONS, np.zeros((60, 60)))
+    with pytest.raises(ParameterError, match="lenslet_lattice"):
+        dataclasses.replace(SQUARE, lenslet_lattice="round")
+    with pytest.raises(ParameterError, match="diameter"):
+        round_mask(1.5)
+    with pytest.raises(ParameterError, match="10 x 6"):
+        PSF(jax.numpy.zeros((1, 3, 3, 18, 18)), HEXAGONS, (0.0,))
