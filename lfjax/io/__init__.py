@@ -14,7 +14,9 @@ from lfjax.io.arrays import Volume as Volume
 from lfjax.io.atomic import writing as writing
 from lfjax.io.psf_file import cached_psf as cached_psf
 from lfjax.io.psf_file import read_psf as read_psf
+from lfjax.io.psf_file import read_view_psfs as read_view_psfs
 from lfjax.io.psf_file import write_psf as write_psf
+from lfjax.io.psf_file import write_view_psfs as write_view_psfs
 
 FORMATS: dict[str, ModuleType] = {".tif": tiff, ".tiff": tiff, ".h5": hdf5, ".hdf5": hdf5}
 

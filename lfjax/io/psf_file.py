@@ -15,8 +15,9 @@ import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
-from lfjax.errors import FileError, LfjaxError
+from lfjax.errors import FileError, LfjaxError, require_shape
 from lfjax.io.arrays import check_array, reading
 from lfjax.io.atomic import writing
 from lfjax.io.hdf5 import numbers
@@ -86,6 +87,38 @@ def read_psf(path: str | Path) -> PSF:
             )
         except LfjaxError as wrong:
             raise FileError(f"{path}: {wrong}") from wrong
+
+
+def write_view_psfs(path: str | Path, psfs: Float[Array, "v z y x"], z_um: Sequence[float]) -> None:
+    """Write the PSFs of a `MultiView`, measured or computed: dataset `view_psfs` (v, z, y, x) with attribute z_um.
+
+    Args:
+        path: HDF5 file.
+        psfs: images of a point at every depth in every view.
+        z_um: depths.
+
+    Raises:
+        ShapeError: not four axes, or not one plane a depth.
+    """
+    require_shape("psfs", np.shape(psfs), ("v", len(z_um), "y", "x"))
+    values = check_array(path, np.asarray(psfs), "vzyx")
+    with writing(path) as temporary, h5py.File(temporary, "w") as file:
+        dataset = file.create_dataset("view_psfs", data=values, chunks=(1, 1, *values.shape[2:]), fletcher32=True)
+        dataset.attrs["z_um"] = [float(z) for z in z_um]
+
+
+def read_view_psfs(path: str | Path) -> tuple[Float[Array, "v z y x"], tuple[float, ...]]:
+    """Read what `write_view_psfs` wrote: PSFs and depths.
+
+    Raises:
+        FileError: missing, broken, or not PSFs of views.
+    """
+    with reading(path, "PSF"), h5py.File(path, "r") as file:
+        values = check_array(path, numbers(path, file, "view_psfs"), "vzyx")
+        depths = tuple(float(z) for z in np.ravel(file["view_psfs"].attrs["z_um"]))
+        if len(depths) != values.shape[1]:
+            raise FileError(f"{path}: {len(depths)} depths; expected {values.shape[1]}, one a plane")
+        return jnp.asarray(values), depths
 
 
 def cached_psf(

@@ -15,6 +15,8 @@ from lfjax.optics.lattice import find_lattice as find_lattice
 from lfjax.optics.lenslets import Alignment as Alignment
 from lfjax.optics.lenslets import round_mask as round_mask
 from lfjax.optics.lightfield import LightField as LightField
+from lfjax.optics.measured import measured_psf as measured_psf
+from lfjax.optics.measured import measured_views as measured_views
 from lfjax.optics.microscope import PRESETS as PRESETS
 from lfjax.optics.microscope import Microscope as Microscope
 from lfjax.optics.microscope import load_microscope as load_microscope
