@@ -192,10 +192,10 @@ def scattering_picture(
 
 def views_picture(pictures: list[tuple[float, NDArray[np.float64], NDArray[np.float32]]]) -> None:
     """Views by one wave and by the package, side by side, one depth a column."""
-    figure, axes = plt.subplots(2, len(pictures), figsize=(15, 4), layout="constrained")
+    figure, axes = plt.subplots(2, len(pictures), figsize=(15, 2.4), layout="constrained")
     for column, (z, *images) in zip(axes.T, pictures, strict=True):
         for axis, views, name in zip(column, images, ("waves", "SubPupils"), strict=True):
-            axis.imshow(np.sqrt(np.concatenate(list(views[:4, 8:-8, 8:-8]), axis=1)), cmap="magma")
+            axis.imshow(np.sqrt(np.concatenate(list(views[:4]), axis=1)), cmap="magma")
             axis.set_title(f"{name}, z = {z:g} um")
             axis.axis("off")
     figure.savefig(RESULTS / "optics_views.png", dpi=110)
