@@ -88,7 +88,7 @@ def simulate_command(
     seed: Annotated[int, typer.Option(help="Seed that fixes everything.")] = 0,
 ) -> None:
     """Simulate a raw frame: tilted, of non-integer pitch, vignetted and noisy, with its white and dark frames and the truth."""
-    require(sample in simulate.SAMPLES, "--sample", sample, " or ".join(simulate.SAMPLES))  # before the PSF is computed
+    require(sample in simulate.SAMPLES, "--sample", sample, "one of " + ", ".join(simulate.SAMPLES))  # at once
     scope = load_microscope(microscope)
     made = simulate.raw_recording(
         seed, scope, sample=sample, lenslets=lenslets, z_um=parse_depths(z), voxels_per_lenslet=voxels,

@@ -69,7 +69,7 @@ def test_the_psf_is_written_with_its_parameters(folder):
         (("reconstruct", "sim/light_field.tif", "--solver", "magic", "-o", "v.tif"), "richardson_lucy"),
         (("reconstruct", "sim/light_field.tif", "--microscope", "80x", "-o", "v.tif"), "presets"),
         (("psf", "--z", "1:2", "-o", "p.h5"), "first:last:step"),
-        (("simulate", "--sample", "cats", "-o", "x"), "neurons or beads"),
+        (("simulate", "--sample", "cats", "-o", "x"), "one of neurons, cortex, beads"),
         (("reconstruct", "broken.tif", "-o", "v.tif"), "broken.tif"),
         (("reconstruct", "sim/light_field.tif", "--dark", "sim/white.tif", "-o", "v.tif"), "brighter than dark"),
     ],

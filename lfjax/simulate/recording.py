@@ -70,7 +70,7 @@ def raw_recording(
     Raises:
         ParameterError: no such sample.
     """
-    require(sample in SAMPLES, "sample", sample, " or ".join(SAMPLES))
+    require(sample in SAMPLES, "sample", sample, "one of " + ", ".join(SAMPLES))
     require(microscope.lenslet_lattice == "square", "lenslet_lattice", microscope.lenslet_lattice, "square lenslets")
     require(lenslets >= 6, "lenslets", lenslets, "6 or more, so that the lattice can be found")
     psf = compute_psf(microscope, z_um, voxels_per_lenslet) if psf is None else psf
