@@ -1,0 +1,1 @@
+"""Finite rate of innovation: exact reconstruction from few samples, also of projections at unknown angles. In float64."""

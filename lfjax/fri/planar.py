@@ -1,0 +1,192 @@
+"""Points in the plane from filtered samples: 2-D ESPRIT with automatic pairing, amplitudes, maximum likelihood.
+
+    y[m, n] = sum_k a_k phi(y_k / T - m) phi(x_k / T - n)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Complex, Float
+
+from lfjax.errors import require
+from lfjax.fri.kernels import Kernel, Reproduction, exponentials, polynomials
+from lfjax.fri.refine import least_squares, require_x64
+
+MIXTURES = np.pi * np.array([0.13, 0.29, 0.41, 0.62, 0.77, 0.91])  # angles b of cos b Psi_x + sin b Psi_y
+
+
+class Sampling(eqx.Module):
+    """A row of samples, or a square of them: positions (n - (size - 1) / 2) T.
+
+    Attributes:
+        kernel: phi.
+        size: samples along an axis.
+        spacing: T.
+    """
+
+    kernel: Kernel
+    size: int = eqx.field(static=True)
+    spacing: float = eqx.field(static=True, default=1.0)
+
+    @property
+    def positions(self) -> np.ndarray:
+        """n, centred, in units of T."""
+        return np.arange(self.size) - (self.size - 1) / 2
+
+    def basis(self, x: Float[Array, "..."]) -> Float[Array, "... n"]:
+        """phi(x / T - n)."""
+        return self.kernel(x[..., None] / self.spacing - self.positions)
+
+    def line(self, points: Float[Array, " k"], amplitudes: Float[Array, " k"]) -> Float[Array, " n"]:
+        """Samples of points on a line."""
+        return amplitudes @ self.basis(points)
+
+    def plane(self, points: Float[Array, "k 2"], amplitudes: Float[Array, " k"]) -> Float[Array, "m n"]:
+        """Samples of points (x, y) in a plane; rows are y."""
+        return jnp.einsum("k,km,kn->mn", amplitudes, self.basis(points[:, 1]), self.basis(points[:, 0]))
+
+
+class Features(eqx.Module):
+    """Features of samples that see points as sums of powers: S = C y C^T, S[p, q] = sum_k a_k v_k^p u_k^q.
+
+    Exponential: u = exp(i step x / T), powers -order ... order. Polynomial: u = x / (reach T), powers 0 ... 2 order.
+
+    Attributes:
+        matrix: C, (2 order + 1, size).
+        step: difference of two frequencies, in radians a sample; 0 for polynomials.
+        error: of the reproduction, see `kernels.Reproduction`.
+        reach: half of the interval, in units of T, on which it holds.
+    """
+
+    matrix: Array
+    step: float = eqx.field(static=True)
+    error: float = eqx.field(static=True)
+    reach: float = eqx.field(static=True)
+
+    @classmethod
+    def exponential(cls, sampling: Sampling, order: int, step: float) -> Features:
+        """Exact for the frequencies of an E-spline, else as near as the kernel allows.
+
+        Raises:
+            ParameterError: fewer samples than the kernel needs, or so large a step that points would be told apart no more.
+        """
+        require_x64("lfjax.fri")
+        made = exponentials(sampling.kernel, step * np.arange(-order, order + 1), sampling.positions)
+        reach = _reach(sampling, made)
+        require(0 < step * reach <= np.pi, "step", step, f"above 0, at most {np.pi / reach:.3g}, pi over the reach")
+        return cls(made.coefficients, float(step), made.error, reach)
+
+    @classmethod
+    def polynomial(cls, sampling: Sampling, order: int) -> Features:
+        """Exact for B-splines of degree 2 order or more, else as near as the kernel allows."""
+        require_x64("lfjax.fri")
+        made = polynomials(sampling.kernel, 2 * order, sampling.positions)
+        reach = _reach(sampling, made)
+        scale = reach ** -np.arange(2.0 * order + 1)[:, None]
+        return cls(made.coefficients * scale, 0.0, made.error, reach)
+
+    @property
+    def order(self) -> int:
+        """M."""
+        return (self.matrix.shape[0] - 1) // 2
+
+    def __call__(self, samples: Float[Array, "m n"]) -> Array:
+        """C y C^T."""
+        return self.matrix @ samples @ self.matrix.T
+
+    def place(self, nodes: Array) -> Float[Array, "..."]:
+        """x / T of the nodes u."""
+        return jnp.angle(nodes) / self.step if self.step else jnp.real(nodes) * self.reach
+
+
+def _reach(sampling: Sampling, made: Reproduction) -> float:
+    reach = (made.interval[1] - made.interval[0]) / 2
+    low, high = sampling.kernel.support
+    require(reach > 0, "size", sampling.size, f"{math.floor(high - low)} or more: the support of the {sampling.kernel.name}")
+    return reach
+
+
+class Points(NamedTuple):
+    """Points of one plane.
+
+    Attributes:
+        points: (k, 2), (x, y).
+        amplitudes: (k,).
+        residual: |samples - model| / |samples|.
+    """
+
+    points: Float[Array, "k 2"]
+    amplitudes: Float[Array, " k"]
+    residual: Float[Array, ""]
+
+
+def esprit(features: Array, count: int) -> Complex[Array, "k 2"]:
+    """Nodes (u_k, v_k) of `count` points, paired, from their features.
+
+    The signal space of the block-Hankel matrix of S is shifted along both axes, Psi_x and Psi_y; the eigenvectors of a
+    mixture of both diagonalise each of them. Of several mixtures the one with the widest gap between eigenvalues is taken.
+
+    Args:
+        features: S, of odd sides 2 M + 1.
+        count: K; M (M + 1) >= K.
+    """
+    m = (features.shape[0] - 1) // 2
+    require(m * (m + 1) >= count >= 1, "count", count, f"1 to M (M + 1) = {m * (m + 1)} with features of order M = {m}")
+    i = np.arange(m + 1)
+    rows, columns = (axis.ravel() for axis in np.meshgrid(i, i, indexing="ij"))
+    hankel = features[rows[:, None] + rows[None, :], columns[:, None] + columns[None, :]]
+    signal = jnp.linalg.svd(hankel)[0][:, :count].reshape(m + 1, m + 1, count)
+
+    def shift(first: Array, second: Array) -> Array:
+        a, b = first.reshape(-1, count), second.reshape(-1, count)
+        q, r = jnp.linalg.qr(a)
+        return jnp.linalg.solve(r, q.conj().T @ b)
+
+    along_y, along_x = shift(signal[:-1], signal[1:]), shift(signal[:, :-1], signal[:, 1:])
+
+    def diagonalise(angle: Array) -> tuple[Array, Array]:
+        values, vectors = jnp.linalg.eig(jnp.cos(angle) * along_x + jnp.sin(angle) * along_y)
+        gaps = jnp.abs(values[:, None] - values[None, :]) + jnp.where(np.eye(count, dtype=bool), jnp.inf, 0)
+        inverse = jnp.linalg.inv(vectors)
+        nodes = [jnp.sum(inverse.T * (psi @ vectors), axis=0) for psi in (along_x, along_y)]
+        return jnp.stack(nodes, axis=-1), gaps.min()
+
+    nodes, gaps = jax.vmap(diagonalise)(jnp.asarray(MIXTURES))
+    return nodes[jnp.argmax(jnp.nan_to_num(gaps))]
+
+
+def amplitudes(sampling: Sampling, samples: Float[Array, "m n"], points: Float[Array, "k 2"]) -> Float[Array, " k"]:
+    """Amplitudes of points at known places, by least squares on the samples."""
+    y, x = sampling.basis(points[:, 1]), sampling.basis(points[:, 0])
+    images = jnp.einsum("km,kn->kmn", y, x).reshape(len(points), -1)
+    return jnp.linalg.lstsq(images.T, samples.ravel())[0]
+
+
+def recover_points(
+    sampling: Sampling, samples: Float[Array, "m n"], count: int, features: Features, *, refine: int = 20
+) -> Points:
+    """Points and amplitudes of one plane: ESPRIT, least squares, then Levenberg-Marquardt on the raw samples.
+
+    Args:
+        sampling: kernel and grid.
+        samples: (m, n), rows are y.
+        count: K.
+        features: see `Features`.
+        refine: steps of refinement at most; 0 is the algebra alone.
+    """
+    require_x64("recover_points")
+    nodes = esprit(features(samples), count)
+    points = features.place(nodes) * sampling.spacing
+    start = (points, amplitudes(sampling, samples, points))
+
+    def residual(parameters: tuple[Array, Array]) -> Array:
+        return (sampling.plane(*parameters) - samples).ravel()
+
+    found = least_squares(residual, start, steps=refine)[0] if refine else start
+    return Points(found[0], found[1], jnp.linalg.norm(residual(found)) / jnp.linalg.norm(samples))

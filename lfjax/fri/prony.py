@@ -1,0 +1,227 @@
+"""Sums of powers in one dimension: Prony, matrix pencil, Cadzow, generic FRI, and how many there are.
+
+    s[j] = sum_k a_k u_k^j
+
+is annihilated by the filter whose roots are the nodes u_k: K nodes from 2 K numbers (Vetterli, Marziliano & Blu, IEEE Trans.
+Signal Process. 50, 1417 (2002)). All functions are pure; batch them by `jax.vmap`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Complex, Float
+
+from lfjax.errors import require
+from lfjax.fri.planar import Features, Sampling
+from lfjax.fri.refine import least_squares, require_x64
+from lfjax.fri.search import alternating_projection
+
+
+def hankel(s: Array, columns: int) -> Array:
+    """H[i, j] = s[i + j]."""
+    rows = s.shape[0] - columns + 1
+    require(rows >= 1 and columns >= 1, "columns", columns, f"1 to {s.shape[0]}, the number of features")
+    return s[np.arange(rows)[:, None] + np.arange(columns)[None, :]]
+
+
+def prony(s: Array, count: int) -> Complex[Array, " k"]:
+    """Nodes as roots of the annihilating filter, by total least squares: the last right singular vector.
+
+    Args:
+        s: features, 2 K or more.
+        count: K.
+    """
+    _enough(s, count)
+    filter_ = jnp.linalg.svd(hankel(s, count + 1))[2][-1].conj()
+    return _roots(filter_)
+
+
+def matrix_pencil(s: Array, count: int) -> Complex[Array, " k"]:
+    """Nodes as eigenvalues of the shift on the signal space of the squarest Hankel matrix (Hua & Sarkar 1990; ESPRIT).
+
+    Args:
+        s: features, 2 K or more.
+        count: K.
+    """
+    _enough(s, count)
+    columns = max(len(s) // 2, count)
+    signal = jnp.linalg.svd(hankel(s, columns), full_matrices=False)[0][:, :count]
+    q, r = jnp.linalg.qr(signal[:-1])
+    return jnp.linalg.eigvals(jnp.linalg.solve(r, q.conj().T @ signal[1:]))
+
+
+def cadzow(s: Array, count: int, *, iterations: int = 30) -> Array:
+    """Denoised features: the Hankel matrix is made of rank K, then Hankel again, in turns (Cadzow 1988)."""
+    _enough(s, count)
+    columns = len(s) // 2 + 1
+    index = np.add.outer(np.arange(len(s) - columns + 1), np.arange(columns))
+    number = np.bincount(index.ravel())
+
+    def turn(values: Array, _: None) -> tuple[Array, None]:
+        u, d, vt = jnp.linalg.svd(values[index], full_matrices=False)
+        low = (u[:, :count] * d[:count]) @ vt[:count]
+        return jnp.zeros_like(values).at[index].add(low) / number, None
+
+    return jax.lax.scan(turn, s, None, length=iterations)[0]
+
+
+def model_order(s: Array, noise: float | Array | None = None) -> Array:
+    """How many nodes features have, from the singular values of their Hankel matrix.
+
+    With the noise known, those above what noise alone makes (1.1 times its expected norm, noise (sqrt rows + sqrt columns));
+    without, those before the widest gap (largest ratio of neighbours), which is one node or more.
+
+    Args:
+        s: features.
+        noise: standard deviation of each of them.
+    """
+    matrix = hankel(s, len(s) // 2)
+    rows, columns = matrix.shape
+    values = jnp.linalg.svd(matrix, compute_uv=False)
+    if noise is not None:
+        return jnp.sum(values > 1.1 * noise * (np.sqrt(rows) + np.sqrt(columns)))
+    values = jnp.maximum(values, 1e-12 * values[0])  # rounding
+    return 1 + jnp.argmax(values[:-1] / values[1:])
+
+
+def weights(s: Array, nodes: Array) -> Array:
+    """Amplitudes a of s[j] = sum a u^j, by least squares."""
+    return jnp.linalg.lstsq(nodes[None, :] ** np.arange(len(s))[:, None], s.astype(nodes.dtype))[0]
+
+
+GRID = 8  # places a sample on which maximum likelihood is searched
+
+
+class Line(NamedTuple):
+    """Points on a line.
+
+    Attributes:
+        points: (k,), in rising order.
+        amplitudes: (k,).
+        residual: |samples - model| / |samples|.
+    """
+
+    points: Float[Array, " k"]
+    amplitudes: Float[Array, " k"]
+    residual: Float[Array, ""]
+
+
+METHODS = {
+    "prony": prony,
+    "pencil": matrix_pencil,
+    "cadzow": lambda s, count: matrix_pencil(cadzow(s, count), count),
+}
+
+
+def recover_line(
+    sampling: Sampling,
+    samples: Float[Array, " n"],
+    count: int,
+    features: Features,
+    *,
+    method: str = "pencil",
+    refine: int = 30,
+) -> Line:
+    """Points and amplitudes from samples on a line: features, nodes, least squares, maximum likelihood on the raw samples.
+
+    Args:
+        sampling: kernel and grid.
+        samples: on it.
+        count: K.
+        features: exponential or polynomial.
+        method: "prony", "pencil", "cadzow" (then pencil), or "likelihood": refined from Cadzow and from alternating projection
+            on a grid, whichever fits better; it holds out longest in noise.
+        refine: steps of Levenberg-Marquardt at most; 0 is the algebra alone.
+    """
+    require_x64("recover_line")
+    known = (*METHODS, "likelihood")
+    require(method in known, "method", method, " or ".join(known))
+    limit = sampling.spacing * features.reach
+
+    def residual(parameters: tuple[Array, Array]) -> Array:
+        return sampling.line(*parameters) - samples
+
+    def finish(points: Array) -> tuple[Array, Array]:
+        points = jnp.clip(jnp.nan_to_num(points), -limit, limit)
+        start = (points, jnp.linalg.lstsq(sampling.basis(points).T, samples)[0])
+        return least_squares(residual, start, steps=refine)[0] if refine else start
+
+    algebra = METHODS["cadzow" if method == "likelihood" else method](features.matrix @ samples, count)
+    found = finish(features.place(algebra) * sampling.spacing)
+    if method == "likelihood":
+        grid = jnp.linspace(-limit, limit, math.ceil(GRID * 2 * features.reach) + 1)
+        searched = finish(grid[alternating_projection(sampling.basis(grid), samples, count)])
+        better = jnp.linalg.norm(residual(searched)) < jnp.linalg.norm(residual(found))
+        found = jax.tree.map(lambda a, b: jnp.where(better, a, b), searched, found)
+    order = jnp.argsort(found[0])
+    misfit = jnp.linalg.norm(residual(found)) / jnp.linalg.norm(samples)
+    return Line(found[0][order], found[1][order], misfit)
+
+
+def generic(
+    matrix: Array, samples: Array, count: int, *, key: Array, starts: int = 15, iterations: int = 20
+) -> tuple[Complex[Array, " k"], Array]:
+    """Nodes from any linear, also nonuniform, samples of a sum of powers: y = G s + noise.
+
+        min over s and c of |y - G s|^2  with  c * s = 0
+
+    by alternating, from random filters, and keeping the best fit (Pan, Blu & Dragotti, IEEE Trans. Signal Process. 65, 821
+    (2017)).
+
+    Args:
+        matrix: G, (samples, features), of full column rank.
+        samples: y.
+        count: K.
+        key: random key of the starts.
+        starts: random filters.
+        iterations: of each.
+
+    Returns:
+        The nodes, and the features s that belong to them.
+    """
+    n = matrix.shape[1]
+    _enough(jnp.zeros(n), count)
+    complex_ = jnp.result_type(matrix, samples, jnp.complex128 if jax.config.read("jax_enable_x64") else jnp.complex64)
+    gram = jnp.linalg.inv(matrix.conj().T @ matrix)
+    beta = (gram @ (matrix.conj().T @ samples)).astype(complex_)
+    rows = n - count
+
+    def convolution(c: Array) -> Array:
+        """R(c) with R(c) s = c * s."""
+        place = np.arange(rows)[:, None] + np.arange(count + 1)[None, :]
+        return jnp.zeros((rows, n), complex_).at[np.arange(rows)[:, None], place].set(c[::-1][None, :])
+
+    data = hankel(beta, count + 1)[:, ::-1]  # T(beta) with T(beta) c = c * beta
+
+    def solve(start: Array) -> tuple[Array, Array, Array]:
+        def turn(c: Array, _: None) -> tuple[Array, None]:
+            r = convolution(c)
+            weighted = data.conj().T @ jnp.linalg.solve(r @ gram @ r.conj().T, data)
+            lagrange = jnp.linalg.solve(weighted + 1e-14 * jnp.trace(weighted).real * jnp.eye(count + 1), start)
+            return lagrange / (start.conj() @ lagrange), None
+
+        c, _ = jax.lax.scan(turn, start, None, length=iterations)
+        r = convolution(c)
+        s = beta - gram @ r.conj().T @ jnp.linalg.solve(r @ gram @ r.conj().T, r @ beta)
+        return c, s, jnp.linalg.norm(samples - matrix @ s)
+
+    noise = jax.random.normal(key, (2, starts, count + 1))
+    filters, features, misfits = jax.vmap(solve)((noise[0] + 1j * noise[1]).astype(complex_))
+    best = jnp.argmin(jnp.where(jnp.isfinite(misfits), misfits, jnp.inf))
+    return _roots(filters[best][::-1]), features[best]
+
+
+def _roots(filter_: Array) -> Complex[Array, " k"]:
+    """Roots of sum_j c[j] u^j, by the companion matrix."""
+    order = len(filter_) - 1
+    companion = jnp.zeros((order, order), jnp.result_type(filter_, 1j)).at[np.arange(1, order), np.arange(order - 1)].set(1)
+    return jnp.linalg.eigvals(companion.at[:, -1].set(-filter_[:-1] / filter_[-1]))
+
+
+def _enough(s: Array, count: int) -> None:
+    require(1 <= count and 2 * count <= len(s), "count", count, f"1 to {len(s) // 2}, half of the features")
