@@ -101,7 +101,8 @@ def match_views(views: Float[Array, "3 k 2"], *, keep: int = 4) -> tuple[Float[A
         return _best(views, every, every)
 
     def search(angles: int) -> tuple[Array, Array]:
-        return _best(views, *(common_line_orders(views[0], views[i], angles=angles)[0][:keep] for i in (1, 2)))
+        seconds, thirds = jax.vmap(lambda view: common_line_orders(views[0], view, angles=angles)[0][:keep])(views[1:])
+        return _best(views, seconds, thirds)
 
     found = search(ANGLES)
     again = jax.lax.cond(found[1] > EXACT, lambda: search(4 * ANGLES), lambda: found)

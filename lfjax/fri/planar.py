@@ -16,9 +16,12 @@ from jaxtyping import Array, Complex, Float
 
 from lfjax.errors import require
 from lfjax.fri.kernels import Kernel, Reproduction, exponentials, polynomials
-from lfjax.fri.refine import least_squares, require_x64
+from lfjax.fri.refine import least_squares, left_divide, require_x64
 
 MIXTURES = np.pi * np.array([0.13, 0.29, 0.41, 0.62, 0.77, 0.91])  # angles b of cos b Psi_x + sin b Psi_y
+
+
+_FIRST, _LAST = slice(None, -1), slice(1, None)
 
 
 class Sampling(eqx.Module):
@@ -143,12 +146,9 @@ def esprit(features: Array, count: int) -> Complex[Array, "k 2"]:
     hankel = features[rows[:, None] + rows[None, :], columns[:, None] + columns[None, :]]
     signal = jnp.linalg.svd(hankel)[0][:, :count].reshape(m + 1, m + 1, count)
 
-    def shift(first: Array, second: Array) -> Array:
-        a, b = first.reshape(-1, count), second.reshape(-1, count)
-        q, r = jnp.linalg.qr(a)
-        return jnp.linalg.solve(r, q.conj().T @ b)
-
-    along_y, along_x = shift(signal[:-1], signal[1:]), shift(signal[:, :-1], signal[:, 1:])
+    turned = signal.transpose(1, 0, 2)
+    before, after = (jnp.stack([s[part].reshape(-1, count) for s in (signal, turned)]) for part in (_FIRST, _LAST))
+    along_y, along_x = left_divide(before, after)
 
     def diagonalise(angle: Array) -> tuple[Array, Array]:
         values, vectors = jnp.linalg.eig(jnp.cos(angle) * along_x + jnp.sin(angle) * along_y)

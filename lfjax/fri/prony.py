@@ -18,7 +18,7 @@ from jaxtyping import Array, Complex, Float
 
 from lfjax.errors import require
 from lfjax.fri.planar import Features, Sampling
-from lfjax.fri.refine import least_squares, require_x64
+from lfjax.fri.refine import least_squares, left_divide, require_x64
 from lfjax.fri.search import alternating_projection
 
 
@@ -51,8 +51,7 @@ def matrix_pencil(s: Array, count: int) -> Complex[Array, " k"]:
     _enough(s, count)
     columns = max(len(s) // 2, count)
     signal = jnp.linalg.svd(hankel(s, columns), full_matrices=False)[0][:, :count]
-    q, r = jnp.linalg.qr(signal[:-1])
-    return jnp.linalg.eigvals(jnp.linalg.solve(r, q.conj().T @ signal[1:]))
+    return jnp.linalg.eigvals(left_divide(signal[:-1], signal[1:]))
 
 
 def cadzow(s: Array, count: int, *, iterations: int = 30) -> Array:

@@ -91,9 +91,9 @@ def factorise(views: Float[Array, "p k 2"]) -> tuple[Array, Array, Array, Array]
     for number, (i, j) in enumerate(six):
         symmetric = symmetric.at[i, j].set(q[number]).at[j, i].set(q[number])
     lengths, axes = jnp.linalg.eigh(symmetric)
-    upgrade = axes * jnp.sqrt(jnp.maximum(lengths, 1e-12 * jnp.abs(lengths).max()))
-    points = jnp.linalg.solve(upgrade, right[:3]).T
-    u, _, vt = jnp.linalg.svd(a @ upgrade, full_matrices=False)
+    scales = jnp.sqrt(jnp.maximum(lengths, 1e-12 * jnp.abs(lengths).max()))
+    points = ((axes / scales).T @ right[:3]).T  # the inverse of the upgrade, axes * scales
+    u, _, vt = jnp.linalg.svd(a @ (axes * scales), full_matrices=False)
     rows = u @ vt
     rotations = jnp.concatenate([rows, jnp.cross(rows[:, 0], rows[:, 1])[:, None]], axis=1)
     space = values[2] > FLAT * values[0]
