@@ -119,7 +119,7 @@ def recover(
         sampling: kernel and grid of all views.
         views: samples.
         count: K.
-        features: see `planar.Features`.
+        features: see `planar.Features`; in every view all points have to lie within their reach.
         view_steps: of refinement of each view; 0 is the algebra alone.
         steps: of refinement of everything together on the raw samples; 0 leaves it out.
     """
