@@ -104,7 +104,7 @@ def noise(report: Report, toy: bool) -> list[tuple[float, float, float]]:
     sampling = Sampling(espline(0.55 * np.arange(-3, 4)), 13)
     features, rows = Features.exponential(sampling, 3, 0.55), []
     effort = consensus.Effort(triples=2, structures=1, rounds=1, steps=2) if toy else consensus.Effort(structures=4, steps=40)
-    number = 1 if toy else 12
+    number = 1 if toy else 8
     asked = ((40.0, 1.2, 0.0), (25.0, 1.2, 0.0), (20.0, 1.5, 0.03), (15.0, 2.5, 0.1))
     for decibel, bound, failed in asked[2:3] if toy else asked:
 
@@ -242,6 +242,7 @@ def main() -> None:
         alike(report, toy)
         curves = breakdown(report, toy)
     calcium(report, toy)
+    report.write()  # what there is, before the long part
     with jax.enable_x64(True):
         levels = noise(report, toy)
     report.write()

@@ -115,6 +115,9 @@ class Illumination(eqx.Module):
         require(len(self.voxel_um) == 3 and min(self.voxel_um) > 0, "voxel_um", self.voxel_um, "three sizes (z, y, x)")
         if np.ndim(self.thickness_um):
             require_shape("thickness_um", np.shape(self.thickness_um), (self.shape[0],))
+        depths = self.thickness_um if isinstance(self.thickness_um, (tuple, list)) else [self.thickness_um]
+        if all(isinstance(depth, (int, float)) for depth in depths):  # arrays and tracers cannot be looked into
+            require(min(depths) >= 0, "thickness_um", self.thickness_um, "zero or more")
         for name in ("power_mw", "wavelength_um", "mean_free_path_um"):
             value = getattr(self, name)
             if isinstance(value, (int, float)):
@@ -140,7 +143,11 @@ class Illumination(eqx.Module):
         Args:
             steps: which; all if not given, which for a point scan is as many volumes as it has points.
         """
-        chosen = jnp.arange(math.prod(self.steps)) if steps is None else jnp.asarray(steps)
+        number = math.prod(self.steps)
+        chosen = jnp.arange(number) if steps is None else jnp.asarray(steps)
+        if not isinstance(chosen, jax.core.Tracer):
+            inside = bool(jnp.all((chosen >= 0) & (chosen < number)))
+            require(inside, "steps", np.asarray(chosen).tolist(), f"numbers from 0 to {number - 1}")
         return jax.lax.map(self.rate, chosen) * self.timing.dwell_s
 
     def dose(self) -> Float[Array, "z y x"]:

@@ -11,7 +11,7 @@ import numpy as np
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Complex, Float
 
-from lfjax.errors import require
+from lfjax.errors import require, require_shape
 from lfjax.optics.microscope import Microscope
 
 
@@ -75,6 +75,7 @@ def lenslet_transmission(
     if alignment.mask is None:
         return wave
     mask = jnp.asarray(alignment.mask)
+    require_shape("alignment.mask", mask.shape, ("y", "x"))
     high = microscope.lenslet_pitch_um * (1.0 if microscope.lenslet_lattice == "square" else 2 / math.sqrt(3))
     boxes = (high, microscope.lenslet_pitch_um)
     places = [(d / box + 0.5) * n - 0.5 for d, box, n in zip((dy, dx), boxes, mask.shape, strict=True)]

@@ -8,6 +8,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Integer
 
 from lfjax.errors import require
@@ -66,12 +67,12 @@ class TwoPhoton(LinearOperator):
         """
         require(type(scan) is PointScan, "scan", type(scan).__name__, "a PointScan: one detector sees one focus")
         for name, number in (("frames", frames), ("volumes", volumes)):
-            require(isinstance(number, int) and number >= 1, name, number, "a whole number, 1 or more")
+            require(isinstance(number, (int, np.integer)) and number >= 1, name, number, "a whole number, 1 or more")
         for name, value, low in (("frame_s", frame_s, True), ("photons", photons, True), ("dark", dark, False)):
             if isinstance(value, (int, float)):
                 fits = math.isfinite(value) and (value > 0 if low else value >= 0)
                 require(fits, name, value, "a positive number" if low else "zero or more")
-        self.scan, self.frames, self.volumes = scan, frames, volumes
+        self.scan, self.frames, self.volumes = scan, int(frames), int(volumes)
         self.frame_s, self.photons, self.dark = frame_s, photons, dark
 
     @property

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 from scipy.optimize import brentq
 
@@ -137,7 +138,7 @@ def activity(
         ParameterError: a number outside its meaning.
     """
     for name, number in (("neurons", neurons), ("frames", frames), ("substeps", substeps)):
-        require(isinstance(number, int) and number >= 1, name, number, "a whole number, 1 or more")
+        require(isinstance(number, (int, np.integer)) and number >= 1, name, number, "a whole number, 1 or more")
     for name, value in (("frame_s", frame_s), ("rate_hz", rate_hz), ("burst_s", burst_s)):
         require(0 < value < math.inf, name, value, "a positive number")
     for name, value in (("rate_spread", rate_spread), ("burst_spread", burst_spread)):

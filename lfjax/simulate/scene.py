@@ -7,6 +7,7 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from lfjax.errors import require, require_shape
@@ -71,6 +72,8 @@ class Scene(eqx.Module):
 
     def volume(self, t: Array | int) -> Float[Array, "z y x"]:
         """Frame t; batch by `jax.vmap` or `jax.lax.map`, any number at a time."""
+        if isinstance(t, (int, np.integer)):
+            require(0 <= t < self.frames, "t", t, f"a frame from 0 to {self.frames - 1}")
         light = jnp.einsum("n,nzyx->zyx", 1 + self.dff[:, t], self.tissue.footprints)
         light = light + (1 + self.neuropil_dff[t]) * self.tissue.neuropil
         moved = shift(light, self.shifts_um[t] / jnp.asarray(self.tissue.voxel_um))

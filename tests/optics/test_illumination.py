@@ -172,6 +172,10 @@ def test_bad_arguments_are_named():
         Widefield((2, 3), VOXEL, TIMING)
     with pytest.raises(ShapeError, match="thickness_um"):
         Widefield(SHAPE, VOXEL, TIMING, thickness_um=(1.0, 2.0))
+    with pytest.raises(ParameterError, match="thickness_um"):
+        Widefield(SHAPE, VOXEL, TIMING, thickness_um=(1.0, 2.0, -3.0, 4.0))
+    with pytest.raises(ParameterError, match="steps"):
+        every()["point"].weights([0, 192])
     with pytest.raises(ParameterError, match="foci"):
         MultiFocal(SHAPE, VOXEL, TIMING, foci=(4, 4))
     with pytest.raises(ParameterError, match="numerical_aperture"):

@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial import cKDTree
 
 from benchmarks.reference import relative_error
-from lfjax.errors import ParameterError
+from lfjax.errors import ParameterError, ShapeError
 from lfjax.io import read_psf, write_psf
 from lfjax.optics import PSF, Alignment, LightField, Microscope, Pupil, Rectifier, compute_psf, round_mask
 from lfjax.optics.lenslets import lenslet_transmission
@@ -94,6 +94,8 @@ def test_what_needs_square_lenslets_says_so():
         Rectifier.calibrate(HEXAGONS, np.zeros((60, 60)))
     with pytest.raises(ParameterError, match="lenslet_lattice"):
         dataclasses.replace(SQUARE, lenslet_lattice="round")
+    with pytest.raises(ShapeError, match="mask"):
+        lenslet_transmission(SQUARE, (6, 6), 30, Alignment(mask=np.ones(4)))
     with pytest.raises(ParameterError, match="diameter"):
         round_mask(1.5)
     with pytest.raises(ParameterError, match="10 x 6"):

@@ -83,6 +83,8 @@ def test_bad_arguments_are_named():
     with pytest.raises(ParameterError, match="frames"):
         activity(jax.random.key(0), 3, 0)
     tissue = cortex(jax.random.key(0), (4, 20, 20), (5.0, 2.0, 2.0), count=2)
+    with pytest.raises(ParameterError, match="t = 10"):
+        Scene(tissue, jnp.zeros((2, 10)), 0.1).volume(10)
     with pytest.raises(ShapeError, match="dff"):
         Scene(tissue, jnp.zeros((3, 10)), 0.1)
     with pytest.raises(ShapeError, match="shifts_um"):
