@@ -62,6 +62,12 @@ class Kernel(eqx.Module):
             value = value * v + c
         return jnp.where((place >= 0) & (place <= cells), value, 0)
 
+    def derivative(self) -> Kernel:
+        """d phi / dx; no impulses where phi jumps."""
+        powers = np.arange(1, max(self.table.shape[1], 2)) * 2 / self.width
+        table = self.table[:, 1:] * powers if self.table.shape[1] > 1 else jnp.zeros_like(self.table)
+        return Kernel(table, self.start, self.width, f"derivative of the {self.name}", self.period)
+
     def fourier(self, frequency: ArrayLike | Array) -> Complex[Array, "..."]:
         """int phi(x) exp(-i w x) dx, by quadrature cell by cell."""
         nodes, weights = (jnp.asarray(v) for v in legendre.leggauss(QUADRATURE))

@@ -30,6 +30,7 @@ class Structure(NamedTuple):
         shifts: (p, 2), t.
         residual: (p,), misfit of each view, relative to it.
         determined: whether the views fix the structure at all: points not in a plane, views not alike.
+        used: (p,), which views counted; a view that fits far worse than the others does not.
     """
 
     points: Float[Array, "k 3"]
@@ -38,6 +39,7 @@ class Structure(NamedTuple):
     shifts: Float[Array, "p 2"]
     residual: Float[Array, " p"]
     determined: Bool[Array, ""]
+    used: Bool[Array, " p"]
 
 
 def project(
@@ -130,7 +132,8 @@ def recover(
     matched = jnp.take_along_axis(found.points, order[:, :, None], axis=1)
     amplitudes = jnp.take_along_axis(found.amplitudes, order, axis=1).mean(0)
     points, rotations, shifts, determined = factorise(matched)
-    start = Structure(points, amplitudes, rotations, shifts, jnp.zeros(len(views)), determined)
+    nothing = jnp.zeros(len(views))
+    start = Structure(points, amplitudes, rotations, shifts, nothing, determined, nothing == 0)
     return refine_structure(sampling, views, start, steps=steps)
 
 
@@ -149,11 +152,15 @@ def refine_structure(
     parameters = (start.points, start.amplitudes, jnp.zeros((len(views), 3)), start.shifts)
     if steps:
         parameters, _ = least_squares(misfit, parameters, steps=steps)
-    points, amplitudes, rotations, shifts = unpack(parameters)
-    middle = points.mean(0)
-    shifts = shifts + jnp.einsum("pij,j->pi", rotations[:, :2], middle)
     residual = jnp.linalg.norm(misfit(parameters), axis=(1, 2)) / jnp.linalg.norm(views, axis=(1, 2))
-    return Structure(points - middle, amplitudes, rotations, shifts, residual, start.determined)
+    return centred(Structure(*unpack(parameters), residual, start.determined, start.used))
+
+
+def centred(structure: Structure) -> Structure:
+    """With the mean of the points at the origin, and the shifts to match."""
+    middle = structure.points.mean(0)
+    shifts = structure.shifts + jnp.einsum("pij,j->pi", structure.rotations[:, :2], middle)
+    return structure._replace(points=structure.points - middle, shifts=shifts)
 
 
 def rotation(turn: Float[Array, "3"]) -> Float[Array, "3 3"]:

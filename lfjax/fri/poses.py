@@ -1,0 +1,123 @@
+"""The pose of a known structure in a view of it: the best of many orientations by table, then refined on the samples."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from lfjax.errors import require_shape
+from lfjax.fri.normal import Normal, descend, point_normal
+from lfjax.fri.planar import Sampling
+from lfjax.fri.unknown_view import project, rotation
+
+FINE = 8  # table entries a sample distance
+STEPS = 6  # of refinement of a pose
+BATCH = 250  # orientations at once
+
+
+class Pose(NamedTuple):
+    """R and t of one view, (R X)[:2] + t."""
+
+    rotation: Float[Array, "3 3"]
+    shift: Float[Array, "2"]
+
+    def move(self, step: Float[Array, "5"]) -> Pose:
+        """Turned by a rotation vector, then shifted."""
+        return Pose(rotation(step[:3]) @ self.rotation, self.shift + step[3:])
+
+    def view(self, points: Float[Array, "k 3"]) -> Float[Array, "k 2"]:
+        """(R X)[:2] + t."""
+        return project(points, self.rotation[None], self.shift[None])[0]
+
+    def by_pose(self, points: Float[Array, "k 3"]) -> Float[Array, "2k 5"]:
+        """d (all x, all y) of the view / d (turn, shift)."""
+        x, y, z = (points @ self.rotation.T).T
+        none, one = jnp.zeros_like(x), jnp.ones_like(x)
+        rows = [jnp.stack(row, axis=-1) for row in ((none, z, -y, one, none), (-z, none, x, none, one))]
+        return jnp.concatenate(rows)
+
+    def by_points(self, slopes: Float[Array, "k 3 q"]) -> Float[Array, "2k q"]:
+        """d (all x, all y) of the view / d q, from d points / d q."""
+        return jnp.einsum("ij,kjq->ikq", self.rotation[:2], slopes).reshape(-1, slopes.shape[-1])
+
+
+class PoseSearch(eqx.Module):
+    """Tables from which the misfit of a pose is read in a few look-ups a point.
+
+    |y - f|^2 = |y|^2 - 2 sum_k a_k (phi_k . y) + |f|^2, f = sum_k a_k phi_k: the products are tabulated over the plane, and the
+    images f are put together from a table of phi, once for all views.
+
+    Attributes:
+        sampling: kernel and grid.
+        views: samples.
+        correlation: phi(q) . y, (p, fine y, fine x).
+        basis: phi(q) along an axis.
+        centres: (p, 2), centre of mass of each view, which ties its shift to its orientation.
+    """
+
+    sampling: Sampling
+    views: Float[Array, "p m n"]
+    correlation: Float[Array, "p y x"]
+    basis: Float[Array, "fine n"]
+    centres: Float[Array, "p 2"]
+
+    def __init__(self, sampling: Sampling, views: Float[Array, "p m n"]) -> None:
+        require_shape("views", views.shape, ("p", sampling.size, sampling.size))
+        self.sampling, self.views = sampling, views
+        self.basis = sampling.basis(jnp.asarray(self._fine * sampling.spacing))
+        self.correlation = jnp.einsum("am,pmn,bn->pab", self.basis, views, self.basis)
+        n = jnp.asarray(sampling.positions) * sampling.spacing
+        moments = [jnp.einsum("pmn,n->p", views, n), jnp.einsum("pmn,m->p", views, n)]
+        self.centres = jnp.stack(moments, axis=-1) / jnp.sum(views, axis=(1, 2))[:, None]
+
+    @property
+    def _fine(self) -> np.ndarray:
+        half = (self.sampling.size - 1) / 2
+        return np.arange(int(2 * half * FINE) + 1) / FINE - half
+
+    def misfits(
+        self, points: Float[Array, "k 3"], amplitudes: Float[Array, " k"], orientations: Float[Array, "o 3 3"]
+    ) -> Float[Array, "p o"]:
+        """|y - model|^2 - |y|^2 of every orientation, centre of mass on centre of mass; to the step of the table."""
+        def place(seen: Array) -> Array:
+            step = jnp.round((seen / self.sampling.spacing - self._fine[0]) * FINE).astype(int)
+            return jnp.clip(step, 0, len(self.basis) - 1)
+
+        def one(orientation: Array) -> Array:
+            seen = points @ orientation[:2].T
+            seen = seen - amplitudes @ seen / jnp.sum(amplitudes)
+            at = place(seen)
+            image = jnp.einsum("k,km,kn->mn", amplitudes, self.basis[at[:, 1]], self.basis[at[:, 0]])
+
+            def view(table: Array, centre: Array) -> Array:
+                at = place(seen + centre)
+                return table[at[:, 1], at[:, 0]] @ amplitudes
+
+            return jnp.sum(image**2) - 2 * jax.vmap(view)(self.correlation, self.centres)
+
+        return jax.lax.map(one, orientations, batch_size=min(BATCH, len(orientations))).T
+
+    def __call__(
+        self, points: Float[Array, "k 3"], amplitudes: Float[Array, " k"], orientations: Float[Array, "o 3 3"], keep: int = 4
+    ) -> tuple[Pose, Float[Array, " p"]]:
+        """The pose of every view and its misfit: of the `keep` best orientations, each refined, the best one."""
+        _, best = jax.lax.top_k(-self.misfits(points, amplitudes, orientations), keep)
+        middle = amplitudes @ points / jnp.sum(amplitudes)
+        turns = orientations[best]
+        shifts = self.centres[:, None] - jnp.einsum("pcij,j->pci", turns[..., :2, :], middle)
+
+        def finish(samples: Array, pose: Pose) -> tuple[Pose, Array]:
+            def linearise(pose: Pose) -> Normal:
+                jacobian = jnp.pad(pose.by_pose(points), ((0, len(points)), (0, 0)))
+                return point_normal(self.sampling, samples, pose.view(points), amplitudes, jacobian)
+
+            return descend(linearise, Pose.move, pose, steps=STEPS, damping=1e-2)
+
+        poses, costs = jax.vmap(jax.vmap(finish, (None, 0)))(self.views, Pose(turns, shifts))
+        winner = jnp.argmin(costs, axis=1)
+        return jax.tree.map(lambda leaf: jax.vmap(lambda a, i: a[i])(leaf, winner), (poses, costs))
