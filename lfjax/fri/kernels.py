@@ -36,6 +36,7 @@ class Kernel(eqx.Module):
         width: of a cell.
         name: for messages and figures.
         period: after which the kernel repeats; None for one that does not.
+        after: value behind the support: 0, but for integrals.
     """
 
     table: Float[Array, "cell power"]
@@ -43,6 +44,7 @@ class Kernel(eqx.Module):
     width: float = eqx.field(static=True)
     name: str = eqx.field(static=True)
     period: float | None = eqx.field(static=True, default=None)
+    after: Array | float = 0.0
 
     @property
     def support(self) -> tuple[float, float]:
@@ -60,13 +62,29 @@ class Kernel(eqx.Module):
         value = coefficients[-1]
         for c in coefficients[-2::-1]:
             value = value * v + c
-        return jnp.where((place >= 0) & (place <= cells), value, 0)
+        return jnp.where(place < 0, 0, jnp.where(place <= cells, value, self.after))
 
     def derivative(self) -> Kernel:
         """d phi / dx; no impulses where phi jumps."""
         powers = np.arange(1, max(self.table.shape[1], 2)) * 2 / self.width
         table = self.table[:, 1:] * powers if self.table.shape[1] > 1 else jnp.zeros_like(self.table)
         return Kernel(table, self.start, self.width, f"derivative of the {self.name}", self.period)
+
+    def integral(self) -> Kernel:
+        """int phi from minus infinity to x, for a kernel that is not periodic."""
+        raised = self.table / np.arange(1, self.table.shape[1] + 1)
+        parts = jnp.pad(raised, ((0, 0), (1, 0))) * self.width / 2
+        signs = (-1.0) ** np.arange(parts.shape[1])
+        whole, left = jnp.sum(parts, axis=1), parts @ signs  # at the ends of each cell
+        ends = jnp.cumsum(whole - left)
+        table = parts.at[:, 0].add(ends - whole)
+        return Kernel(table, self.start, self.width, f"integral of the {self.name}", after=ends[-1])
+
+    def times_x(self) -> Kernel:
+        """x phi(x)."""
+        middle = self.start + self.width * (np.arange(self.table.shape[0]) + 0.5)
+        table = jnp.pad(self.table * middle[:, None], ((0, 0), (0, 1)))
+        return Kernel(table.at[:, 1:].add(self.table * self.width / 2), self.start, self.width, f"x {self.name}", self.period)
 
     def fourier(self, frequency: ArrayLike | Array) -> Complex[Array, "..."]:
         """int phi(x) exp(-i w x) dx, by quadrature cell by cell."""

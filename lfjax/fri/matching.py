@@ -14,8 +14,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from lfjax.errors import require, require_shape
+from lfjax.fri.planar import Features, Sampling, recover_points
 from lfjax.fri.refine import require_x64
-from lfjax.fri.unknown_view import factorise
+from lfjax.fri.unknown_view import Structure, factorise, refine_structure
 
 ANGLES = 240  # of the first view; as many of half a turn of the second, twice for its two senses
 CANDIDATES = 24  # pairs of angles that are looked at closer
@@ -28,8 +29,10 @@ def common_line_orders(
     """Candidate correspondences of two views, the best first: permutations of the points of `second`, and their misfit.
 
     For every pair of angles the sorted positions along both directions are compared; the best local pairs are refined by
-    Gauss-Newton on the two angles for the order found there. The misfit is what four centred rows of rank 3 leave: the fourth
-    singular value of both views together, over the third. It tells candidates apart for five points or more.
+    Gauss-Newton on the two angles for the order found there. The misfit has two parts. What four centred rows of rank 3 leave,
+    the fourth singular value of both views together over the third, tells candidates apart for five points or more, unless an
+    affine map takes the structure into itself (a prism, a box). The gap that is left between both sets of positions along the
+    line, over their size, then decides.
 
     Args:
         first: points of a view.
@@ -71,7 +74,8 @@ def common_line_orders(
         angle, _ = jax.lax.scan(step, angle, None, length=4)
         permutation = order(angle)
         values = jnp.linalg.svd(jnp.concatenate([a, b[permutation]], axis=1), compute_uv=False)
-        return permutation, values[3] / values[2]
+        gap = along(a, angle[0]) - along(b[permutation], angle[1])
+        return permutation, values[3] / values[2] + jnp.linalg.norm(gap) / jnp.linalg.norm(a)
 
     permutations, misfit = jax.vmap(look)(index)
     best = jnp.argsort(misfit)
@@ -107,6 +111,44 @@ def match_views(views: Float[Array, "3 k 2"], *, keep: int = 4) -> tuple[Float[A
     found = search(ANGLES)
     again = jax.lax.cond(found[1] > EXACT, lambda: search(4 * ANGLES), lambda: found)
     return jax.tree.map(lambda a, b: jnp.where(again[1] < found[1], a, b), again, found)
+
+
+def match_all(views: Float[Array, "p k 2"]) -> Float[Array, "p k 2"]:
+    """Any number of views with their points in the order of the first one: each in turn beside the first two."""
+    require_shape("views", views.shape, ("p", "k", 2))
+    require(len(views) >= 3, "views", len(views), "three or more")
+    first, _ = match_views(views[:3])
+    others = [match_views(jnp.stack([first[0], first[1], view]))[0][2] for view in views[3:]]
+    return jnp.stack([*first, *others])
+
+
+def recover_alike(
+    sampling: Sampling,
+    views: Float[Array, "p m n"],
+    count: int,
+    features: Features,
+    *,
+    view_steps: int = 20,
+    steps: int = 50,
+) -> Structure:
+    """Points of equal amplitudes from the samples of views at unknown angles: `recover`, matched by common lines.
+
+    Args:
+        sampling: kernel and grid of all views.
+        views: samples, three or more.
+        count: K, four or more.
+        features: see `planar.Features`.
+        view_steps: of refinement of each view; 0 is the algebra alone.
+        steps: of refinement of everything together on the raw samples; 0 leaves it out.
+    """
+    require_x64("recover_alike")
+    require_shape("views", views.shape, ("p", sampling.size, sampling.size))
+    found = jax.vmap(lambda y: recover_points(sampling, y, count, features, refine=view_steps))(views)
+    points, rotations, shifts, determined = factorise(match_all(found.points))
+    nothing = jnp.zeros(len(views))
+    amplitudes = jnp.full(count, jnp.mean(found.amplitudes))
+    start = Structure(points, amplitudes, rotations, shifts, nothing, determined, nothing == 0)
+    return refine_structure(sampling, views, start, steps=steps)
 
 
 def _best(views: Array, seconds: Array, thirds: Array) -> tuple[Array, Array]:

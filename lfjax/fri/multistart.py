@@ -178,6 +178,14 @@ def fit(
     return Fit(state.parameters, state.poses.rotation, state.poses.shift, residual, good)
 
 
+def refine_fit(sampling: Sampling, views: Float[Array, "p m n"], model: Model, start: Fit, *, steps: int = 20) -> Fit:
+    """A fit refined on the samples of the views it used: with a finer model, or after a change by hand."""
+    state = _State(start.parameters, Pose(start.rotations, start.shifts))
+    state = _refine(sampling, views, model, state, start.used, steps)
+    residual = jnp.sqrt(_misfits(sampling, views, model, state) / jnp.sum(views**2, axis=(1, 2)))
+    return Fit(state.parameters, state.poses.rotation, state.poses.shift, residual, start.used)
+
+
 def recover_noisy(
     sampling: Sampling,
     views: Float[Array, "p m n"],

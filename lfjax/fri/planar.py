@@ -129,6 +129,19 @@ class Points(NamedTuple):
     residual: Float[Array, ""]
 
 
+def block_hankel(features: Array) -> Array:
+    """H[(i, j), (k, l)] = S[i + k, j + l], of rank K for K points; (M + 1)^2 rows and columns."""
+    i = np.arange((features.shape[0] + 1) // 2)
+    rows, columns = (axis.ravel() for axis in np.meshgrid(i, i, indexing="ij"))
+    return features[rows[:, None] + rows[None, :], columns[:, None] + columns[None, :]]
+
+
+def count_points(features: Array, noise: float | Array = 1e-8) -> Array:
+    """How many points a view has: singular values of its `block_hankel` above `noise` times the largest."""
+    values = jnp.linalg.svd(block_hankel(features), compute_uv=False)
+    return jnp.sum(values > noise * values[0])
+
+
 def esprit(features: Array, count: int) -> Complex[Array, "k 2"]:
     """Nodes (u_k, v_k) of `count` points, paired, from their features.
 
@@ -141,10 +154,7 @@ def esprit(features: Array, count: int) -> Complex[Array, "k 2"]:
     """
     m = (features.shape[0] - 1) // 2
     require(m * (m + 1) >= count >= 1, "count", count, f"1 to M (M + 1) = {m * (m + 1)} with features of order M = {m}")
-    i = np.arange(m + 1)
-    rows, columns = (axis.ravel() for axis in np.meshgrid(i, i, indexing="ij"))
-    hankel = features[rows[:, None] + rows[None, :], columns[:, None] + columns[None, :]]
-    signal = jnp.linalg.svd(hankel)[0][:, :count].reshape(m + 1, m + 1, count)
+    signal = jnp.linalg.svd(block_hankel(features))[0][:, :count].reshape(m + 1, m + 1, count)
 
     turned = signal.transpose(1, 0, 2)
     before, after = (jnp.stack([s[part].reshape(-1, count) for s in (signal, turned)]) for part in (_FIRST, _LAST))

@@ -13,6 +13,8 @@ from jaxtyping import Array, Float
 
 from lfjax.errors import require
 
+FREE = 1e-10  # singular values below this share of the largest belong to directions that the samples leave free
+
 
 def require_x64(name: str) -> None:
     """Raise `ParameterError` unless JAX runs in float64: roots of what noise of 1e-7 moves are of no use."""
@@ -59,7 +61,8 @@ def least_squares(
         return jax.lax.stop_gradient(residual(unravel(x)).ravel())
 
     def step(x: Array, _: None) -> tuple[Array, None]:
-        new = x - jnp.linalg.lstsq(jax.lax.stop_gradient(jax.jacfwd(lambda p: residual(unravel(p)).ravel())(x)), of(x))[0]
+        slopes = jax.lax.stop_gradient(jax.jacfwd(lambda p: residual(unravel(p)).ravel())(x))
+        new = x - jnp.linalg.lstsq(slopes, of(x), rcond=FREE)[0]
         return jnp.where(jnp.sum(of(new) ** 2) < jnp.sum(of(x) ** 2), new, x), None
 
     polished, _ = jax.lax.scan(step, constant, None, length=polish)
@@ -81,5 +84,5 @@ def cramer_rao(model: Callable[[Any], Array], parameters: Any, sigma: float | Ar
     flat, unravel = ravel_pytree(parameters)
     jacobian = jax.jacfwd(lambda p: model(unravel(p)).ravel())(flat)
     _, values, right = jnp.linalg.svd(jacobian, full_matrices=False)
-    inverse = jnp.where(values > 1e-10 * values[0], 1 / jnp.where(values > 0, values, 1), 0)
+    inverse = jnp.where(values > FREE * values[0], 1 / jnp.where(values > 0, values, 1), 0)
     return sigma**2 * (right.T * inverse**2) @ right

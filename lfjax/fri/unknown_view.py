@@ -60,47 +60,50 @@ def view_samples(
     return jax.vmap(sampling.plane, (0, None))(project(points, rotations, shifts), amplitudes)
 
 
-def factorise(views: Float[Array, "p k 2"]) -> tuple[Array, Array, Array, Array]:
+def factorise(views: Float[Array, "p k e"]) -> tuple[Array, Array, Array, Array]:
     """Points, rotations and shifts from matched projections; exact without noise, least squares of an affine model with it.
 
-    Centred, the 2P x K matrix of projections has rank 3: A X. Rows of A are orthonormal in the metric Q of A_i Q A_i^T = I,
-    3 P linear equations for its 6 numbers.
+    Centred, the e P x K matrix of projections to e dimensions has rank e + 1: A X. Rows of A are orthonormal in the metric Q of
+    A_i Q A_i^T = I: for views of space 3 P linear equations for its 6 numbers, for lines of a plane P for 3.
 
     Args:
-        views: q, the same point at the same place in every view.
+        views: q, the same point at the same place in every view; e = 2 for points in space, 1 for points in a plane.
 
     Returns:
-        points (k, 3), rotations (p, 3, 3), shifts (p, 2), and whether they are determined.
+        points (k, e + 1), rotations (p, e + 1, e + 1), shifts (p, e), and whether they are determined.
     """
-    require_shape("views", views.shape, ("p", "k", 2))
-    p, k, _ = views.shape
+    require_shape("views", views.shape, ("p", "k", "e"))
+    p, k, seen = views.shape
+    require(seen in (1, 2), "views", views.shape, "(p, k, 2), or (p, k, 1) for points in a plane")
+    d = seen + 1
     require(p >= 3, "views", p, "three or more: two never fix the structure")
-    require(k >= 4, "points", k, "four or more: three lie in a plane")
+    require(k > d, "points", k, f"{d + 1} or more: fewer lie in a {'plane' if d == 3 else 'line'}")
     shifts = views.mean(1)
-    stacked = (views - shifts[:, None]).transpose(0, 2, 1).reshape(2 * p, k)
+    stacked = (views - shifts[:, None]).transpose(0, 2, 1).reshape(seen * p, k)
     left, values, right = jnp.linalg.svd(stacked, full_matrices=False)
-    a = (left[:, :3] * values[:3]).reshape(p, 2, 3)
-    six = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
+    a = (left[:, :d] * values[:d]).reshape(p, seen, d)
+    pairs = [(i, j) for i in range(d) for j in range(i, d)]
 
     def products(u: Array, v: Array) -> Array:
-        return jnp.stack([u[:, i] * v[:, j] + (u[:, j] * v[:, i] if i != j else 0) for i, j in six], axis=-1)
+        return jnp.stack([u[:, i] * v[:, j] + (u[:, j] * v[:, i] if i != j else 0) for i, j in pairs], axis=-1)
 
-    x, y = a[:, 0], a[:, 1]
-    equations = jnp.concatenate([products(x, x), products(y, y), products(x, y)])
-    wanted = jnp.concatenate([jnp.ones(2 * p), jnp.zeros(p)])
+    rows = [(i, j) for i in range(seen) for j in range(i, seen)]
+    equations = jnp.concatenate([products(a[:, i], a[:, j]) for i, j in rows])
+    wanted = jnp.concatenate([jnp.full(p, float(i == j)) for i, j in rows])
     q, _, _, metric = jnp.linalg.lstsq(equations, wanted)
-    symmetric = jnp.zeros((3, 3))
-    for number, (i, j) in enumerate(six):
+    symmetric = jnp.zeros((d, d))
+    for number, (i, j) in enumerate(pairs):
         symmetric = symmetric.at[i, j].set(q[number]).at[j, i].set(q[number])
     lengths, axes = jnp.linalg.eigh(symmetric)
     scales = jnp.sqrt(jnp.maximum(lengths, 1e-12 * jnp.abs(lengths).max()))
-    points = ((axes / scales).T @ right[:3]).T  # the inverse of the upgrade, axes * scales
+    points = ((axes / scales).T @ right[:d]).T  # the inverse of the upgrade, axes * scales
     u, _, vt = jnp.linalg.svd(a @ (axes * scales), full_matrices=False)
-    rows = u @ vt
-    rotations = jnp.concatenate([rows, jnp.cross(rows[:, 0], rows[:, 1])[:, None]], axis=1)
-    space = values[2] > FLAT * values[0]
+    frame = u @ vt
+    last = jnp.cross(frame[:, 0], frame[:, 1]) if d == 3 else frame[:, 0, ::-1] * jnp.asarray([-1.0, 1.0])
+    rotations = jnp.concatenate([frame, last[:, None]], axis=1)
+    spread = values[d - 1] > FLAT * values[0]
     different = metric[-1] > 1e-9 * metric[0]
-    return points, rotations, shifts, space & different & (lengths[0] > 0)
+    return points, rotations, shifts, spread & different & (lengths[0] > 0)
 
 
 def recover(

@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.interpolate import BSpline as ScipySpline
@@ -80,3 +81,15 @@ def test_bad_arguments_are_named():
         dirichlet(20)
     with pytest.raises(ParameterError, match="samples"):
         measured([1.0, np.nan, 1.0, 0.0], 0.1)
+
+
+@pytest.mark.parametrize("make", [lambda: bspline(3), lambda: espline([-0.5, 0.0, 0.5]), lambda: gaussian(0.8)])
+def test_derivatives_integrals_and_moments_of_kernels(make):
+    kernel = make()
+    x = jnp.linspace(-3.1, 3.3, 41)
+    np.testing.assert_allclose(kernel.derivative()(x), jax.vmap(jax.grad(kernel))(x), atol=1e-11)
+    np.testing.assert_allclose(jax.vmap(jax.grad(kernel.integral()))(x), kernel(x), atol=1e-11)
+    assert float(kernel.integral()(50.0)) == pytest.approx(float(kernel.moment(0)), abs=1e-13)
+    assert float(kernel.integral()(-50.0)) == 0
+    np.testing.assert_allclose(kernel.times_x()(x), x * kernel(x), atol=1e-13)
+    assert float(kernel.times_x().integral()(50.0)) == pytest.approx(float(kernel.moment(1)), abs=1e-12)

@@ -40,7 +40,7 @@ def solve(sampling, views):
 
 @pytest.mark.parametrize("amplitudes", [[0.6, 0.9, 1.2, 1.5], [1.0, 1.0, 1.0, 1.0]])
 def test_noisy_views_give_the_structure_to_within_a_few_bounds(sampling, amplitudes):
-    clean, noisy, bound = noisy_views(sampling, jnp.asarray(amplitudes), 6, 25.0)
+    clean, noisy, bound = noisy_views(sampling, jnp.asarray(amplitudes), 8, 25.0)
     found = solve(sampling, noisy)
     assert error(found.points) <= 3 * float(bound)
     noise = jnp.linalg.norm(noisy - clean, axis=(1, 2)) / jnp.linalg.norm(noisy, axis=(1, 2))

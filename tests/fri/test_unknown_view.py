@@ -5,8 +5,8 @@ import pytest
 
 from lfjax.errors import ParameterError
 from lfjax.fri.kernels import bspline, espline, gaussian
-from lfjax.fri.matching import affine_misfit, match_views
-from lfjax.fri.planar import Features, Sampling, esprit, recover_points
+from lfjax.fri.matching import affine_misfit, match_views, recover_alike
+from lfjax.fri.planar import Features, Sampling, count_points, esprit, recover_points
 from lfjax.fri.theory import minimum_projections, mirror, two_view_family
 from lfjax.fri.unknown_view import (
     aligned_error,
@@ -178,3 +178,25 @@ def test_rotations_are_rotations():
     many = random_rotations(jax.random.key(0), 4000)
     np.testing.assert_allclose(jnp.linalg.det(many), 1, atol=1e-10)
     np.testing.assert_allclose(many.mean(0), 0, atol=0.05)
+
+
+def test_points_that_look_alike_come_from_samples(spline):
+    sampling, features = spline
+
+    def one(key):
+        points, _, rotations, shifts = problem(key, 5, views=4)
+        samples = view_samples(sampling, points, jnp.ones(5), rotations, shifts)
+        found = recover_alike(sampling, samples, 5, features, view_steps=0, steps=6)
+        gaps = [jnp.sort(jnp.linalg.norm(x[:, None] - x[None], axis=-1).ravel()) for x in (found.points, points)]
+        return jnp.abs(gaps[0] - gaps[1]).max(), found.residual.max()
+
+    error, residual = map(np.asarray, jax.jit(lambda keys: jax.lax.map(one, keys))(jax.random.split(jax.random.key(1), 10)))
+    assert np.median(error) <= 1e-10
+    assert np.all((error <= 1e-8) | (residual > 1e-8))
+
+
+def test_points_of_a_view_are_counted(spline):
+    sampling, features = spline
+    for count in (1, 4, 7):
+        points = jax.random.uniform(jax.random.key(count), (count, 2), minval=-2.5, maxval=2.5)
+        assert int(count_points(features(sampling.plane(points, jnp.linspace(0.5, 1.5, count))))) == count
