@@ -1,0 +1,138 @@
+"""Finite rate of innovation, part two of `benchmarks.fri`: polytopes, tetrahedra in noise, smooth bodies."""
+
+from __future__ import annotations
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+from numpy.typing import NDArray
+
+from benchmarks.common import Report
+from lfjax.fri import simplex
+from lfjax.fri.kernels import bspline, espline
+from lfjax.fri.multistart import Effort, Fit, fit, refine_fit
+from lfjax.fri.planar import Features, Sampling
+from lfjax.fri.polytope import hull, polytope_views, recover_polytope
+from lfjax.fri.star import Star, StarModel
+from lfjax.fri.unknown_view import aligned_error, random_rotations, view_samples
+from lfjax.progress import track
+
+
+def sorted_gap(points: Array, truth: Array) -> Array:
+    """Largest difference of the sorted distances between points, without knowing which is which."""
+    gaps = [jnp.sort(jnp.linalg.norm(x[:, None] - x[None], axis=-1).ravel()) for x in (points, truth)]
+    return jnp.abs(gaps[0] - gaps[1]).max()
+
+
+def solid(name: str, seed: int, radius: float) -> NDArray[np.float64]:
+    """Vertices of a random polytope: a regular one through a random affine map, or random points, scaled into a ball."""
+    rng = np.random.default_rng(seed)
+    turn = np.arange(3) * 2 * np.pi / 3
+    ring = np.stack([np.cos(turn), np.sin(turn)], axis=-1)
+    square = np.array([[1, 1, 0], [1, -1, 0], [-1, -1, 0], [-1, 1, 0]], float)
+    regular = {
+        "tetrahedron": rng.normal(size=(4, 3)),
+        "pyramid": np.concatenate([square, [[0, 0, 1.5]]]),
+        "prism": np.concatenate([np.column_stack([ring, np.full(3, z)]) for z in (-0.8, 0.8)]),
+        "octahedron": np.concatenate([np.eye(3), -np.eye(3)]),
+        "box": np.array(list(itertools.product((-1.0, 1.0), repeat=3))),
+        "eight points of a sphere": rng.normal(size=(8, 3)),
+    }[name]
+    if name == "eight points of a sphere":
+        regular /= np.linalg.norm(regular, axis=1, keepdims=True)
+    elif name != "tetrahedron":
+        regular = regular @ (np.eye(3) + 0.4 * rng.uniform(-1, 1, size=(3, 3)))
+    regular = regular - regular.mean(0)
+    return radius * regular / np.linalg.norm(regular, axis=1).max()
+
+
+def polytopes(report: Report, toy: bool) -> None:
+    """Convex polytopes from three views; errors are relative to the radius."""
+    cases = [
+        ("tetrahedron", 4, 6.0),
+        ("pyramid", 5, 8.0),
+        ("prism", 6, 8.0),
+        ("octahedron", 6, 8.0),
+        ("box", 8, 12.0),
+        ("eight points of a sphere", 8, 12.0),
+    ]
+    number = 1 if toy else 50
+    for name, count, radius in cases[:1] if toy else cases:
+        degree = 2 * count - 4
+        sampling = Sampling(bspline(degree), degree + 2 + int(2 * radius))
+        features, errors, flags = Features.polynomial(sampling, count - 2), [], []
+        render = jax.jit(lambda v, faces, r, t, sampling=sampling: polytope_views(sampling, v, faces, 1.0, r, t))
+        for seed in track(range(number), f"{name}"):
+            a, b = jax.random.split(jax.random.key(seed))
+            vertices, rotations = jnp.asarray(solid(name, seed, 0.95 * radius)), random_rotations(a, 3)
+            shifts = jax.random.uniform(b, (3, 2), minval=-0.3, maxval=0.3)
+            views = render(vertices, hull(vertices), rotations, shifts)
+            found = recover_polytope(sampling, views, count, features)
+            errors.append(float(sorted_gap(found.vertices, vertices)) / radius)
+            flags.append(float(found.residual.max()) > 1e-10 or not found.determined)
+        error, flagged = np.array(errors), np.array(flags)
+        title = f"polytope, {name}, {count} vertices, P = 3, {sampling.size}^2 samples, {number} problems"
+        report.at_least(f"{title}: exact to 1e-9", np.mean(error <= 1e-9), 1.0)
+        report.row(f"{title}: median error", float(np.median(error)), "1")
+        report.at_most(f"{title}: wrong and not flagged", np.sum((error > 1e-9) & ~flagged), 0)
+
+
+def tetrahedra(report: Report, toy: bool) -> None:
+    """Tetrahedra in noise, from no start."""
+    sampling, radius, number = Sampling(bspline(3), 15), 4.5, 1 if toy else 50
+    pairings = jnp.asarray(list(itertools.permutations(range(4))))
+    effort = Effort(starts=2, rounds=1, kept=1, more=1, orientations=100, last=2) if toy else simplex.EFFORT
+    render = jax.jit(lambda v, faces, r, t: polytope_views(sampling, v, faces, 1.0, r, t))
+    score = jax.jit(lambda x, v: jax.vmap(lambda order: aligned_error(x[order], v))(pairings).min())
+    errors = []
+    for seed in track(range(number), "tetrahedra"):
+        a, b, c = jax.random.split(jax.random.key(seed), 3)
+        vertices = jnp.asarray(solid("tetrahedron", seed, radius))
+        shifts = jax.random.uniform(b, (10, 2), minval=-0.4, maxval=0.4)
+        clean = render(vertices, hull(vertices), random_rotations(a, 10), shifts)
+        sigma = jnp.sqrt(jnp.mean(clean**2)) * 10 ** (-40 / 20)
+        noisy = clean + sigma * jax.random.normal(c, clean.shape)
+        found = simplex.recover_tetrahedron(sampling, noisy, key=jax.random.key(5), effort=effort)
+        errors.append(float(score(found.vertices, vertices)) / radius)
+    title = f"tetrahedron, 40 dB, P = 10, 15^2 samples, no start, {number} problems"
+    report.at_least(f"{title}: vertices right to 1e-2 of the radius", np.mean(np.array(errors) <= 1e-2), 0.9)
+    report.row(f"{title}: median error", float(np.median(errors)), "1")
+
+
+def bodies(report: Report, toy: bool) -> None:
+    """Smooth star-shaped bodies of degree 3 (14 numbers) at unknown angles."""
+    sampling = Sampling(espline(0.55 * np.arange(-3, 4)), 13)
+    coarse, fine, number = StarModel(3), StarModel(3, 12, 6), 1 if toy else 10
+    effort = Effort(starts=8, rounds=3, kept=3, more=2, orientations=500, last=20)
+    if toy:
+        effort = Effort(starts=1, rounds=1, kept=1, more=1, orientations=50, last=2)
+    solve = jax.jit(lambda y, key: fit(sampling, y, coarse, key=key, effort=effort))
+    finish = jax.jit(lambda y, start: refine_fit(sampling, y, fine, start, steps=10))
+    errors = []
+    for seed in track(range(number), "bodies"):
+        a, b, c, d, e = jax.random.split(jax.random.key(seed), 5)
+        bumps = 0.12 * jax.random.normal(a, (coarse.basis.shape[1] - 1,)) * np.sqrt(5 / 12)
+        truth = Star(2.3 * np.sqrt(4 * np.pi) * jnp.concatenate([jnp.ones(1), bumps]), jnp.asarray(1.0))
+        rotations, shifts = random_rotations(b, 10), jax.random.uniform(c, (10, 2), minval=-0.4, maxval=0.4)
+        clean = view_samples(sampling, *fine.cloud(truth), rotations, shifts)
+        sigma = jnp.sqrt(jnp.mean(clean**2)) * 10 ** (-30 / 20)
+        noisy = clean + sigma * jax.random.normal(d, clean.shape)
+        found = finish(noisy, solve(noisy, e))
+        errors.append(min(_radius_error(fine, truth, rotations, found, flip) for flip in (1.0, -1.0)))
+    title = f"smooth body of degree 3, 30 dB, P = 10, no start, {number} problems: error of the radius"
+    report.row(f"{title}, median", float(np.median(errors)), "1")
+    report.row(f"{title}, largest", float(np.max(errors)), "1")
+
+
+def _radius_error(model: StarModel, truth: Star, rotations: Array, found: Fit, flip: float) -> float:
+    """Relative L2 error of r(u), the body turned as its poses are turned against the true ones, mirrored if flip is -1."""
+    mirror = jnp.diag(jnp.asarray([1.0, 1.0, flip]))
+    together = jnp.einsum("pji,pjk->ik", mirror @ found.rotations @ mirror, rotations)
+    u, _, vt = jnp.linalg.svd(together)
+    turn = u @ jnp.diag(jnp.asarray([1.0, 1.0, jnp.linalg.det(u @ vt)])) @ vt
+    true = model.radius(truth)
+    mine = model.radius(found.parameters, np.asarray(model.directions @ turn.T @ mirror))
+    return float(jnp.sqrt(model.weights @ (mine - true) ** 2 / (model.weights @ true**2)))
