@@ -240,7 +240,8 @@ def calcium(report: Report, toy: bool) -> None:
         title = f"spikes, jGCaMP8f, 100 Hz, SNR 5, {rate:g} Hz, {neurons} traces: F1 within 20 ms"
         report.at_least(title, mean["lfjax"], max(0.9, mean["derivative"], mean["OASIS"]), peer="derivative, OASIS")
         lead = np.array(scores["lfjax"]) - np.array(scores["OASIS"])
-        report.row("the same: lead over OASIS trace by trace, in standard errors", lead.mean() / max(lead.std(), 1e-9) * neurons**0.5, "1")
+        certain = lead.mean() / max(lead.std(), 1e-9) * neurons**0.5
+        report.row("the same: lead over OASIS trace by trace, in standard errors", certain, "1")
         for name in ("derivative", "OASIS"):
             report.row(f"the same: {name}, best threshold of each trace", mean[name], "1")
 

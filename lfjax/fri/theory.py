@@ -29,19 +29,32 @@ class Requirement(NamedTuple):
     condition: str
 
 
-def minimum_projections(points: int, *, distinct_amplitudes: bool = True) -> Requirement:
-    """How many projections K points take, and how many samples each.
+def minimum_projections(points: int, *, distinct_amplitudes: bool = True, kind: str = "points") -> Requirement:
+    """How many projections a structure takes, and how many samples each.
 
-    Three, for any K >= 4 points that are not in a plane: centred, 2 P rows of rank 3 and 3 P orthonormality equations for the 6
-    numbers of a metric, of which two views leave one free (`two_view_family`). With equal amplitudes the points of different
-    views are told apart by common lines, from K = 5 generically, K = 4 by trying all orders. A view needs 2-D ESPRIT to
-    separate K points: M (M + 1) >= K, and 2 M + 1 features along an axis.
+    *Points.* Three, for any K >= 4 that are not in a plane: centred, 2 P rows of rank 3 and 3 P orthonormality equations for
+    the 6 numbers of a metric, of which two views leave one free (`two_view_family`). With equal amplitudes the points of
+    different views are told apart by common lines, from K = 5 generically, K = 4 by trying all orders. A view needs 2-D ESPRIT
+    to separate K points: M (M + 1) >= K, and 2 M + 1 features along an axis.
+
+    *Polytopes* of N vertices: three, for the same reason; complex moments of degree 0 to 2 N - 4 give all vertices of a view.
+
+    *Plane*: K >= 3 points that are not on a line, from one-dimensional views: three, P equations for the 3 numbers of a metric,
+    and 2 K features.
 
     Args:
-        points: K.
+        points: K, or N vertices.
         distinct_amplitudes: whether amplitudes tell points apart.
+        kind: "points", "polytope" or "plane".
     """
-    require(isinstance(points, int) and points >= 4, "points", points, "4 or more: three lie in a plane")
+    kinds = ("points", "polytope", "plane")
+    require(kind in kinds, "kind", kind, " or ".join(kinds))
+    least = 3 if kind == "plane" else 4
+    require(isinstance(points, int) and points >= least, "points", points, f"{least} or more: fewer lie in a plane (on a line)")
+    if kind == "polytope":
+        return Requirement(3, points - 2, 2 * points - 3, "convex, of constant density, no two lines of sight alike")
+    if kind == "plane":
+        return Requirement(3, points, 2 * points + 1, "not all points on a line, no two angles alike, amplitudes distinct")
     order = math.ceil((math.sqrt(4 * points + 1) - 1) / 2)
     condition = "not all points in a plane, no two orientations with one line of sight"
     if not distinct_amplitudes:

@@ -17,6 +17,8 @@ from lfjax.io.psf_file import read_psf as read_psf
 from lfjax.io.psf_file import read_view_psfs as read_view_psfs
 from lfjax.io.psf_file import write_psf as write_psf
 from lfjax.io.psf_file import write_view_psfs as write_view_psfs
+from lfjax.io.structure_file import write_markers as write_markers
+from lfjax.io.structure_file import write_stl as write_stl
 
 FORMATS: dict[str, ModuleType] = {".tif": tiff, ".tiff": tiff, ".h5": hdf5, ".hdf5": hdf5}
 

@@ -161,8 +161,12 @@ def test_minimum_projections_counts():
     assert minimum_projections(4)[:3] == (3, 2, 5)
     assert minimum_projections(6).samples == 5
     assert minimum_projections(8)[:3] == (3, 3, 7)
+    assert minimum_projections(6, kind="polytope")[:3] == (3, 4, 9)
+    assert minimum_projections(3, kind="plane")[:3] == (3, 3, 7)
     with pytest.raises(ParameterError, match="points"):
         minimum_projections(3)
+    with pytest.raises(ParameterError, match="kind"):
+        minimum_projections(5, kind="ball")
     with pytest.raises(ParameterError, match="count"):
         esprit(jnp.zeros((5, 5), complex), 7)
 
