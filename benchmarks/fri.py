@@ -26,7 +26,8 @@ from lfjax.fri.prony import recover_line
 from lfjax.fri.refine import cramer_rao
 from lfjax.fri.spikes import Pulse, spike_score, spikes
 from lfjax.fri.turntable import axis_vector, turntable
-from lfjax.fri.unknown_view import aligned_error, random_rotations, recover, rotation, structure_bound, view_samples
+from lfjax.fri.unknown_view import aligned_error, recover, structure_bound, view_samples
+from lfjax.rotation import from_vector, random_rotations
 from lfjax.simulate import JGCAMP8F, activity
 
 matplotlib.use("Agg")
@@ -114,7 +115,7 @@ def tables(report: Report, toy: bool) -> None:
         angles = jnp.sort(jax.random.uniform(b, (10,), maxval=np.pi))
         angles = angles - angles[0]
         axis = axis_vector(jnp.asarray(0.1), jnp.asarray(0.05))
-        turns = jax.vmap(rotation)(angles[:, None] * axis)
+        turns = from_vector(angles[:, None] * axis)
         clean = view_samples(sampling, beads, amplitudes, turns, jnp.full((10, 2), 0.2))
         sigma = jnp.sqrt(jnp.mean(clean**2)) * 10 ** (-30 / 20)
         noisy = clean + sigma * jax.random.normal(c, clean.shape)

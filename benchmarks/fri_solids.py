@@ -17,8 +17,9 @@ from lfjax.fri.multistart import Effort, Fit, fit, refine_fit
 from lfjax.fri.planar import Features, Sampling
 from lfjax.fri.polytope import hull, polytope_views, recover_polytope
 from lfjax.fri.star import Star, StarModel
-from lfjax.fri.unknown_view import aligned_error, random_rotations, view_samples
+from lfjax.fri.unknown_view import aligned_error, view_samples
 from lfjax.progress import track
+from lfjax.rotation import align_poses, random_rotations
 
 
 def sorted_gap(points: Array, truth: Array) -> Array:
@@ -121,18 +122,16 @@ def bodies(report: Report, toy: bool) -> None:
         sigma = jnp.sqrt(jnp.mean(clean**2)) * 10 ** (-30 / 20)
         noisy = clean + sigma * jax.random.normal(d, clean.shape)
         found = finish(noisy, solve(noisy, e))
-        errors.append(min(_radius_error(fine, truth, rotations, found, flip) for flip in (1.0, -1.0)))
+        errors.append(_radius_error(fine, truth, rotations, found))
     title = f"smooth body of degree 3, 30 dB, P = 10, no start, {number} problems: error of the radius"
     report.row(f"{title}, median", float(np.median(errors)), "1")
     report.row(f"{title}, largest", float(np.max(errors)), "1")
 
 
-def _radius_error(model: StarModel, truth: Star, rotations: Array, found: Fit, flip: float) -> float:
-    """Relative L2 error of r(u), the body turned as its poses are turned against the true ones, mirrored if flip is -1."""
-    mirror = jnp.diag(jnp.asarray([1.0, 1.0, flip]))
-    together = jnp.einsum("pji,pjk->ik", mirror @ found.rotations @ mirror, rotations)
-    u, _, vt = jnp.linalg.svd(together)
-    turn = u @ jnp.diag(jnp.asarray([1.0, 1.0, jnp.linalg.det(u @ vt)])) @ vt
+def _radius_error(model: StarModel, truth: Star, rotations: Array, found: Fit) -> float:
+    """Relative L2 error of r(u), the body turned (or mirrored) as its poses are against the true ones."""
+    turn, mirrored, _ = align_poses(found.rotations, rotations)
+    mirror = np.diag([1.0, 1.0, -1.0 if bool(mirrored) else 1.0])
     true = model.radius(truth)
-    mine = model.radius(found.parameters, np.asarray(model.directions @ turn.T @ mirror))
+    mine = model.radius(found.parameters, np.asarray(model.directions @ turn) @ mirror)
     return float(jnp.sqrt(model.weights @ (mine - true) ** 2 / (model.weights @ true**2)))

@@ -21,7 +21,8 @@ from lfjax.fri.normal import Normal, descend, point_normal
 from lfjax.fri.planar import Sampling
 from lfjax.fri.poses import Pose, PoseSearch
 from lfjax.fri.refine import require_x64
-from lfjax.fri.unknown_view import FLAT, Structure, centred, random_rotations, view_samples
+from lfjax.fri.unknown_view import FLAT, Structure, centred, view_samples
+from lfjax.rotation import random_rotations
 
 CAREFUL = 4  # times as many orientations for the structures that go on
 

@@ -28,7 +28,8 @@ from lfjax.fri.matching import match_all
 from lfjax.fri.planar import Features, Sampling
 from lfjax.fri.prony import matrix_pencil
 from lfjax.fri.refine import least_squares, require_x64
-from lfjax.fri.unknown_view import factorise, project, rotation
+from lfjax.fri.unknown_view import factorise, project
+from lfjax.rotation import from_vector
 
 
 class Polytope(NamedTuple):
@@ -229,7 +230,7 @@ def refine_polytope(
 
     def unpack(parameters: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
         vertices, density, turns, shifts = parameters
-        return vertices, density, jax.vmap(rotation)(turns) @ rotations, shifts
+        return vertices, density, from_vector(turns) @ rotations, shifts
 
     def model(parameters: tuple[Array, Array, Array, Array]) -> Array:
         vertices, density, turned, shifts = unpack(parameters)

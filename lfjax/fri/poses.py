@@ -13,7 +13,8 @@ from jaxtyping import Array, Float
 from lfjax.errors import require_shape
 from lfjax.fri.normal import Normal, descend, point_normal
 from lfjax.fri.planar import Sampling
-from lfjax.fri.unknown_view import project, rotation
+from lfjax.fri.unknown_view import project
+from lfjax.rotation import from_vector
 
 FINE = 8  # table entries a sample distance
 STEPS = 6  # of refinement of a pose
@@ -28,7 +29,7 @@ class Pose(NamedTuple):
 
     def move(self, step: Float[Array, "5"]) -> Pose:
         """Turned by a rotation vector, then shifted."""
-        return Pose(rotation(step[:3]) @ self.rotation, self.shift + step[3:])
+        return Pose(from_vector(step[:3]) @ self.rotation, self.shift + step[3:])
 
     def view(self, points: Float[Array, "k 3"]) -> Float[Array, "k 2"]:
         """(R X)[:2] + t."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from lfjax.errors import require, require_shape
 from lfjax.fri.planar import Sampling
 from lfjax.fri.refine import least_squares, require_x64
-from lfjax.fri.unknown_view import Structure, rotation, view_samples
+from lfjax.fri.unknown_view import Structure, view_samples
+from lfjax.rotation import from_vector
 
 
 class Turntable(NamedTuple):
@@ -84,7 +84,7 @@ def turntable(
     points = jnp.where(down, points * jnp.asarray([1.0, 1.0, -1.0]), points)
 
     # a point c of the axis stays where it is seen: (turn_i c)[:2] + t_i = o; least squares for c, free along the axis, and o
-    turns = jax.vmap(rotation)(angles[:, None] * axis)
+    turns = from_vector(angles[:, None] * axis)
     rows = jnp.concatenate([turns[:, :2], -jnp.broadcast_to(jnp.eye(2), (p, 2, 2))], axis=2).reshape(2 * p, 5)
     solved = jnp.linalg.lstsq(rows, -structure.shifts.ravel(), rcond=1e-6)[0]
     wobble = structure.shifts + (rows @ solved).reshape(p, 2)
@@ -94,7 +94,7 @@ def turntable(
     def unpack(parameters: tuple[Array, ...]) -> tuple[Array, Array, Array, Array]:
         points, amplitudes, later, direction, tilt, shift = parameters
         turned = jnp.concatenate([jnp.zeros(1), later])
-        turns = jax.vmap(rotation)(turned[:, None] * axis_vector(direction, tilt))
+        turns = from_vector(turned[:, None] * axis_vector(direction, tilt))
         return points, amplitudes, turns, jnp.broadcast_to(shift, (p, 2))
 
     def misfit(parameters: tuple[Array, ...]) -> Array:

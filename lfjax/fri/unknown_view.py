@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float
 from lfjax.errors import require, require_shape
 from lfjax.fri.planar import Features, Sampling, recover_points
 from lfjax.fri.refine import cramer_rao, least_squares, require_x64
+from lfjax.rotation import from_vector
 
 FLAT = 1e-7  # third singular value over the first, below which points count as lying in a plane
 
@@ -147,7 +148,7 @@ def refine_structure(
 
     def unpack(parameters: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
         points, amplitudes, turns, shifts = parameters
-        return points, amplitudes, jax.vmap(rotation)(turns) @ start.rotations, shifts
+        return points, amplitudes, from_vector(turns) @ start.rotations, shifts
 
     def misfit(parameters: tuple[Array, Array, Array, Array]) -> Array:
         return view_samples(sampling, *unpack(parameters)) - views
@@ -164,25 +165,6 @@ def centred(structure: Structure) -> Structure:
     middle = structure.points.mean(0)
     shifts = structure.shifts + jnp.einsum("pij,j->pi", structure.rotations[:, :2], middle)
     return structure._replace(points=structure.points - middle, shifts=shifts)
-
-
-def rotation(turn: Float[Array, "3"]) -> Float[Array, "3 3"]:
-    """exp of the cross-product matrix of a vector (Rodrigues), smooth at 0."""
-    x, y, z = turn
-    cross = jnp.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    angle2 = turn @ turn
-    small = angle2 < 1e-8
-    angle = jnp.sqrt(jnp.where(small, 1.0, angle2))
-    sine = jnp.where(small, 1 - angle2 / 6, jnp.sin(angle) / angle)
-    versine = jnp.where(small, 0.5 - angle2 / 24, (1 - jnp.cos(angle)) / angle**2)
-    return jnp.eye(3) + sine * cross + versine * cross @ cross
-
-
-def random_rotations(key: Array, count: int) -> Float[Array, "p 3 3"]:
-    """Uniform rotations: QR of normal matrices with the signs of R taken out, reflections turned round."""
-    q, r = jnp.linalg.qr(jax.random.normal(key, (count, 3, 3), jnp.result_type(float)))
-    q = q * jnp.sign(jnp.diagonal(r, axis1=1, axis2=2))[:, None, :]
-    return q * jnp.sign(jnp.linalg.det(q))[:, None, None]
 
 
 def align(points: Float[Array, "k 3"], truth: Float[Array, "k 3"]) -> Float[Array, "k 3"]:
@@ -208,7 +190,7 @@ def structure_bound(
     """Cramer-Rao bound of `aligned_error`: of the points, rotations and translations of all space taken out."""
     def model(parameters: tuple[Array, Array, Array, Array]) -> Array:
         x, a, turns, t = parameters
-        return view_samples(sampling, x, a, jax.vmap(rotation)(turns) @ rotations, t)
+        return view_samples(sampling, x, a, from_vector(turns) @ rotations, t)
 
     bound = cramer_rao(model, (points, amplitudes, jnp.zeros((len(rotations), 3)), shifts), sigma)
     k = len(points)

@@ -19,7 +19,8 @@ from lfjax.fri.polytope import (
     volume,
 )
 from lfjax.fri.simplex import Simplex, recover_tetrahedron
-from lfjax.fri.unknown_view import aligned_error, factorise, project, random_rotations
+from lfjax.fri.unknown_view import aligned_error, factorise, project
+from lfjax.rotation import random_rotations
 
 TURN = np.arange(3) * 2 * np.pi / 3
 RING = np.stack([np.cos(TURN), np.sin(TURN)], axis=-1)

@@ -6,7 +6,8 @@ import pytest
 from lfjax.fri.kernels import espline
 from lfjax.fri.planar import Features, Sampling
 from lfjax.fri.turntable import axis_of, axis_vector, turntable
-from lfjax.fri.unknown_view import random_rotations, recover, rotation, view_samples
+from lfjax.fri.unknown_view import recover, view_samples
+from lfjax.rotation import from_vector, random_rotations
 
 BEADS = jnp.asarray([[2.0, 0.4, 0.7], [-1.2, 1.5, 1.1], [0.3, -1.8, -1.6], [-0.9, 0.2, 1.9], [1.0, 1.9, -0.8]])
 AMPLITUDES = jnp.asarray([0.6, 0.8, 1.0, 1.2, 1.4])
@@ -20,7 +21,7 @@ def spline():
 
 def scan(sampling, direction, tilt, offset, angles, sense=1.0):
     axis = axis_vector(jnp.asarray(direction), jnp.asarray(tilt))
-    turns = jax.vmap(rotation)(sense * angles[:, None] * axis)
+    turns = from_vector(sense * angles[:, None] * axis)
     shift = offset * jnp.asarray([np.cos(direction), -np.sin(direction)])
     return view_samples(sampling, BEADS, AMPLITUDES, turns, jnp.broadcast_to(shift, (len(angles), 2)))
 
@@ -55,7 +56,7 @@ def test_in_noise_all_views_share_one_axis(spline):
 def test_a_table_that_wobbles_is_seen(spline):
     sampling, features = spline
     angles = jnp.asarray([0.0, 0.7, 1.2, 2.0, 2.6])
-    turns = jax.vmap(rotation)(angles[:, None] * axis_vector(jnp.asarray(0.0), jnp.asarray(0.0)))
+    turns = from_vector(angles[:, None] * axis_vector(jnp.asarray(0.0), jnp.asarray(0.0)))
     views = view_samples(sampling, BEADS, AMPLITUDES, turns, jnp.zeros((5, 2)).at[3, 1].set(0.3))
     found = turntable(sampling, views, recover(sampling, views, 5, features, view_steps=4, steps=8))
     assert int(jnp.argmax(jnp.linalg.norm(found.wobble, axis=1))) == 3
@@ -65,7 +66,7 @@ def test_a_table_that_wobbles_is_seen(spline):
 def test_the_axis_of_rotations_is_theirs():
     first, axis = random_rotations(jax.random.key(1), 1)[0], jnp.asarray([0.6, 0.0, 0.8])
     angles = jnp.asarray([0.0, 0.5, 1.1, -0.7])
-    found, turned = axis_of(jax.vmap(rotation)(angles[:, None] * axis) @ first)
+    found, turned = axis_of(from_vector(angles[:, None] * axis) @ first)
     sign = jnp.sign(found @ axis)
     np.testing.assert_allclose(sign * found, axis, atol=1e-12)
     np.testing.assert_allclose(sign * turned, angles, atol=1e-12)

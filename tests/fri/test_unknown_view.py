@@ -8,16 +8,8 @@ from lfjax.fri.kernels import bspline, espline, gaussian
 from lfjax.fri.matching import affine_misfit, match_views, recover_alike
 from lfjax.fri.planar import Features, Sampling, count_points, esprit, recover_points
 from lfjax.fri.theory import minimum_projections, mirror, two_view_family
-from lfjax.fri.unknown_view import (
-    aligned_error,
-    factorise,
-    project,
-    random_rotations,
-    recover,
-    rotation,
-    structure_bound,
-    view_samples,
-)
+from lfjax.fri.unknown_view import aligned_error, factorise, project, recover, structure_bound, view_samples
+from lfjax.rotation import random_rotations
 
 
 @pytest.fixture
@@ -169,19 +161,6 @@ def test_minimum_projections_counts():
         minimum_projections(5, kind="ball")
     with pytest.raises(ParameterError, match="count"):
         esprit(jnp.zeros((5, 5), complex), 7)
-
-
-def test_rotations_are_rotations():
-    turn = jnp.asarray([0.3, -1.2, 0.5])
-    r = rotation(turn)
-    np.testing.assert_allclose(r @ turn, turn, atol=1e-12)
-    np.testing.assert_allclose(r @ r.T, np.eye(3), atol=1e-12)
-    assert float(jnp.trace(r)) == pytest.approx(1 + 2 * np.cos(np.linalg.norm(turn)))
-    slope = jax.jacfwd(rotation)(jnp.zeros(3))
-    np.testing.assert_allclose(slope[..., 2], [[0, -1, 0], [1, 0, 0], [0, 0, 0]], atol=1e-9)
-    many = random_rotations(jax.random.key(0), 4000)
-    np.testing.assert_allclose(jnp.linalg.det(many), 1, atol=1e-10)
-    np.testing.assert_allclose(many.mean(0), 0, atol=0.05)
 
 
 def test_points_that_look_alike_come_from_samples(spline):

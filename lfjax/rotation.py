@@ -1,0 +1,242 @@
+"""Rotations of space, in one place: matrices at work, quaternions where needed, RELION's Euler angles at the edge of files.
+
+A rotation R (3, 3) acts on (x, y, z) columns and takes the object into the frame of the image, whose line of sight is z:
+
+    I(x, y) = int V(R^T (x, y, z)) dz,   R = Z(psi) Y(tilt) Z(rot),
+    Z(a) = [[c, s, 0], [-s, c, 0], [0, 0, 1]],   Y(b) = [[c, 0, -s], [0, 1, 0], [s, 0, c]]
+
+with c, s the cosine and sine: RELION's rot, tilt, psi. Quaternions are (w, x, y, z), unit, the same rotation with either sign.
+Everything is pure, and takes leading batch axes unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from numpy.typing import NDArray
+
+from lfjax.errors import require, require_shape
+
+GOLDEN = (1 + math.sqrt(5)) / 2
+
+
+def from_vector(turn: Float[Array, "... 3"]) -> Float[Array, "... 3 3"]:
+    """exp of the cross-product matrix of a vector: its length is the angle (Rodrigues). Smooth at 0."""
+    x, y, z = jnp.moveaxis(turn, -1, 0)
+    none = jnp.zeros_like(x)
+    rows = [[none, -z, y], [z, none, -x], [-y, x, none]]
+    cross = jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+    angle2 = jnp.sum(turn**2, axis=-1)
+    small = angle2 < 1e-8
+    angle = jnp.sqrt(jnp.where(small, 1.0, angle2))
+    sine = jnp.where(small, 1 - angle2 / 6, jnp.sin(angle) / angle)
+    versine = jnp.where(small, 0.5 - angle2 / 24, (1 - jnp.cos(angle)) / angle**2)
+    return jnp.eye(3) + sine[..., None, None] * cross + versine[..., None, None] * (cross @ cross)
+
+
+def to_vector(rotation: Float[Array, "... 3 3"]) -> Float[Array, "... 3"]:
+    """The rotation vector, of length 0 to pi: the inverse of `from_vector`."""
+    q = to_quaternion(rotation)
+    q = jnp.where(q[..., :1] < 0, -q, q)
+    length = jnp.linalg.norm(q[..., 1:], axis=-1, keepdims=True)
+    small = length < 1e-7
+    ratio = jnp.where(small, 2.0, 2 * jnp.arctan2(length, q[..., :1]) / jnp.where(small, 1.0, length))
+    return ratio * q[..., 1:]
+
+
+def from_quaternion(quaternion: Float[Array, "... 4"]) -> Float[Array, "... 3 3"]:
+    """Matrix of a quaternion of any length but 0."""
+    q = quaternion / jnp.linalg.norm(quaternion, axis=-1, keepdims=True)
+    w, x, y, z = jnp.moveaxis(q, -1, 0)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def to_quaternion(rotation: Float[Array, "... 3 3"]) -> Float[Array, "... 4"]:
+    """Unit quaternion of a matrix: of four formulas that with the largest divisor (Shepperd 1978), exact for every angle."""
+    m = [[rotation[..., i, j] for j in range(3)] for i in range(3)]
+    trace = m[0][0] + m[1][1] + m[2][2]
+    a, b, c = m[2][1] - m[1][2], m[0][2] - m[2][0], m[1][0] - m[0][1]
+    d, e, f = m[1][0] + m[0][1], m[0][2] + m[2][0], m[2][1] + m[1][2]
+    rows = jnp.stack(
+        [
+            jnp.stack([1 + trace, a, b, c], axis=-1),
+            jnp.stack([a, 1 + 2 * m[0][0] - trace, d, e], axis=-1),
+            jnp.stack([b, d, 1 + 2 * m[1][1] - trace, f], axis=-1),
+            jnp.stack([c, e, f, 1 + 2 * m[2][2] - trace], axis=-1),
+        ],
+        axis=-2,
+    )
+    best = jnp.argmax(jnp.diagonal(rows, axis1=-2, axis2=-1), axis=-1)
+    row = jnp.take_along_axis(rows, best[..., None, None], axis=-2)[..., 0, :]
+    return row / jnp.linalg.norm(row, axis=-1, keepdims=True)
+
+
+def from_euler(rot: Float[Array, "..."], tilt: Float[Array, "..."], psi: Float[Array, "..."]) -> Float[Array, "... 3 3"]:
+    """Z(psi) Y(tilt) Z(rot), RELION's angles, here in radians."""
+    return _about_z(psi) @ _about_y(tilt) @ _about_z(rot)
+
+
+def to_euler(rotation: Float[Array, "... 3 3"]) -> tuple[Array, Array, Array]:
+    """rot, tilt, psi in radians, tilt from 0 to pi; where tilt is 0 or pi and only a sum of both counts, psi is 0."""
+    r = rotation
+    sine = jnp.hypot(r[..., 2, 0], r[..., 2, 1])
+    plain = sine > 16 * jnp.finfo(rotation.dtype).eps
+    # R[2] = (sin tilt cos rot, sin tilt sin rot, cos tilt), R[:, 2] = (-sin tilt cos psi, sin tilt sin psi, cos tilt)
+    rot = jnp.where(plain, jnp.arctan2(r[..., 2, 1], r[..., 2, 0]), jnp.arctan2(-r[..., 1, 0], r[..., 1, 1]))
+    psi = jnp.where(plain, jnp.arctan2(r[..., 1, 2], -r[..., 0, 2]), 0.0)
+    return rot, jnp.arctan2(sine, r[..., 2, 2]), psi
+
+
+def random_rotations(key: Array, count: int) -> Float[Array, "n 3 3"]:
+    """Uniform rotations: of normal quaternions."""
+    return from_quaternion(jax.random.normal(key, (count, 4), jnp.result_type(float)))
+
+
+def distance(first: Float[Array, "... 3 3"], second: Float[Array, "... 3 3"]) -> Float[Array, "..."]:
+    """Angle in radians, 0 to pi, of the rotation that takes one to the other; keeps its digits at both ends."""
+    between = first.mT @ second
+    a = between - between.mT
+    sine = jnp.sqrt(a[..., 2, 1] ** 2 + a[..., 0, 2] ** 2 + a[..., 1, 0] ** 2)
+    return jnp.arctan2(sine, jnp.trace(between, axis1=-2, axis2=-1) - 1)
+
+
+def nearest(matrix: Float[Array, "... 3 3"]) -> Float[Array, "... 3 3"]:
+    """The rotation nearest to a matrix (Frobenius), by its singular values; of a sum of rotations, their mean."""
+    u, _, vt = jnp.linalg.svd(matrix)
+    sign = jnp.linalg.det(u @ vt)
+    return (u.at[..., :, 2].multiply(sign[..., None])) @ vt
+
+
+class Alignment(NamedTuple):
+    """Two sets of poses compared.
+
+    Attributes:
+        turn: G, R_found ~ R_true G up to the mirror image.
+        mirrored: whether the found poses are those of the mirror image.
+        error: (n,), angle in radians that is left at each pose.
+    """
+
+    turn: Float[Array, "3 3"]
+    mirrored: Array
+    error: Float[Array, " n"]
+
+
+def align_poses(
+    found: Float[Array, "n 3 3"], truth: Float[Array, "n 3 3"], *, handedness: bool = True
+) -> Alignment:
+    """Poses compared up to what projections cannot tell: one turn of the object, and its mirror image.
+
+    The mirror image F X, F = diag(1, 1, -1), has at F R F the projections that X has at R. G minimises the squared (chordal)
+    distances of all poses.
+
+    Args:
+        found: poses.
+        truth: the same poses as they are.
+        handedness: whether the mirror image is tried too.
+    """
+    require_shape("found", found.shape, ("n", 3, 3))
+    require_shape("truth", truth.shape, found.shape)
+    mirror = jnp.diag(jnp.asarray([1.0, 1.0, -1.0], found.dtype))
+
+    def one(poses: Array) -> tuple[Array, Array]:
+        turn = nearest(jnp.einsum("nji,njk->ik", truth, poses))
+        return turn, distance(poses, truth @ turn)
+
+    turn, error = one(found)
+    if not handedness:
+        return Alignment(turn, jnp.asarray(False), error)
+    other, reflected = one(mirror @ found @ mirror)
+    better = jnp.sum(reflected**2) < jnp.sum(error**2)
+    return Alignment(jnp.where(better, other, turn), better, jnp.where(better, reflected, error))
+
+
+def symmetry_group(name: str) -> NDArray[np.float64]:
+    """Rotations of a point group: "C4" (about z), "D2" (and twofold about x), "T", "O", "I" (twofold axes along x, y, z).
+
+    Returns:
+        (order, 3, 3): n for Cn, 2 n for Dn, 12, 24, 60; the first is the identity.
+
+    Raises:
+        ParameterError: another name.
+    """
+    kind, number = name[:1].upper(), name[1:]
+    fold = int(number) if number.isascii() and number.isdigit() else 0
+    known = kind in "CD" and fold >= 1 if kind in ("C", "D") else kind in ("T", "O", "I") and not number
+    require(known, "name", name, "Cn or Dn with n = 1, 2, ..., T, O or I")
+    turn = {
+        "C": [_axis_turn((0, 0, 1), max(fold, 1))],
+        "D": [_axis_turn((0, 0, 1), max(fold, 1)), _axis_turn((1, 0, 0), 2)],
+        "T": [_axis_turn((0, 0, 1), 2), _axis_turn((1, 1, 1), 3)],
+        "O": [_axis_turn((0, 0, 1), 4), _axis_turn((1, 1, 1), 3)],
+        "I": [_axis_turn((0, 0, 1), 2), _axis_turn((1, 1, 1), 3), _axis_turn((0, 1, GOLDEN), 5)],
+    }[kind]
+    group = [np.eye(3)]
+    for element, generator in ((e, g) for e in group for g in turn):  # the list grows while it is read
+        product = generator @ element
+        if all(np.abs(product - other).max() > 1e-6 for other in group):
+            group.append(product)
+    return np.stack(group)
+
+
+def grid(order: int) -> NDArray[np.float64]:
+    """Rotations spread evenly: HEALPix directions of 12 * 4^order pixels, each with 6 * 2^order turns about it (Hopf grid).
+
+    72 * 8^order rotations, about 60 / 2^order degrees apart (Yershova et al., Int. J. Robot. Res. 29, 801 (2010); Gorski et
+    al., Astrophys. J. 622, 759 (2005)).
+
+    Args:
+        order: 0 (72 rotations), 1 (576), 2 (4608), 3 (36864), at most 6.
+    """
+    require(isinstance(order, int) and 0 <= order <= 6, "order", order, "a whole number from 0 to 6")
+    polar, azimuth = _healpix(2**order)
+    turns = 6 * 2**order
+    psi = 2 * np.pi * (np.arange(turns) + 0.5) / turns
+    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+        pairs = np.array(list(itertools.product(range(len(polar)), range(turns))))
+        return np.asarray(from_euler(*(jnp.asarray(v) for v in (azimuth[pairs[:, 0]], polar[pairs[:, 0]], psi[pairs[:, 1]]))))
+
+
+def _healpix(side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Polar angle and azimuth of the pixel centres, ring by ring."""
+    polar, azimuth = [], []
+    for ring in range(1, 4 * side):
+        cap = min(ring, 4 * side - ring)
+        if cap < side:
+            height, count, offset = 1 - cap**2 / (3 * side**2), 4 * cap, 0.5
+            height = height if ring < 2 * side else -height
+        else:
+            height, count = 4 / 3 - 2 * ring / (3 * side), 4 * side
+            offset = 0.5 * ((ring - side + 1) % 2)
+        polar.append(np.full(count, np.arccos(height)))
+        azimuth.append(2 * np.pi * (np.arange(count) + offset) / count)
+    return np.concatenate(polar), np.concatenate(azimuth)
+
+
+def _axis_turn(axis: tuple[float, float, float], fold: int) -> NDArray[np.float64]:
+    u = np.asarray(axis, float) / np.linalg.norm(axis)
+    cross = np.array([[0, -u[2], u[1]], [u[2], 0, -u[0]], [-u[1], u[0], 0]])
+    angle = 2 * np.pi / fold
+    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+
+
+def _about_z(angle: Array) -> Array:
+    c, s = jnp.cos(angle), jnp.sin(angle)
+    none, one = jnp.zeros_like(c), jnp.ones_like(c)
+    return jnp.stack([jnp.stack(r, axis=-1) for r in ((c, s, none), (-s, c, none), (none, none, one))], axis=-2)
+
+
+def _about_y(angle: Array) -> Array:
+    c, s = jnp.cos(angle), jnp.sin(angle)
+    none, one = jnp.zeros_like(c), jnp.ones_like(c)
+    return jnp.stack([jnp.stack(r, axis=-1) for r in ((c, none, -s), (none, one, none), (s, none, c))], axis=-2)
