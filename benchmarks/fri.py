@@ -17,7 +17,7 @@ from jaxtyping import Array
 from numpy.typing import NDArray
 
 from benchmarks.common import RESULTS, Report, arguments
-from benchmarks.fri_solids import bodies, polytopes, sorted_gap, tetrahedra
+from benchmarks.fri_solids import sorted_gap
 from lfjax.fri.kernels import Kernel, bspline, dirichlet, espline, gaussian
 from lfjax.fri.matching import recover_alike
 from lfjax.fri.multistart import Effort, recover_noisy
@@ -283,12 +283,6 @@ def main() -> None:
     if not toy:
         picture(levels, curves)
     calcium(report, toy)
-    report.write()  # what there is, before the long part
-    with jax.enable_x64(True):
-        polytopes(report, toy)
-        tetrahedra(report, toy)
-        report.write()
-        bodies(report, toy)
     report.write()
 
 

@@ -31,6 +31,8 @@ from lfjax.fri.refine import least_squares, require_x64
 from lfjax.fri.unknown_view import factorise, project
 from lfjax.rotation import from_vector
 
+EXACT = 1e-10  # relative misfit of a view above which refinement goes on
+
 
 class Polytope(NamedTuple):
     """A convex polytope and the views of it, up to O(3).
@@ -41,7 +43,7 @@ class Polytope(NamedTuple):
         density: in units of the samples.
         rotations: (p, 3, 3), a vertex X is seen at (R_i X)[:2] + t_i.
         shifts: (p, 2), t.
-        residual: (p,), misfit of each view, relative to it.
+        residual: (p,), misfit of each view, relative to it; NaN where a vertex lies inside of the hull of the others.
         determined: whether the matched vertices fix the structure, and all of them are corners of their hull.
     """
 
@@ -211,7 +213,7 @@ def _vertices(sampling: Sampling, views: Array, features: Features, count: int) 
     return factorise(match_all(found))
 
 
-@functools.partial(jax.jit, static_argnames=("steps",))
+@functools.partial(jax.jit, static_argnames=("steps", "polish"))
 def refine_polytope(
     sampling: Sampling,
     views: Float[Array, "p m n"],
@@ -221,8 +223,11 @@ def refine_polytope(
     shifts: Float[Array, "p 2"],
     *,
     steps: int = 10,
+    polish: int = 3,
 ) -> tuple[Array, Array, Array, Array, Array]:
     """Maximum likelihood in white noise of vertices, density and poses on the raw samples, for a fixed surface.
+
+    `steps` of Levenberg-Marquardt at most, then `polish` of Gauss-Newton.
 
     Returns:
         vertices, density, rotations, shifts, and the misfit of each view, relative to it.
@@ -239,13 +244,13 @@ def refine_polytope(
     start = (vertices, jnp.asarray(1.0), jnp.zeros((len(views), 3)), shifts)
     flat = model(start)
     start = (vertices, jnp.sum(flat * views) / jnp.sum(flat**2), *start[2:])
-    found = least_squares(lambda p: model(p) - views, start, steps=steps, polish=4)[0] if steps else start
+    found = least_squares(lambda p: model(p) - views, start, steps=steps, polish=polish)[0]
     residual = jnp.linalg.norm(model(found) - views, axis=(1, 2)) / jnp.linalg.norm(views, axis=(1, 2))
     return *unpack(found), residual
 
 
 def recover_polytope(
-    sampling: Sampling, views: Float[Array, "p m n"], count: int, features: Features, *, steps: int = 3
+    sampling: Sampling, views: Float[Array, "p m n"], count: int, features: Features, *, steps: int = 30
 ) -> Polytope:
     """A convex polytope of constant density from the samples of three or more views at unknown angles.
 
@@ -257,7 +262,7 @@ def recover_polytope(
         views: samples.
         count: N, vertices.
         features: polynomial, of order N - 2 or more.
-        steps: of refinement; 0 is the algebra alone.
+        steps: of Levenberg-Marquardt where a few of Gauss-Newton do not suffice.
     """
     require_x64("recover_polytope")
     require_shape("views", views.shape, ("p", sampling.size, sampling.size))
@@ -268,7 +273,13 @@ def recover_polytope(
     require(bool(jnp.all(jnp.isfinite(vertices))), "views", "no vertices", f"views of a polytope with {count}")
     triangles = hull(vertices)
     convex = len(triangles) == 2 * count - 4
-    found = refine_polytope(sampling, views, vertices, triangles, rotations, shifts, steps=steps if convex else 0)
+    if not convex:
+        unknown = jnp.full(len(views) + 1, jnp.nan)
+        return centred_polytope(triangles, False, vertices, unknown[0], rotations, shifts, unknown[1:])
+    poses = (triangles, rotations, shifts)
+    found = refine_polytope(sampling, views, vertices, *poses, steps=0)
+    if steps and float(found[-1].max()) > EXACT:  # the start was too far for Gauss-Newton alone
+        found = refine_polytope(sampling, views, vertices, *poses, steps=steps)
     return centred_polytope(triangles, bool(determined) and convex, *found)
 
 

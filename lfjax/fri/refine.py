@@ -45,7 +45,7 @@ def least_squares(
     Args:
         residual: of any pytree of parameters.
         start: the parameters to start from.
-        steps: of Levenberg-Marquardt at most.
+        steps: of Levenberg-Marquardt at most; 0 leaves it out.
         polish: of Gauss-Newton.
         tolerance: relative and absolute change of the parameters at which the first stops.
 
@@ -53,7 +53,9 @@ def least_squares(
         The parameters, and |residual|^2 there.
     """
     solver: Any = optx.LevenbergMarquardt(rtol=tolerance, atol=tolerance)
-    found = optx.least_squares(lambda x, _: residual(x), solver, start, max_steps=steps, throw=False).value
+    found = start
+    if steps:
+        found = optx.least_squares(lambda x, _: residual(x), solver, start, max_steps=steps, throw=False).value
     flat, unravel = ravel_pytree(found)
     constant = jax.lax.stop_gradient(flat)
 

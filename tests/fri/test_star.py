@@ -11,6 +11,8 @@ from lfjax.fri.star import Star, StarModel, harmonics
 from lfjax.fri.unknown_view import view_samples
 from lfjax.rotation import align_poses, random_rotations
 
+BUMPS = [1.0, 0.1, -0.12, 0.08, 0.15, -0.1, 0.1, -0.05, 0.08, 0.1, -0.06, 0.0, 0.09]
+
 
 @pytest.fixture
 def sampling():
@@ -43,13 +45,13 @@ def test_features_of_a_ball_are_the_closed_form(sampling, rings, radial, error):
 
 
 def test_a_smooth_body_is_found_from_views_at_unknown_angles(sampling):
-    coarse, fine = StarModel(2), StarModel(2, 10, 6)
-    truth = Star(2.2 * np.sqrt(4 * np.pi) * jnp.asarray([1.0, 0.1, -0.12, 0.08, 0.15, -0.1]), jnp.asarray(0.8))
-    rotations, shifts = random_rotations(jax.random.key(0), 6), 0.3 * jnp.ones((6, 2))
+    coarse, fine = StarModel(3), StarModel(3, 10, 6)
+    truth = Star(2.2 * np.sqrt(4 * np.pi) * jnp.asarray(BUMPS), jnp.asarray(0.8))
+    rotations, shifts = random_rotations(jax.random.key(0), 8), 0.3 * jnp.ones((8, 2))
     clean = view_samples(sampling, *fine.cloud(truth), rotations, shifts)
     sigma = jnp.sqrt(jnp.mean(clean**2)) * 10 ** (-35 / 20)
     noisy = clean + sigma * jax.random.normal(jax.random.key(1), clean.shape)
-    effort = Effort(starts=3, rounds=3, kept=1, more=2, orientations=300, last=20)
+    effort = Effort(starts=8, rounds=3, kept=3, more=2, orientations=300, last=20)
     found = jax.jit(lambda y: fit(sampling, y, coarse, key=jax.random.key(2), effort=effort))(noisy)
     found = jax.jit(lambda y, start: refine_fit(sampling, y, fine, start))(noisy, found)
     assert np.all(found.used)
