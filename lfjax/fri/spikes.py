@@ -131,7 +131,7 @@ def spikes(
         return jnp.fft.irfft(jnp.fft.rfft(spread, length) * spectrum.conj(), length)[: t * SUBSTEPS]
 
     lipschitz = jnp.max(jnp.abs(spectrum)) ** 2 / SUBSTEPS * 1.01
-    threshold = 2.0 * sigma * jnp.sqrt(jnp.sum(response[SUBSTEPS - 1 :: SUBSTEPS] ** 2))
+    threshold = sigma * jnp.sqrt(jnp.sum(response[SUBSTEPS - 1 :: SUBSTEPS] ** 2))
 
     def turn(state: tuple[Array, Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array, Array], None]:
         x, ahead, clock, base = state
