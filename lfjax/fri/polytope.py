@@ -27,7 +27,7 @@ from lfjax.errors import require, require_shape
 from lfjax.fri.matching import match_all
 from lfjax.fri.planar import Features, Sampling
 from lfjax.fri.prony import matrix_pencil
-from lfjax.fri.refine import least_squares, require_x64
+from lfjax.fri.refine import FREE, least_squares, require_x64
 from lfjax.fri.unknown_view import factorise, project
 from lfjax.rotation import from_vector
 
@@ -107,6 +107,7 @@ def polytope_view(
     kernel = sampling.kernel
     require(kernel.period is None, "kernel", kernel.name, "one that is not periodic")
     total, moment = kernel.integral(), kernel.times_x().integral()
+    triangles = jnp.asarray(triangles)
     corners = vertices[triangles] / sampling.spacing
     first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     normal = jnp.cross(first, second)
@@ -115,8 +116,12 @@ def polytope_view(
     height = corners[:, 0, 2] - jnp.sum(slope * corners[:, 0, :2], axis=1)
     plane = jnp.where(seen[:, None], jnp.column_stack([height, slope]), 0)
 
-    starts = corners[:, :, :2].reshape(-1, 2)
-    ends = jnp.roll(corners, -1, axis=1)[:, :, :2].reshape(-1, 2)
+    # every edge belongs to two faces, which run along it in opposite directions: only the difference of their planes counts
+    directed = jnp.stack([triangles, jnp.roll(triangles, -1, axis=1)], axis=-1).reshape(-1, 2)
+    order = jnp.argsort(jnp.min(directed, axis=1) * len(vertices) + jnp.max(directed, axis=1))
+    here, there = order[0::2], order[1::2]
+    planes = jnp.repeat(plane, 3, axis=0)
+    planes, ends = planes[here] - planes[there], vertices[directed[here], :2] / sampling.spacing
     knots = jnp.asarray(_knots(sampling))
     nodes, weights = (jnp.asarray(v) for v in legendre.leggauss(kernel.table.shape[1] + 1))
     positions = jnp.asarray(sampling.positions)
@@ -135,7 +140,7 @@ def polytope_view(
         lifted = (plane[0] + plane[2] * y)[:, None] * inside + plane[1] * (moment(along) + positions * inside)
         return kernel(y[:, None] - positions).T @ (weight[:, None] * lifted)
 
-    edges = jax.vmap(edge)(starts, ends, jnp.repeat(plane, 3, axis=0))
+    edges = jax.vmap(edge)(ends[:, 0], ends[:, 1], planes)
     return density * sampling.spacing**3 * jnp.sum(edges, axis=0)
 
 
@@ -233,20 +238,55 @@ def refine_polytope(
         vertices, density, rotations, shifts, and the misfit of each view, relative to it.
     """
 
-    def unpack(parameters: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-        vertices, density, turns, shifts = parameters
-        return vertices, density, from_vector(turns) @ rotations, shifts
+    def model(vertices: Array, density: Array, turns: Array, shifts: Array) -> Array:
+        return polytope_views(sampling, vertices, triangles, density, from_vector(turns) @ rotations, shifts)
 
-    def model(parameters: tuple[Array, Array, Array, Array]) -> Array:
-        vertices, density, turned, shifts = unpack(parameters)
-        return polytope_views(sampling, vertices, triangles, density, turned, shifts)
+    flat = polytope_views(sampling, vertices, triangles, 1.0, rotations, shifts)
+    found = (vertices, jnp.sum(flat * views) / jnp.sum(flat**2), jnp.zeros((len(views), 3)), shifts)
+    if steps:
+        found = least_squares(lambda q: model(*q) - views, found, steps=steps, polish=0)[0]
+    state = (found[0], found[1], from_vector(found[2]) @ rotations, found[3])
+    state = jax.lax.fori_loop(0, polish, lambda _, here: _newton(sampling, views, triangles, *here), state)
+    misfit = polytope_views(sampling, state[0], triangles, *state[1:]) - views
+    return *state, jnp.linalg.norm(misfit, axis=(1, 2)) / jnp.linalg.norm(views, axis=(1, 2))
 
-    start = (vertices, jnp.asarray(1.0), jnp.zeros((len(views), 3)), shifts)
-    flat = model(start)
-    start = (vertices, jnp.sum(flat * views) / jnp.sum(flat**2), *start[2:])
-    found = least_squares(lambda p: model(p) - views, start, steps=steps, polish=polish)[0]
-    residual = jnp.linalg.norm(model(found) - views, axis=(1, 2)) / jnp.linalg.norm(views, axis=(1, 2))
-    return *unpack(found), residual
+
+def _newton(
+    sampling: Sampling,
+    views: Array,
+    triangles: NDArray[np.int64] | Array,
+    vertices: Array,
+    density: Array,
+    rotations: Array,
+    shifts: Array,
+) -> tuple[Array, Array, Array, Array]:
+    """One step of Gauss-Newton, kept if the misfit falls. A view depends on its own pose only, and on the turned vertices."""
+    p, n = len(views), len(vertices)
+
+    def linear(pose: tuple[Array, Array]) -> tuple[Array, Array, Array]:
+        turn, shift = pose
+        middle = vertices @ turn.T
+        shape = middle + jnp.append(shift, 0.0)
+        image = polytope_view(sampling, shape, triangles, density)
+        slopes = jax.jacfwd(lambda x: polytope_view(sampling, x, triangles, density))(shape).reshape(-1, n, 3)
+        cross = jnp.cross(jnp.eye(3)[:, None], middle[None])  # (turn, vertex, xyz)
+        by_pose = [jnp.einsum("svi,tvi->st", slopes, cross), jnp.sum(slopes, axis=1)[:, :2]]
+        shared = [jnp.einsum("svi,ij->svj", slopes, turn).reshape(-1, 3 * n), image.reshape(-1, 1) / density]
+        return image, jnp.concatenate(shared, axis=1), jnp.concatenate(by_pose, axis=1)
+
+    images, shared, own = jax.lax.map(linear, (rotations, shifts))
+    block = jnp.einsum("psq,pr->psrq", own, jnp.eye(p)).reshape(own.shape[0], own.shape[1], 5 * p)
+    jacobian = jnp.concatenate([shared, block], axis=2).reshape(views.size, -1)
+    step = -jnp.linalg.lstsq(jacobian, (images - views).ravel(), rcond=FREE)[0]
+    poses = step[3 * n + 1 :].reshape(p, 5)
+    new = (
+        vertices + step[: 3 * n].reshape(n, 3),
+        density + step[3 * n],
+        from_vector(poses[:, :3]) @ rotations,
+        shifts + poses[:, 3:],
+    )
+    better = jnp.sum((polytope_views(sampling, new[0], triangles, *new[1:]) - views) ** 2) < jnp.sum((images - views) ** 2)
+    return jax.tree.map(lambda a, b: jnp.where(better, a, b), new, (vertices, density, rotations, shifts))
 
 
 def recover_polytope(
