@@ -121,3 +121,8 @@ def test_wrong_calls_are_refused(sampling):
         recover_noisy(sampling, jnp.zeros((3, 13, 13)), 3, key=jax.random.key(0))
     with pytest.raises(ParameterError, match="kept"):
         recover_noisy(sampling, jnp.zeros((3, 13, 13)), 4, key=jax.random.key(0), effort=Effort(starts=2, kept=3))
+
+
+def test_views_that_are_not_numbers_are_flagged(sampling):
+    _, noisy, _ = noisy_views(sampling, jnp.ones(4), 8, 25.0)
+    assert not bool(solve(sampling, noisy.at[2].set(jnp.nan)).determined)
