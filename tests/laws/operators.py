@@ -22,6 +22,7 @@ from lfjax.optics import (
     Widefield,
 )
 from lfjax.solvers.admm import Gradient
+from lfjax.tomography.ctf import ApplyCtf, Ctf
 
 
 def scope(n: int) -> Microscope:
@@ -91,4 +92,6 @@ OPERATORS: dict[str, Callable[[], linop.LinearOperator]] = {
     "MultiView": lambda: MultiView(weights((3, 2, 5, 4)), (6, 7)),
     "MultiView with margin": lambda: MultiView(weights((3, 2, 5, 5)), (4, 5), margin=2),
     "MultiView, volume within the views": lambda: MultiView(weights((3, 2, 3, 3)), (6, 7), margin=-1),
+    "ApplyCtf": lambda: ApplyCtf(Ctf(15000.0, 12000.0, 0.5), (8, 10), 2.0),
+    "ApplyCtf, odd": lambda: ApplyCtf(Ctf(15000.0, phase_shift_rad=1.0, b_factor_angstrom2=50.0), (9, 7), 2.0),
 }

@@ -1,0 +1,1 @@
+"""Tomography and cryo-EM. Lengths in angstroms; conventions of RELION, see `lfjax.rotation`."""
