@@ -6,6 +6,8 @@ vertices: `multistart.fit` takes it like any other, and exact samples of the pro
 
 from __future__ import annotations
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,8 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.polynomial import legendre
 
-from lfjax.fri.multistart import Effort, fit
+from lfjax.errors import require
+from lfjax.fri.multistart import Effort, Fit, fit
 from lfjax.fri.planar import Sampling
 from lfjax.fri.polytope import Polytope, centred_polytope, hull, refine_polytope
 from lfjax.fri.refine import require_x64
@@ -59,6 +62,7 @@ def recover_tetrahedron(
     *,
     key: Array,
     effort: Effort = EFFORT,
+    tries: int = 2,
     steps: int = 12,
 ) -> Polytope:
     """Maximum likelihood in white noise of a tetrahedron of constant density and its poses, from no start.
@@ -70,11 +74,23 @@ def recover_tetrahedron(
         views: samples, of three views or more.
         key: of what is tried.
         effort: see `multistart.Effort`.
+        tries: searches, each refined on exact samples; the one of least misfit is returned. The cloud of a search is coarse,
+            and its misfit alone does not tell the best.
         steps: of the last refinement, on exact samples.
     """
     require_x64("recover_tetrahedron")
-    found = jax.jit(fit, static_argnames="effort")(sampling, views, Simplex(), key=key, effort=effort)
-    vertices, _ = found.parameters
-    triangles = hull(vertices)
-    refined = refine_polytope(sampling, views, vertices, triangles, found.rotations, found.shifts, steps=steps)
-    return centred_polytope(triangles, True, *refined)
+    require(tries >= 1, "tries", tries, "1 or more")
+    candidates = []
+    for once in jax.random.split(key, tries):
+        found = _search(sampling, views, key=once, effort=effort)
+        vertices, _ = found.parameters
+        triangles = hull(vertices)
+        refined = refine_polytope(sampling, views, vertices, triangles, found.rotations, found.shifts, steps=steps)
+        candidates.append(centred_polytope(triangles, True, *refined))
+    energy = jnp.sum(views**2, axis=(1, 2))
+    return min(candidates, key=lambda c: float(jnp.nan_to_num(jnp.sum(c.residual**2 * energy), nan=jnp.inf)))
+
+
+@functools.partial(jax.jit, static_argnames="effort")
+def _search(sampling: Sampling, views: Array, *, key: Array, effort: Effort) -> Fit:
+    return fit(sampling, views, Simplex(), key=key, effort=effort)
