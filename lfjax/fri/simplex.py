@@ -1,4 +1,4 @@
-"""A tetrahedron from noisy views, from no start: where the algebra of moments breaks down.
+"""A tetrahedron from noisy views, from no start and without moments, which amplify noise.
 
 A tetrahedron is evenly filled with points at fixed barycentric coordinates, so that it is a cloud that moves linearly with its
 vertices: `multistart.fit` takes it like any other, and exact samples of the projections finish.

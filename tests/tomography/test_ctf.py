@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +5,6 @@ import pytest
 
 from lfjax import rotation
 from lfjax.tomography.ctf import ApplyCtf, Ctf, wavelength_angstrom
-
-REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "cryo"
-needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="needs the cryo-EM reference files, which are not here")
 
 
 @pytest.fixture(autouse=True)
@@ -22,9 +17,8 @@ def test_wavelengths_are_the_textbooks():
     np.testing.assert_allclose(wavelength_angstrom(jnp.asarray([100.0, 200.0, 300.0])), [0.03701, 0.02508, 0.01969], atol=1e-5)
 
 
-@needs_reference
-def test_an_image_with_a_ctf_is_relions():
-    data = np.load(REFERENCE / "relion_ctf_offset.npz")
+def test_an_image_with_a_ctf_is_relions(shared):
+    data = np.load(shared / "reference/cryo/relion_ctf_offset.npz")
     ctf = Ctf(
         float(data["dfU"]),
         float(data["dfV"]),
@@ -40,9 +34,8 @@ def test_an_image_with_a_ctf_is_relions():
         assert distance <= 1e-3 if error == 1e-3 else distance >= error
 
 
-@needs_reference
-def test_euler_angles_of_the_reference_give_its_rotations():
-    data = np.load(REFERENCE / "inputs.npz")
+def test_euler_angles_of_the_reference_give_its_rotations(shared):
+    data = np.load(shared / "reference/cryo/inputs.npz")
     for name in ("8", "256"):
         rot, tilt, psi = np.deg2rad(data[f"euler{name}"]).T
         np.testing.assert_allclose(rotation.from_euler(rot, tilt, psi), data[f"R{name}"], atol=1e-12)
