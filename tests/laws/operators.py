@@ -21,8 +21,10 @@ from lfjax.optics import (
     TwoPhoton,
     Widefield,
 )
+from lfjax.rotation import random_rotations
 from lfjax.solvers.admm import Gradient
 from lfjax.tomography.ctf import ApplyCtf, Ctf
+from lfjax.tomography.fourier_slice import FourierSlice
 
 
 def scope(n: int) -> Microscope:
@@ -93,5 +95,17 @@ OPERATORS: dict[str, Callable[[], linop.LinearOperator]] = {
     "MultiView with margin": lambda: MultiView(weights((3, 2, 5, 5)), (4, 5), margin=2),
     "MultiView, volume within the views": lambda: MultiView(weights((3, 2, 3, 3)), (6, 7), margin=-1),
     "ApplyCtf": lambda: ApplyCtf(Ctf(15000.0, 12000.0, 0.5), (8, 10), 2.0),
+    "FourierSlice": lambda: FourierSlice(random_rotations(jax.random.key(0), 5), 8, batch=2),
+    "FourierSlice, odd, trilinear, cut off": lambda: FourierSlice(
+        random_rotations(jax.random.key(1), 4), 7, kernel="trilinear", padding=2.5, cutoff=1.0
+    ),
+    "FourierSlice with CTF and shifts": lambda: FourierSlice(
+        random_rotations(jax.random.key(2), 3),
+        8,
+        shifts=jnp.asarray([[0.5, -2.0], [0.0, 1.5], [3.0, 0.2]]),
+        ctf=Ctf(jnp.asarray([9000.0, 12000.0, 15000.0]), 10000.0, 0.3),
+        pixel_angstrom=3.0,
+        kernel=4,
+    ),
     "ApplyCtf, odd": lambda: ApplyCtf(Ctf(15000.0, phase_shift_rad=1.0, b_factor_angstrom2=50.0), (9, 7), 2.0),
 }
