@@ -1,4 +1,4 @@
-"""Frames, volumes and PSFs in files: the suffix tells the format, every write is whole or not there."""
+"""Frames, volumes, PSFs, maps and particles in files: the suffix tells the format, every write is whole or not there."""
 
 from __future__ import annotations
 
@@ -12,11 +12,21 @@ from lfjax.errors import FileError
 from lfjax.io import hdf5, tiff
 from lfjax.io.arrays import Volume as Volume
 from lfjax.io.atomic import writing as writing
+from lfjax.io.mrc import Map as Map
+from lfjax.io.mrc import Stack as Stack
+from lfjax.io.mrc import read_map as read_map
+from lfjax.io.mrc import write_map as write_map
+from lfjax.io.mrc import write_stack as write_stack
+from lfjax.io.particle_file import ParticleFile as ParticleFile
+from lfjax.io.particle_file import read_particles as read_particles
+from lfjax.io.particle_file import write_particles as write_particles
 from lfjax.io.psf_file import cached_psf as cached_psf
 from lfjax.io.psf_file import read_psf as read_psf
 from lfjax.io.psf_file import read_view_psfs as read_view_psfs
 from lfjax.io.psf_file import write_psf as write_psf
 from lfjax.io.psf_file import write_view_psfs as write_view_psfs
+from lfjax.io.star import read_star as read_star
+from lfjax.io.star import write_star as write_star
 from lfjax.io.structure_file import write_markers as write_markers
 from lfjax.io.structure_file import write_stl as write_stl
 

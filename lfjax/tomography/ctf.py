@@ -1,6 +1,6 @@
 """Contrast transfer function of an electron microscope, as RELION and CTFFIND write it, and as an operator on images.
 
-    CTF(k) = [sqrt(1 - w^2) sin chi + w cos chi] exp(-B s^2 / 4),    s = |k| in 1 / angstrom,
+    CTF(k) = a [sqrt(1 - w^2) sin chi + w cos chi] exp(-B s^2 / 4),    s = |k| in 1 / angstrom,
     chi = pi lambda df(theta) s^2 - pi / 2 Cs lambda^3 s^4 + phase shift,
     df = (dU + dV) / 2 + (dU - dV) / 2 cos 2 (theta - alpha),    theta = atan2(ky, kx)
 
@@ -37,6 +37,7 @@ class Ctf(eqx.Module):
         amplitude_contrast: w.
         phase_shift_rad: of a phase plate.
         b_factor_angstrom2: of the envelope; 0 for none.
+        scale: a, of the whole function.
     """
 
     defocus_u_angstrom: Float[Array, ""]
@@ -47,6 +48,7 @@ class Ctf(eqx.Module):
     amplitude_contrast: Float[Array, ""]
     phase_shift_rad: Float[Array, ""]
     b_factor_angstrom2: Float[Array, ""]
+    scale: Float[Array, ""]
 
     def __init__(
         self,
@@ -59,6 +61,7 @@ class Ctf(eqx.Module):
         amplitude_contrast: float | Array = 0.1,
         phase_shift_rad: float | Array = 0.0,
         b_factor_angstrom2: float | Array = 0.0,
+        scale: float | Array = 1.0,
     ) -> None:
         """Without `defocus_v_angstrom` there is no astigmatism."""
         defocus_v_angstrom = defocus_u_angstrom if defocus_v_angstrom is None else defocus_v_angstrom
@@ -67,7 +70,7 @@ class Ctf(eqx.Module):
         self.angle_rad, self.voltage_kv = jnp.asarray(angle_rad, float), jnp.asarray(voltage_kv, float)
         self.cs_mm, self.amplitude_contrast = jnp.asarray(cs_mm, float), jnp.asarray(amplitude_contrast, float)
         self.phase_shift_rad = jnp.asarray(phase_shift_rad, float)
-        self.b_factor_angstrom2 = jnp.asarray(b_factor_angstrom2, float)
+        self.b_factor_angstrom2, self.scale = jnp.asarray(b_factor_angstrom2, float), jnp.asarray(scale, float)
 
     def __call__(self, kx: Float[Array, "..."], ky: Float[Array, "..."]) -> Float[Array, "..."]:
         """CTF at spatial frequencies in 1 / angstrom."""
@@ -80,7 +83,7 @@ class Ctf(eqx.Module):
         chi = jnp.pi * wave * (mean * s2 + half * double) - jnp.pi / 2 * self.cs_mm * 1e7 * wave**3 * s2**2
         chi = chi + self.phase_shift_rad
         w = self.amplitude_contrast
-        envelope = jnp.exp(-self.b_factor_angstrom2 / 4 * s2)
+        envelope = self.scale * jnp.exp(-self.b_factor_angstrom2 / 4 * s2)
         return (jnp.sqrt(1 - w**2) * jnp.sin(chi) + w * jnp.cos(chi)) * envelope
 
     def grid(self, shape: tuple[int, int], pixel_angstrom: float | Array) -> Float[Array, "y x"]:

@@ -213,7 +213,9 @@ def _read_jvp(kernel: Kernel, grid: int, primals: Any, tangents: Any) -> tuple[A
     base, u = _split(kernel, grid, k)
     moving = not isinstance(d_k, jax.custom_derivatives.SymbolicZero)
     value, *slopes = _sum_taps(kernel, values, base, u, slopes=moving)
-    tangent = sum((d * slope for d, slope in zip(d_k, slopes, strict=True)), jnp.zeros_like(value)) if moving else 0
+    tangent = jnp.zeros_like(value)
+    if moving:
+        tangent = sum((d * slope for d, slope in zip(d_k, slopes, strict=True)), tangent)
     if not isinstance(d_values, jax.custom_derivatives.SymbolicZero):
         tangent = tangent + _blocks(kernel, d_values, base, u)
     return value, tangent
