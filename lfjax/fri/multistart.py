@@ -17,11 +17,12 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
 from lfjax.errors import require, require_shape
-from lfjax.fri.normal import Normal, descend, point_normal
+from lfjax.fri.normal import point_normal
 from lfjax.fri.planar import Sampling
 from lfjax.fri.poses import Pose, PoseSearch
 from lfjax.fri.refine import require_x64
 from lfjax.fri.unknown_view import FLAT, Structure, centred, view_samples
+from lfjax.gauss_newton import Normal, descend
 from lfjax.rotation import random_rotations
 
 CAREFUL = 4  # times as many orientations for the structures that go on

@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from lfjax.errors import require_shape
-from lfjax.fri.normal import Normal, descend, point_normal
+from lfjax.fri.normal import point_normal
 from lfjax.fri.planar import Sampling
 from lfjax.fri.unknown_view import project
+from lfjax.gauss_newton import Normal, descend
 from lfjax.rotation import from_vector
 
 FINE = 8  # table entries a sample distance

@@ -83,17 +83,30 @@ class Plane:
     def image(self, values: Complex[Array, " m"], view: View) -> Float[Array, "y x"]:
         """The image with these values of V^: filtered, displaced, its centre at n // 2."""
         n = self.size
-        kx, ky = jnp.asarray(self.frequencies, view.shift.dtype)
-        angle = (-2 * jnp.pi / n) * (kx * (n // 2 + view.shift[0]) + ky * (n // 2 + view.shift[1]))
-        values = values * lax.complex(jnp.cos(angle), jnp.sin(angle))
-        if view.ctf is not None:
-            length = n * view.pixel_angstrom
-            values = values * view.ctf(kx / length, ky / length)
+        values = values * self.displacement(view.shift) * self.transfer(view)
         half = jnp.append(values, 0)[self.places]
         if n % 2 == 0:
             edge = (half[n // 2] + half[n // 2 + 1]) / 2
             half = jnp.concatenate([half[: n // 2], edge[None], half[n // 2 + 2 :]])
         return jnp.fft.irfft2(half, (n, n))
+
+    def displacement(self, shift: Float[Array, "2"]) -> Complex[Array, " m"]:
+        """exp(-2 pi i k.(c + t) / n), which takes the origin to the pixel c + t, c = n // 2."""
+        k = jnp.asarray(self.frequencies, shift.dtype)
+        angle = (-2 * jnp.pi / self.size) * jnp.einsum("a,am->m", self.size // 2 + shift, k)
+        return lax.complex(jnp.cos(angle), jnp.sin(angle))
+
+    def transfer(self, view: View) -> Float[Array, " m"] | float:
+        """The CTF at the samples; 1 where there is none."""
+        if view.ctf is None:
+            return 1.0
+        kx, ky = jnp.asarray(self.frequencies, view.shift.dtype) / (self.size * view.pixel_angstrom)
+        return view.ctf(kx, ky)
+
+    def samples(self, image: Float[Array, "y x"], shift: Float[Array, "2"]) -> Complex[Array, " m"]:
+        """The transform of an image about its displaced centre, at the samples: what V^ is there, times the CTF."""
+        kx, ky = self.frequencies.astype(int)
+        return jnp.fft.rfft2(image)[ky, kx] * self.displacement(shift).conj()
 
     def project(self, spectrum: Complex[Array, "gz gy gx"], view: View) -> Float[Array, "y x"]:
         """One image."""
@@ -108,8 +121,15 @@ class Plane:
         def samples(view: View, image: Array) -> Array:
             return jax.linear_transpose(lambda values: self.image(values, view), blank)(image)[0]
 
+        values = jax.vmap(samples)(views, images)
+        return self.spread(target, views, jnp.stack([values.real, values.imag], axis=-1))
+
+    def spread(
+        self, target: Float[Array, "gz gy gx c"], views: View, values: Float[Array, "n m c"]
+    ) -> Float[Array, "gz gy gx c"]:
+        """Samples of a batch, real and imaginary parts and more, spread where `coordinates` says, added to `target`."""
         k = jnp.moveaxis(jax.vmap(self.coordinates)(views.rotation), 0, 1)
-        return gridding.spread(target, k, jax.vmap(samples)(views, images), self.kernel, self.grid)
+        return gridding.spread(target, k, values, self.kernel, self.grid)
 
 
 def scan_batches(step: Callable[[Any, Any], Any], start: Any, items: Any, batch: int) -> Any:

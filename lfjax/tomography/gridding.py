@@ -62,6 +62,10 @@ class Kernel:
         transform = self._transform((x[:, None] + grid * np.arange(-3, 4)) / grid)
         return transform[:, 3] / (transform**2).sum(1)
 
+    def apodisation(self, n: int, grid: int) -> NDArray[np.float64]:
+        """phi^ at the n samples about the centre."""
+        return self._transform((np.arange(n) - n // 2) / grid)
+
     def _transform(self, cycles: NDArray[np.float64]) -> NDArray[np.float64]:
         """Integral of phi(t) exp(2 pi i t f), by Gauss-Legendre on each piece of phi."""
         nodes, weights = np.polynomial.legendre.leggauss(24)
@@ -150,17 +154,41 @@ def interpolate(
 
 
 def spread(
-    target: Float[Array, "gz gy gx 2"], k: Float[Array, "3 ..."], values: Complex[Array, "..."], kernel: Kernel, grid: int
-) -> Float[Array, "gz gy gx 2"]:
-    """The transpose of `interpolate`, added to `target`, whose last axis holds real and imaginary parts."""
+    target: Float[Array, "gz gy gx c"], k: Float[Array, "3 ..."], values: Float[Array, "... c"], kernel: Kernel, grid: int
+) -> Float[Array, "gz gy gx c"]:
+    """The transpose of `interpolate`, added to `target`.
+
+    The last axis holds the real and the imaginary part, and after them whatever else is spread along, even in k.
+    """
     k, flip = _to_stored_half(k, grid)
     base, u = _split(kernel, grid, k)
     wx, wy, wz = (jnp.stack(kernel.taps(v.ravel()), axis=-1) for v in u)
-    pair = jnp.stack([values.real, jnp.where(flip, -values.imag, values.imag)], axis=-1).reshape(-1, 2)
-    wx, wy, wz, pair = (fence(v) for v in (wx, wy, wz, pair))
-    blocks = (wx[:, :, None] * pair[:, None])[:, None, None] * (wz[:, :, None] * wy[:, None])[..., None, None]
+    values = values.at[..., 1].multiply(jnp.where(flip, -1, 1)).reshape(-1, values.shape[-1])
+    wx, wy, wz, values = (fence(v) for v in (wx, wy, wz, values))
+    blocks = (wx[:, :, None] * values[:, None])[:, None, None] * (wz[:, :, None] * wy[:, None])[..., None, None]
     numbers = lax.ScatterDimensionNumbers((1, 2, 3, 4), (), (0, 1, 2, 3))
     return lax.scatter_add(target, _corners(base), blocks, numbers, mode="promise_in_bounds")
+
+
+def fold(total: Float[Array, "gz gy gx c"], kernel: Kernel, grid: int) -> Float[Array, "g g h c"]:
+    """What was spread, without margins, and with what the mirror image -k of every sample, not spread itself, adds to it.
+
+    Returns:
+        (G, G, G / 2 + 1, c), as `rfftn` orders it.
+    """
+    width = kernel.width
+    for axis in (0, 1):
+        tail = lax.slice_in_dim(total, grid, total.shape[axis], axis=axis)
+        total = lax.slice_in_dim(total, 0, grid, axis=axis)
+        total = total.at[(slice(None),) * axis + (slice(0, width - 1),)].add(tail)
+    sign = jnp.where(jnp.arange(total.shape[-1]) == 1, -1, 1).astype(total.dtype)
+    mirror = sign * jnp.roll(total[::-1, ::-1, ::-1], (1, 1), (0, 1))
+    stop = width + grid // 2 + 1
+    # stored column j is frequency j - width: its mirror image is column 2 width - j, of grid - frequency about Nyquist
+    own = total[:, :, width:stop]
+    low = mirror[:, :, -width - 1 :]  # frequencies 0 ... width, from the left margin
+    high = mirror[:, :, : width + 1]  # Nyquist - width ... Nyquist, from the right one
+    return own.at[:, :, : width + 1].add(low).at[:, :, grid // 2 - width :].add(high)
 
 
 def grid_shape(kernel: Kernel, grid: int) -> tuple[int, int, int]:
