@@ -13,3 +13,4 @@ from lfjax.solvers.richardson_lucy import RichardsonLucy as RichardsonLucy
 from lfjax.solvers.run import Result as Result
 from lfjax.solvers.run import iterate as iterate
 from lfjax.solvers.run import run as run
+from lfjax.solvers.sirt import SIRT as SIRT

@@ -26,7 +26,7 @@ def shells(n: int, *, per: float = 1.0) -> Int[NDArray[np.int64], "n n h"]:
     return np.floor(radius + 0.5).astype(np.int64)
 
 
-def shell_means(values: Float[Array, "n n h"], shell: Int[Array, "n n h"] | NDArray[np.int64], count: int) -> Float[Array, " r"]:
+def shell_means(values: Float[Array, "n n h"], shell: NDArray[np.int64], count: int) -> Float[Array, " r"]:
     """Mean over each of the first `count` shells."""
     total = jax.ops.segment_sum(jnp.stack([values.ravel(), jnp.ones(values.size)], -1), shell.ravel(), count)
     return total[:, 0] / jnp.maximum(total[:, 1], 1)

@@ -6,7 +6,7 @@ Every sample of every image is spread onto an oversampled grid with the kernel p
 planes being denser near the origin, without which the division by phi^, which corrects for the gridding, overdoes it there by
 5 %. The division by the weights is a Wiener filter with signal-to-noise ratio S of one sample. What is left without noise is
 3 %, with CTF 8 % (its zeros, and the low frequencies that it takes away, are not interpolated well): least squares has no such
-error. Sums are what is kept: images come batch by batch, of any number, from several devices or processes, whose sums are added.
+error. Sums are what is kept: images come batch by batch, from several devices or processes, whose sums are added.
 
 Anything else that solves least squares takes `FourierSlice` as its operator: `solvers.CG`, nonnegative `FISTA`, `ADMM` (TV).
 """
