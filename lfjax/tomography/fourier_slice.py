@@ -145,6 +145,26 @@ def scan_batches(step: Callable[[Any, Any], Any], start: Any, items: Any, batch:
     return total
 
 
+def lanes(items: Any) -> list[Any]:
+    """A batch in parts that may run side by side: two on a CPU, whose scatters are serial, else one."""
+    count = jax.tree.leaves(items)[0].shape[0]
+    if jax.default_backend() != "cpu" or count < 2:
+        return [items]
+    return [jax.tree.map(lambda a: a[: count // 2], items), jax.tree.map(lambda a: a[count // 2 :], items)]
+
+
+def accumulate(step: Callable[[Array, Any], Array], start: Array, items: Any, batch: int) -> Array:
+    """`scan_batches` of a step that adds to `start`, with a sum of its own for each of the `lanes`."""
+
+    def every(totals: list[Array], part: Any) -> list[Array]:
+        parts = lanes(part)
+        return [step(t, p) for t, p in zip(totals, parts, strict=False)] + totals[len(parts) :]
+
+    sums = [start] + [jnp.zeros_like(start) for _ in lanes(items)[1:]]
+    first, *others = scan_batches(every, sums, items, batch)
+    return sum(others, first)
+
+
 class FourierSlice(LinearOperator):
     """Volume (n, n, n) to images (projections, n, n); differentiable in the volume, rotations, shifts and optics.
 
@@ -241,9 +261,7 @@ class FourierSlice(LinearOperator):
     def rmatvec(self, images: Array) -> Array:
         """Back-projection: the sum over all images of their transposes."""
         start = jnp.zeros((*gridding.grid_shape(self.plane.kernel, self.plane.grid), 2), images.dtype)
-        total = scan_batches(
-            lambda grid, item: self.plane.back_project(grid, *item), start, (self.views, images), self.batch
-        )
+        total = accumulate(lambda grid, item: self.plane.back_project(grid, *item), start, (self.views, images), self.batch)
         blank = jax.ShapeDtypeStruct(self.in_shape, images.dtype)
         return jax.linear_transpose(self.spectrum, blank)(lax.complex(total[..., 0], total[..., 1]))[0]
 
@@ -267,7 +285,7 @@ class FourierSlice(LinearOperator):
 
         @jax.checkpoint
         def add(total: Array, items: Any) -> Array:
-            return total + jax.vmap(one)(*items).sum(0)
+            return sum((jax.vmap(one)(*part).sum(0) for part in lanes(items)), total)
 
         items = (self.views, *data)
         kind = jax.eval_shape(one, *jax.tree.map(lambda leaf: leaf[0], items))

@@ -28,7 +28,7 @@ from lfjax.errors import require, require_shape
 from lfjax.fourier import good_size
 from lfjax.rotation import symmetry_group
 from lfjax.tomography import fsc, gridding
-from lfjax.tomography.fourier_slice import Plane, View, scan_batches
+from lfjax.tomography.fourier_slice import Plane, View, accumulate
 from lfjax.tomography.particles import Particles
 
 NEAR = 0.5  # cycles a box: what the frequency 0 counts for beside the others
@@ -126,7 +126,7 @@ def _add(total: Array, plane: Plane, views: View, images: Array, batch: int) -> 
 
         return plane.spread(total, item[0], jax.vmap(one)(*item))
 
-    return scan_batches(step, total, (views, images), batch)
+    return accumulate(step, total, (views, images), batch)
 
 
 class Reconstruction(NamedTuple):
