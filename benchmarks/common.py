@@ -49,7 +49,8 @@ class Report:
         if self.toy:
             return
         commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-        packages = ("jax", "jaxlib", "equinox", "numpy", "scipy", "pyolaf")
+        packages = ("jax", "jaxlib", "equinox", "numpy", "scipy")
+        packages += ("pyolaf", "cryojax", "aspire", "finufft", "astra-toolbox", "scikit-image")
         document = {
             "machine": {
                 "processor": platform.processor() or platform.machine(),

@@ -83,18 +83,26 @@ class Plane:
     def image(self, values: Complex[Array, " m"], view: View) -> Float[Array, "y x"]:
         """The image with these values of V^: filtered, displaced, its centre at n // 2."""
         n = self.size
-        values = values * self.displacement(view.shift) * self.transfer(view)
-        half = jnp.append(values, 0)[self.places]
+        values = values * self.transfer(view)
+        half = values.reshape(self.places.shape) if self.cutoff is None else jnp.append(values, 0)[self.places]
+        half = half * self.displacement(view.shift)
         if n % 2 == 0:
             edge = (half[n // 2] + half[n // 2 + 1]) / 2
             half = jnp.concatenate([half[: n // 2], edge[None], half[n // 2 + 2 :]])
         return jnp.fft.irfft2(half, (n, n))
 
-    def displacement(self, shift: Float[Array, "2"]) -> Complex[Array, " m"]:
-        """exp(-2 pi i k.(c + t) / n), which takes the origin to the pixel c + t, c = n // 2."""
-        k = jnp.asarray(self.frequencies, shift.dtype)
-        angle = (-2 * jnp.pi / self.size) * jnp.einsum("a,am->m", self.size // 2 + shift, k)
-        return lax.complex(jnp.cos(angle), jnp.sin(angle))
+    def displacement(self, shift: Float[Array, "2"]) -> Complex[Array, "ky kx"]:
+        """exp(-2 pi i k.(c + t) / n) on the half plane, which takes the origin to the pixel c + t, c = n // 2."""
+        n = self.size
+        waves = [jnp.asarray(-2 * np.pi / n * k, shift.dtype) for k in self._half()[:2]]
+        angles = [wave * (n // 2 + t) for wave, t in zip(waves, shift, strict=True)]
+        x, y = (lax.complex(jnp.cos(a), jnp.sin(a)) for a in angles)
+        return y[:, None] * x
+
+    def at_samples(self, half: Array) -> Array:
+        """What an array on the half plane, or one of `rfft2`, is at the samples."""
+        kx, ky = self.frequencies.astype(int)
+        return half[ky, kx]
 
     def transfer(self, view: View) -> Float[Array, " m"] | float:
         """The CTF at the samples; 1 where there is none."""
@@ -105,8 +113,7 @@ class Plane:
 
     def samples(self, image: Float[Array, "y x"], shift: Float[Array, "2"]) -> Complex[Array, " m"]:
         """The transform of an image about its displaced centre, at the samples: what V^ is there, times the CTF."""
-        kx, ky = self.frequencies.astype(int)
-        return jnp.fft.rfft2(image)[ky, kx] * self.displacement(shift).conj()
+        return self.at_samples(jnp.fft.rfft2(image)) * self.at_samples(self.displacement(shift)).conj()
 
     def project(self, spectrum: Complex[Array, "gz gy gx"], view: View) -> Float[Array, "y x"]:
         """One image."""
@@ -212,7 +219,7 @@ class FourierSlice(LinearOperator):
             padding: the spectrum is sampled on a grid of at least padding * n a side.
             cutoff: radius in units of Nyquist beyond which the images have no frequencies; None keeps the whole square. 1 is
                 the ball in which a rotation loses nothing, and saves a fifth of the work.
-            batch: images at a time; about 3 million taps, 24 MB of temporary memory, if not given. More serve a GPU better.
+            batch: images at a time; about 8 million taps, 64 MB of temporary memory, if not given. More serve a GPU better.
 
         Raises:
             ShapeError: rotations, shifts or the ctf are not one for each image.
@@ -235,7 +242,7 @@ class FourierSlice(LinearOperator):
         taps = gridding.trilinear() if isinstance(kernel, str) else gridding.kaiser_bessel(kernel, grid / size)
         self.plane = Plane(int(size), grid, taps, cutoff)
         work = self.plane.frequencies.shape[1] * taps.width**3
-        self.batch = max(1, round(3e6 / work)) if batch is None else batch
+        self.batch = max(1, round(8e6 / work)) if batch is None else batch
         require(isinstance(self.batch, int) and self.batch >= 1, "batch", batch, "a whole number, 1 or more")
 
     @property
@@ -260,8 +267,10 @@ class FourierSlice(LinearOperator):
 
     def rmatvec(self, images: Array) -> Array:
         """Back-projection: the sum over all images of their transposes."""
+        images = images.astype(jnp.result_type(images, self.rotations))
         start = jnp.zeros((*gridding.grid_shape(self.plane.kernel, self.plane.grid), 2), images.dtype)
-        total = accumulate(lambda grid, item: self.plane.back_project(grid, *item), start, (self.views, images), self.batch)
+        items, batch = (self.views, images), max(self.batch // 2, 1)
+        total = accumulate(lambda grid, item: self.plane.back_project(grid, *item), start, items, batch)
         blank = jax.ShapeDtypeStruct(self.in_shape, images.dtype)
         return jax.linear_transpose(self.spectrum, blank)(lax.complex(total[..., 0], total[..., 1]))[0]
 

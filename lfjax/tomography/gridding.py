@@ -278,7 +278,7 @@ def _sum_taps(kernel: Kernel, values: Array, base: tuple[Array, Array, Array], u
             terms += [wz[dz] * plane(sx, wy), wz[dz] * plane(wx, sy), sz[dz] * value]
         return [t + term for t, term in zip(total, terms, strict=True)], None
 
-    zero = jnp.zeros(x.shape, values.dtype)
+    zero = jnp.zeros(x.shape, jnp.result_type(values, u))
     total, _ = lax.scan(add_plane, [zero] * (4 if slopes else 1), jnp.arange(kernel.width))
     return total
 

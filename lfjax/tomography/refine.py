@@ -79,13 +79,14 @@ def refine_poses(
 def _stage(plane: Plane, steps: int, batch: int, spectrum: Array, views: View, images: Array) -> tuple[View, Array]:
     def one(item: tuple[View, Array]) -> tuple[View, Array]:
         view, image = item
-        seen = plane.samples(image, jnp.zeros(2, image.dtype))
+        none = jnp.zeros(2, image.dtype)
+        seen, centre = plane.samples(image, none), plane.at_samples(plane.displacement(none))
 
         def residual(move: Array, view: View) -> Array:
             here = _moved(view, move)
             values = gridding.interpolate(spectrum, plane.coordinates(here.rotation), plane.kernel, plane.grid)
-            centre = plane.displacement(jnp.zeros(2, image.dtype))
-            misfit = values * plane.transfer(here) * plane.displacement(here.shift) * centre.conj() - seen
+            moved = plane.at_samples(plane.displacement(here.shift)) * centre.conj()
+            misfit = values * plane.transfer(here) * moved - seen
             return jnp.concatenate([misfit.real, misfit.imag])
 
         def linearise(view: View) -> Normal:

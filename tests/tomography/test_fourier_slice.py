@@ -100,6 +100,15 @@ def test_relions_images(shared):
     assert relative(moved, data["gauss64_proj_apix3"]) > 0.5
 
 
+def test_precisions_may_be_mixed():
+    volume, turns = blob(), rotation.random_rotations(jax.random.key(0), 3)
+    wanted = FourierSlice(turns, 16)(volume)
+    for a, b in ((jnp.float32, jnp.float64), (jnp.float64, jnp.float32), (jnp.float32, jnp.float32)):
+        operator = FourierSlice(turns.astype(a), 16)
+        assert relative(operator(volume.astype(b)), wanted) <= 1e-5
+        assert relative(operator.T(wanted.astype(b)), FourierSlice(turns, 16).T(wanted)) <= 1e-5
+
+
 def test_outside_the_cutoff_there_is_nothing():
     images = FourierSlice(rotation.random_rotations(jax.random.key(0), 2), 16, cutoff=0.75)(blob())
     k = np.hypot(np.fft.fftfreq(16)[:, None], np.fft.fftfreq(16)) * 2
