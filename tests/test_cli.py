@@ -94,3 +94,36 @@ def test_info_prints_a_microscope_that_can_be_read_back(folder):
     from lfjax.optics import PRESETS, load_microscope
 
     assert load_microscope(folder / "m.toml") == PRESETS["20x0.5"]
+
+
+def test_cryo_em_from_a_map_to_a_map(tmp_path, capsys, monkeypatch):
+    from lfjax.tomography import fsc as correlation
+
+    def lfjax(*words):
+        monkeypatch.setattr("sys.argv", ["lfjax", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        captured = capsys.readouterr()
+        return end.value.code, captured.out, captured.err
+
+    x = np.arange(24) - 12
+    z, y, x = np.meshgrid(x, x, x, indexing="ij")
+    truth = np.exp(-((x - 2) ** 2 + y**2 + z**2) / 12) + np.exp(-(x**2 + (y + 4) ** 2 + (z - 3) ** 2) / 8)
+    io.write_map(tmp_path / "truth.mrc", truth, 4.0)
+    stars, found = tmp_path / "p.star", tmp_path / "map.mrc"
+    assert lfjax("project", tmp_path / "truth.mrc", "--n", 300, "--snr", 2, "--shift", 1, "-o", stars)[0] == 0
+    assert (tmp_path / "p.mrcs").exists() and (tmp_path / "p.png").exists()
+    code, out, _ = lfjax("backproject", stars, "-o", found, "--half-maps", "--batch", 128)
+    assert code == 0 and "half-maps agree to" in out
+    volume, voxel, _ = io.read_map(found)
+    assert voxel == (4.0, 4.0, 4.0) and float(correlation.fsc(volume, truth)[:6].min()) >= 0.9
+    code, out, _ = lfjax("fsc", tmp_path / "map_half1.mrc", tmp_path / "map_half2.mrc", "--radius", 32)
+    assert code == 0 and "A at 0.143" in out and (tmp_path / "map_half1.fsc.csv").exists()
+    assert (tmp_path / "map_half1.fsc.png").exists()
+    for words, wrong in (
+        (("project", tmp_path / "gone.mrc", "-o", stars), "gone.mrc"),
+        (("project", tmp_path / "truth.mrc", "--defocus", "high", "-o", stars), "--defocus"),
+        (("backproject", tmp_path / "truth.mrc", "-o", found), "suffix"),
+    ):
+        code, _, err = lfjax(*words)
+        assert code == 2 and wrong in err

@@ -33,8 +33,17 @@ def test_from_a_frame_to_a_volume(recording):
     assert names["result"].correlation > 0.95
 
 
-def test_the_pieces():
+def test_from_particles_to_a_map(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    io.write_map("map.mrc", np.ones((64, 64, 64)), 3.0)
     names: dict = {}
     exec(BLOCKS[1], names)
+    assert names["A"].out_shape == (1000, 64, 64) and names["voxel_angstrom"] == (3.0, 3.0, 3.0)
+    assert names["A"].in_shape == names["volume"].shape
+
+
+def test_the_pieces():
+    names: dict = {}
+    exec(BLOCKS[2], names)
     x = np.asarray(names["result"].x)
     assert np.unravel_index(x.argmax(), x.shape) == (3, 40, 40)

@@ -25,6 +25,7 @@ from lfjax.rotation import random_rotations
 from lfjax.solvers.admm import Gradient
 from lfjax.tomography.ctf import ApplyCtf, Ctf
 from lfjax.tomography.fourier_slice import FourierSlice
+from lfjax.tomography.rays import Rays
 
 
 def scope(n: int) -> Microscope:
@@ -107,5 +108,9 @@ OPERATORS: dict[str, Callable[[], linop.LinearOperator]] = {
         pixel_angstrom=3.0,
         kernel=4,
     ),
+    "Rays, parallel": lambda: Rays.parallel(jnp.linspace(0.1, 3.0, 5), 9, batch=2),
+    "Rays, fan": lambda: Rays.fan(jnp.linspace(0.1, 6.0, 4), 8, 20.0, 10.0, 9, 1.5),
+    "Rays, parallel in space": lambda: Rays.parallel_3d(random_rotations(jax.random.key(0), 3), 6),
+    "Rays, cone": lambda: Rays.cone(jnp.linspace(0.1, 6.0, 3), (4, 6, 6), 20.0, 10.0, (5, 7)),
     "ApplyCtf, odd": lambda: ApplyCtf(Ctf(15000.0, phase_shift_rad=1.0, b_factor_angstrom2=50.0), (9, 7), 2.0),
 }
