@@ -172,14 +172,18 @@ def known_poses(report: Report, truth: NDArray[np.float32], toy: bool) -> None:
     def invert(**options: Any) -> Any:
         return lambda: jax.block_until_ready(Sums.empty(n, **options).add(particles, images).volume())
 
-    ours = judged("lfjax", invert()(), own := median_seconds(invert()))
+    def halves() -> Any:
+        return jax.block_until_ready(reconstruct([(images, particles)], n).volume)
+
+    ours = judged("lfjax reconstruct, half-maps included", halves(), own := median_seconds(halves))
     plain = judged("trilinear gridding", invert(kernel=2)(), median_seconds(invert(kernel=2)))
     start = time.perf_counter()
     mean = peers_cryo.aspire_mean(images, particles, pixel)
     aspire = time.perf_counter() - start
     theirs = judged("ASPIRE MeanEstimator", mean, aspire, "aspire")
     bound = min(plain, theirs) * 1.005
-    report.at_most("ribosome: resolution, not worse than ASPIRE and gridding (within 0.5 %)", ours, round(bound, 3), "A")
+    name = "ribosome: resolution, not worse than the best of ASPIRE and gridding by more than 0.5 %"
+    report.at_most(name, ours, round(bound, 3), "A")
     report.at_least("ribosome: speed over ASPIRE's estimator (one call)", aspire / own, 5.0, "x", "aspire")
     start_at = _turned(particles, 5.0)
     refined = refine_poses(jnp.asarray(truth), jnp.asarray(images), start_at)

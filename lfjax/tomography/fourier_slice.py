@@ -269,7 +269,7 @@ class FourierSlice(LinearOperator):
         """Back-projection: the sum over all images of their transposes."""
         images = images.astype(jnp.result_type(images, self.rotations))
         start = jnp.zeros((*gridding.grid_shape(self.plane.kernel, self.plane.grid), 2), images.dtype)
-        items, batch = (self.views, images), max(self.batch // 2, 1)
+        items, batch = (self.views, images), max(self.batch // 2, 8)
         total = accumulate(lambda grid, item: self.plane.back_project(grid, *item), start, items, batch)
         blank = jax.ShapeDtypeStruct(self.in_shape, images.dtype)
         return jax.linear_transpose(self.spectrum, blank)(lax.complex(total[..., 0], total[..., 1]))[0]

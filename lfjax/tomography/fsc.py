@@ -21,9 +21,13 @@ from lfjax.errors import require, require_shape
 
 def shells(n: int, *, per: float = 1.0) -> Int[NDArray[np.int64], "n n h"]:
     """Shell of each frequency of `rfftn` of an n^3 volume; `per` cycles make one shell."""
+    return np.floor(radii(n) / per + 0.5).astype(np.int64)
+
+
+def radii(n: int) -> Float[NDArray[np.float64], "n n h"]:
+    """Length of each frequency of `rfftn` of an n^3 volume, in cycles a box."""
     k, h = np.fft.fftfreq(n) * n, np.arange(n // 2 + 1)
-    radius = np.sqrt(k[:, None, None] ** 2 + k[:, None] ** 2 + h**2) / per
-    return np.floor(radius + 0.5).astype(np.int64)
+    return np.sqrt(k[:, None, None] ** 2 + k[:, None] ** 2 + h**2)
 
 
 def shell_means(values: Float[Array, "n n h"], shell: NDArray[np.int64], count: int) -> Float[Array, " r"]:
@@ -124,6 +128,12 @@ def randomise_phases(key: Array, volume: Float[Array, "z y x"], cutoff: int) -> 
     spectrum = jnp.fft.rfftn(volume)
     other = jnp.abs(spectrum) * noise / jnp.maximum(jnp.abs(noise), 1e-20)
     return jnp.fft.irfftn(jnp.where(shells(volume.shape[0]) >= cutoff, other, spectrum), volume.shape)
+
+
+def scale_shells(volume: Float[Array, "z y x"], factors: Float[Array, " r"]) -> Float[Array, "z y x"]:
+    """The volume with each shell of frequencies multiplied by a factor; the last one counts for all beyond."""
+    shell = np.minimum(shells(volume.shape[0]), len(factors) - 1)
+    return jnp.fft.irfftn(jnp.fft.rfftn(volume) * factors[shell], volume.shape)
 
 
 def spherical_mask(n: int, radius: float, edge: float = 5.0) -> Float[NDArray[np.float64], "n n n"]:

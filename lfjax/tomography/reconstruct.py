@@ -22,7 +22,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from numpy.typing import NDArray
 
 from lfjax.errors import require, require_shape
 from lfjax.fourier import good_size
@@ -85,15 +84,17 @@ class Sums(eqx.Module):
 
     def weights(self) -> Float[Array, " r"]:
         """Mean weight in each shell of the oversampled grid, one shell a cycle of the image."""
-        weight = gridding.fold(self.total, self.plane.kernel, self.plane.grid)[..., 2]
-        return fsc.shell_means(weight, self._shells(), self.plane.size // 2 + 1)
+        plane = self.plane
+        weight = gridding.fold(self.total, plane.kernel, plane.grid)[..., 2]
+        return fsc.shell_means(weight, fsc.shells(plane.grid, per=plane.grid / plane.size), plane.size // 2 + 1)
 
     def volume(self, wiener: float | Float[Array, " r"] | None = None) -> Float[Array, "z y x"]:
         """The map.
 
         Args:
-            wiener: 1 / S, one number or one for each shell (0 to size // 2 cycles a box), in units of weights; a thousandth of
-                the mean weight if not given, which only keeps empty frequencies empty.
+            wiener: 1 / S in units of weights. One number; or one for each shell (0 to size // 2 cycles a box), whose mean
+                amplitude is then kept, so that only the directions and rings of CTF within a shell are weighed against each
+                other. A thousandth of the mean weight if not given, which only keeps empty frequencies empty.
         """
         plane = self.plane
         total = gridding.fold(self.total, plane.kernel, plane.grid)
@@ -101,7 +102,11 @@ class Sums(eqx.Module):
         term = jnp.asarray(1e-3 * jnp.mean(weight) if wiener is None else wiener, weight.dtype)
         if term.ndim:
             require_shape("wiener", term.shape, (plane.size // 2 + 1,))
-            term = term[np.minimum(self._shells(), plane.size // 2)]
+            radius = jnp.asarray(fsc.radii(plane.grid) * (plane.size / plane.grid), term.dtype)
+            shell = jnp.arange(len(term), dtype=term.dtype)  # between shells on a line: a step would ring in the map
+            mean = jnp.interp(radius, shell, self.weights())
+            term = jnp.interp(radius, shell, term)
+            total = total * (1 + term / jnp.maximum(mean, 1e-20))[..., None]
         spectrum = jax.lax.complex(total[..., 0], total[..., 1]) / jnp.maximum(weight + term, 1e-20)
         full = jnp.fft.irfftn(spectrum, (plane.grid,) * 3)
         half = plane.size // 2
@@ -110,8 +115,6 @@ class Sums(eqx.Module):
         scale = jnp.asarray(decay / decay[half], full.dtype)  # phi^(0) is in the weights too
         return inside / (scale[:, None, None] * scale[:, None] * scale)
 
-    def _shells(self) -> NDArray[np.int64]:
-        return fsc.shells(self.plane.grid, per=self.plane.grid / self.plane.size)
 
 
 @functools.partial(jax.jit, static_argnames=("plane", "batch"))
@@ -133,7 +136,7 @@ class Reconstruction(NamedTuple):
     """A map and how far it can be trusted.
 
     Attributes:
-        volume: of all images, Wiener-filtered by what the half-maps have in common.
+        volume: of all images, each shell scaled by what the half-maps have in common there.
         halves: the two half-maps, unfiltered.
         curve: their Fourier shell correlation.
         resolution_angstrom: where it falls below 0.143.
@@ -148,9 +151,11 @@ class Reconstruction(NamedTuple):
 def reconstruct(
     batches: Iterable[tuple[Any, Particles]], size: int, *, symmetry: str = "C1", kernel: int = 3, padding: float = 2.0
 ) -> Reconstruction:
-    """Map and half-maps from images at known poses, with the Wiener filter that the half-maps tell.
+    """Map and half-maps from images at known poses, filtered as the half-maps tell.
 
-    S of a shell is FSC / (1 - FSC) over the mean weight of a half-set there.
+    S of a shell is FSC / (1 - FSC) over the mean weight of a half-set there, and at least half of one over that weight. Each
+    shell is then scaled by sqrt(2 FSC / (1 + FSC)), the correlation that the map has with the truth (Rosenthal & Henderson,
+    J. Mol. Biol. 333, 721 (2003)).
 
     Args:
         batches: (images, particles) one after the other, such as `ParticleFile.batches`; particles have half-sets 1 and 2.
@@ -175,7 +180,8 @@ def reconstruct(
     require(min(count) > 0, "half", count, "images in both half-sets, 1 and 2; see Particles.with_half_sets")
     halves = (sums[0].volume(), sums[1].volume())
     curve = fsc.fsc(*halves)
-    trusted = jnp.clip(curve, 1e-3, 0.999)
+    trusted = jnp.clip(curve, 1 / 3, 0.999)
     wiener = sums[0].weights() * (1 - trusted) / trusted
-    volume = (sums[0] + sums[1]).volume(wiener)
+    common = jnp.clip(curve, 0, 1)
+    volume = fsc.scale_shells((sums[0] + sums[1]).volume(wiener), jnp.sqrt(2 * common / (1 + common)))
     return Reconstruction(volume, halves, curve, fsc.resolution(curve, size * pixel))
