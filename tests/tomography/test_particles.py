@@ -22,7 +22,9 @@ END
 
 def molecule(shared):
     data = np.load(shared / "reference/cryo/inputs.npz")
-    return data, Gaussians(*(jnp.asarray(data[f"gauss_{name}"], jnp.float32) for name in ("mu_xyz", "sigma", "amp")))
+    height = data["gauss_amp"] / (2 * np.pi * data["gauss_sigma"] ** 2) ** 1.5  # the reference's are masses
+    values = (data["gauss_mu_xyz"], data["gauss_sigma"], height)
+    return data, Gaussians(*(jnp.asarray(v, jnp.float32) for v in values))
 
 
 def test_gaussians_are_the_reference(shared):
@@ -45,11 +47,11 @@ def test_pixel_integration_is_the_mean_over_pixels():
 
 def test_atoms_of_a_file(tmp_path):
     (tmp_path / "a.pdb").write_text(PDB)
-    found = read_structure(tmp_path / "a.pdb", 2.0)
+    found = read_structure(tmp_path / "a.pdb", 1.0)
     assert found.positions.shape == (2, 3)  # no hydrogen, no water
-    np.testing.assert_allclose(found.positions[1] - found.positions[0], [2.0, 0, 0], atol=1e-5)
+    np.testing.assert_allclose(found.positions[1] - found.positions[0], [4.0, 0, 0], atol=1e-5)
     np.testing.assert_allclose(6 * found.positions[0] + 7 * found.positions[1], 0, atol=1e-4)
-    assert float(found.volume(24).sum()) == pytest.approx(13.0, rel=1e-3)
+    assert float(found.volume(48).sum()) == pytest.approx(13.0, rel=1e-3)
     for name, text in (("b.pdb", ""), ("c.cif", "nonsense")):
         (tmp_path / name).write_text(text)
         with pytest.raises(FileError, match=name):
@@ -85,10 +87,10 @@ def blob():
 def test_a_micrograph_has_its_particles_where_it_says():
     flat = Ctf(0.0, amplitude_contrast=1.0, cs_mm=0.0)  # no aberration: the projection itself
     found = simulate_micrograph(
-        jax.random.key(0), blob(), 12, (300, 400), flat, 2.0, dose_electrons_per_angstrom2=100, ice=0.0, spacing=50
+        jax.random.key(0), blob(), 12, (300, 400), flat, 2.0, dose_electrons_per_angstrom2=1000, ice=0.0, spacing=50
     )
-    assert float(found.counts.mean()) == pytest.approx(400 * float(1 + found.signal.mean()), rel=1e-3)
-    assert float(jnp.var(found.counts - 400 * (1 + found.signal))) == pytest.approx(400, rel=0.02)
+    assert float(found.counts.mean()) == pytest.approx(4000 * float(1 + found.signal.mean()), rel=1e-3)
+    assert float(jnp.var(found.counts - 4000 * (1 + found.signal))) == pytest.approx(4000, rel=0.02)
     whole = np.floor(np.asarray(found.positions)).astype(int)
     projected = FourierSlice(found.rotations, 32, shifts=found.positions - whole)(blob())
     projected = projected / projected.max() * 0.05
@@ -100,7 +102,10 @@ def test_a_micrograph_has_its_particles_where_it_says():
 
 
 def test_cut_particles_are_bright_and_normalised():
-    found = simulate_micrograph(jax.random.key(1), blob(), 10, (300, 300), Ctf(15000.0), 2.0, spacing=45)
+    flat = Ctf(0.0, amplitude_contrast=1.0, cs_mm=0.0)
+    found = simulate_micrograph(
+        jax.random.key(1), blob(), 10, (300, 300), flat, 2.0, dose_electrons_per_angstrom2=1000, spacing=45
+    )
     boxes, index = cut_particles(found.counts, found.positions, 40)
     assert len(boxes) == len(index) <= 10 and boxes.shape[1:] == (40, 40)
     x = np.arange(40) - 20
