@@ -260,6 +260,11 @@ class FourierSlice(LinearOperator):
         """All images, for `Plane`."""
         return View(self.rotations, self.shifts, self.ctf, self.pixel_angstrom)
 
+    @property
+    def _spread_batch(self) -> int:
+        """Images at a time on the way back, where every tap is written to memory."""
+        return max(self.batch // 4, 8)
+
     def matvec(self, volume: Array) -> Array:
         """The images."""
         spectrum = self.spectrum(volume)
@@ -269,8 +274,8 @@ class FourierSlice(LinearOperator):
         """Back-projection: the sum over all images of their transposes."""
         images = images.astype(jnp.result_type(images, self.rotations))
         start = jnp.zeros((*gridding.grid_shape(self.plane.kernel, self.plane.grid), 2), images.dtype)
-        items, batch = (self.views, images), max(self.batch // 2, 8)
-        total = accumulate(lambda grid, item: self.plane.back_project(grid, *item), start, items, batch)
+        items = (self.views, images)
+        total = accumulate(lambda grid, item: self.plane.back_project(grid, *item), start, items, self._spread_batch)
         blank = jax.ShapeDtypeStruct(self.in_shape, images.dtype)
         return jax.linear_transpose(self.spectrum, blank)(lax.complex(total[..., 0], total[..., 1]))[0]
 
@@ -298,7 +303,7 @@ class FourierSlice(LinearOperator):
 
         items = (self.views, *data)
         kind = jax.eval_shape(one, *jax.tree.map(lambda leaf: leaf[0], items))
-        return scan_batches(add, jnp.zeros(kind.shape, kind.dtype), items, self.batch)
+        return scan_batches(add, jnp.zeros(kind.shape, kind.dtype), items, self._spread_batch)
 
     def spectrum(self, volume: Float[Array, "z y x"]) -> Complex[Array, "gz gy gx"]:
         """The oversampled spectrum that all images are read from."""

@@ -32,13 +32,13 @@ class Rays(LinearOperator):
         batch: views at a time.
     """
 
-    origins: Float[Array, "v *rays d"]
-    directions: Float[Array, "v *rays d"]
+    origins: Float[Array, "v ... d"]
+    directions: Float[Array, "v ... d"]
     shape: Shape = eqx.field(static=True)
     batch: int = eqx.field(static=True)
 
     def __init__(
-        self, origins: Float[Array, "v *rays d"], directions: Float[Array, "v *rays d"], shape: Shape, *, batch: int = 8
+        self, origins: Float[Array, "v ... d"], directions: Float[Array, "v ... d"], shape: Shape, *, batch: int = 8
     ) -> None:
         """Any set of rays; see `parallel`, `fan`, `parallel_3d` and `cone` for the usual ones. Directions are normalised.
 
