@@ -20,6 +20,7 @@ from lfjax.errors import ParameterError, require, require_shape
 from lfjax.rotation import random_rotations
 from lfjax.tomography.ctf import ApplyCtf, Ctf
 from lfjax.tomography.fourier_slice import FourierSlice
+from lfjax.tomography.images import normalise
 
 
 class Micrograph(NamedTuple):
@@ -120,11 +121,7 @@ def cut_particles(
     corner = np.rint(np.asarray(positions)).astype(int)[:, ::-1] - size // 2
     inside = np.flatnonzero(((corner >= 0) & (corner + size <= image.shape)).all(1))
     boxes = np.array([-image[y : y + size, x : x + size] for y, x in corner[inside]]).reshape(-1, size, size)
-    x = np.arange(size) - size // 2
-    outside = np.hypot(x, x[:, None]) > size / 2
-    background = boxes[:, outside]
-    mean, deviation = background.mean(1), background.std(1)
-    return ((boxes - mean[:, None, None]) / deviation[:, None, None]).astype(np.float32), inside
+    return np.asarray(normalise(jnp.asarray(boxes, jnp.float32))), inside
 
 
 def pick_blobs(

@@ -25,7 +25,9 @@ from lfjax.rotation import random_rotations
 from lfjax.solvers.admm import Gradient
 from lfjax.tomography.ctf import ApplyCtf, Ctf
 from lfjax.tomography.fourier_slice import FourierSlice
+from lfjax.tomography.images import Shift
 from lfjax.tomography.rays import Rays
+from lfjax.tomography.sharding import Sharded
 
 
 def scope(n: int) -> Microscope:
@@ -108,6 +110,10 @@ OPERATORS: dict[str, Callable[[], linop.LinearOperator]] = {
         pixel_angstrom=3.0,
         kernel=4,
     ),
+    "Sharded": lambda: Sharded(
+        FourierSlice(random_rotations(jax.random.key(0), 4), 6), jax.sharding.Mesh(np.array(jax.devices()[:1]), ("views",))
+    ),
+    "Shift": lambda: Shift(jnp.asarray([1.3, -0.4]), (8, 9)),
     "Rays, parallel": lambda: Rays.parallel(jnp.linspace(0.1, 3.0, 5), 9, batch=2),
     "Rays, fan": lambda: Rays.fan(jnp.linspace(0.1, 6.0, 4), 8, 20.0, 10.0, 9, 1.5),
     "Rays, parallel in space": lambda: Rays.parallel_3d(random_rotations(jax.random.key(0), 3), 6),

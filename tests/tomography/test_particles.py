@@ -8,6 +8,7 @@ from lfjax.errors import FileError, ParameterError
 from lfjax.tomography.ctf import Ctf
 from lfjax.tomography.fourier_slice import FourierSlice
 from lfjax.tomography.gaussians import Gaussians, read_structure
+from lfjax.tomography.images import Shift, normalise
 from lfjax.tomography.micrographs import cut_particles, pick_blobs, simulate_micrograph
 from lfjax.tomography.particles import Particles, add_noise, random_particles
 
@@ -115,6 +116,25 @@ def test_cut_particles_are_bright_and_normalised():
     assert boxes[:, 17:24, 17:24].mean() > 1.0
     none, where = cut_particles(found.counts, jnp.asarray([[3.0, 3.0]]), 40)
     assert none.shape == (0, 40, 40) and len(where) == 0
+
+
+def test_shifts_move_the_picture():
+    one = Gaussians(jnp.asarray([[1.0, -2.0, 0.0]]), jnp.asarray([2.0]), jnp.asarray([1.0]))
+    image = one.project(jnp.eye(3)[None], 24)[0]
+    moved = one.project(jnp.eye(3)[None], 24, shifts=jnp.asarray([[1.6, -0.7]]))[0]
+    np.testing.assert_allclose(Shift(jnp.asarray([1.6, -0.7]), (24, 24))(image), moved, atol=1e-3)
+    np.testing.assert_allclose(Shift(jnp.asarray([2.0, 1.0]), (24, 24))(image), jnp.roll(image, (1, 2), (0, 1)), atol=1e-5)
+
+
+def test_normalised_images_have_a_background_of_mean_0_and_deviation_1():
+    images = 3 + 5 * jax.random.normal(jax.random.key(0), (4, 20, 20))
+    found = np.asarray(normalise(images))
+    x = np.arange(20) - 10
+    outside = np.hypot(x, x[:, None]) > 10
+    np.testing.assert_allclose(found[:, outside].mean(1), 0, atol=1e-5)
+    np.testing.assert_allclose(found[:, outside].std(1), 1, rtol=1e-5)
+    with pytest.raises(ParameterError, match="radius"):
+        normalise(images, radius=2.0)
 
 
 def test_too_many_particles_are_refused():

@@ -1,0 +1,72 @@
+"""Projections spread over devices: each holds its own poses and images, all hold the volume.
+
+    >>> import jax.numpy as jnp, numpy as np
+    >>> from lfjax import rotation
+    >>> from lfjax.tomography.fourier_slice import FourierSlice
+    >>> mesh = jax.sharding.Mesh(np.array(jax.devices()), ("views",))
+    >>> A = Sharded(FourierSlice(rotation.random_rotations(jax.random.key(0), 8 * len(jax.devices())), 8), mesh)
+    >>> A.T(A(jnp.ones((8, 8, 8)))).shape
+    (8, 8, 8)
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array
+
+from lfjax.errors import require
+from lfjax.linop import LinearOperator, Shape
+
+
+class Sharded(LinearOperator):
+    """An operator from a volume to images, such as `FourierSlice` or `Rays`, on the devices of a mesh.
+
+    Its forward needs no communication, its transpose one sum of volumes (`jax.lax.psum`).
+
+    Attributes:
+        op: whose every array has a leading axis that counts the images.
+        mesh: with one axis.
+    """
+
+    op: LinearOperator
+    mesh: Mesh = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        require(len(self.mesh.axis_names) == 1, "mesh", self.mesh.axis_names, "one axis")
+        count = self.op.out_shape[0]
+        require(count % self.mesh.size == 0, "op", f"{count} images", f"a multiple of the {self.mesh.size} devices")
+        shapes = {leaf.shape[:1] for leaf in jax.tree.leaves(self.op)}
+        require(shapes == {(count,)}, "op", f"arrays with leading axes {shapes}", f"one for each of the {count} images in all")
+
+    @property
+    def in_shape(self) -> Shape:
+        """Of the volume."""
+        return self.op.in_shape
+
+    @property
+    def out_shape(self) -> Shape:
+        """(images, ...)."""
+        return self.op.out_shape
+
+    def matvec(self, volume: Array) -> Array:
+        """The images, each where its pose is."""
+        return self._on_each(lambda op, v: op.matvec(v), PartitionSpec(), self._spread)(self.op, volume)
+
+    def rmatvec(self, images: Array) -> Array:
+        """The sum of all back-projections, on every device."""
+        name = self.mesh.axis_names[0]
+
+        def back(op: LinearOperator, y: Array) -> Array:
+            return jax.lax.psum(op.rmatvec(y), name)
+
+        return self._on_each(back, self._spread, PartitionSpec())(self.op, images)
+
+    @property
+    def _spread(self) -> PartitionSpec:
+        return PartitionSpec(self.mesh.axis_names[0])
+
+    def _on_each(self, function, given: PartitionSpec, out: PartitionSpec):
+        specs = (jax.tree.map(lambda _: self._spread, self.op), given)
+        return jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=out, check_vma=False)
