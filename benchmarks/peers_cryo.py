@@ -71,4 +71,4 @@ def aspire_mean(images: NDArray[np.float32], particles: Particles, pixel_angstro
     rest = [float(v[0]) for v in (optics.voltage_kv, optics.cs_mm, optics.amplitude_contrast)]
     source.unique_filters = [CTFFilter(rest[0], u, u, 0.0, rest[1], rest[2]) for u in map(float, groups)]
     source.filter_indices = index
-    return MeanEstimator(source).estimate().asnumpy()[0]
+    return MeanEstimator(source, checkpoint_iterations=None).estimate().asnumpy()[0]
