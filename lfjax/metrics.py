@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
+from scipy.optimize import linear_sum_assignment
 
 from lfjax.errors import ShapeError, require, require_shape
 
@@ -128,6 +130,47 @@ def lattice_energy(plane: ArrayLike | Array, voxels_per_lenslet: int) -> Float[A
         raise ShapeError(f"plane has shape {plane.shape}: expected multiples of voxels_per_lenslet = {s}")
     tile = plane.reshape(plane.shape[0] // s, s, plane.shape[1] // s, s).sum((0, 2))
     return s**2 * jnp.sum((tile - jnp.mean(tile)) ** 2)
+
+
+def f1_score(found: ArrayLike | Array, truth: ArrayLike | Array, radius: float) -> float:
+    """2 TP / (2 TP + FP + FN) of points, matched one to one so that the sum of distances is least (Hungarian method).
+
+    Args:
+        found: (m, 3), positions.
+        truth: (n, 3), in the same units.
+        radius: largest distance of a match.
+
+    Returns:
+        From 0 to 1; 1 where there is nothing to find and nothing was found.
+
+    Raises:
+        ShapeError: not lists of points of one dimension.
+    """
+    a, b = np.asarray(found, float), np.asarray(truth, float)
+    require_shape("found", a.shape, ("m", "d"))
+    require_shape("truth", b.shape, ("n", a.shape[1]))
+    if not len(a) or not len(b):
+        return float(len(a) == len(b))
+    distance = np.linalg.norm(a[:, None] - b[None], axis=-1)
+    cost = np.where(distance <= radius, distance, 1e6 * radius)  # first as many matches as possible, then near ones
+    hits = int(np.sum(distance[linear_sum_assignment(cost)] <= radius))
+    return 2 * hits / (len(a) + len(b))
+
+
+def temporal_snr(trace: ArrayLike | Array, truth: ArrayLike | Array) -> Float[Array, ""]:
+    """10 log10(|a t + b - mean|^2 / |trace - a t - b|^2) in dB, a t + b the best affine fit of the true trace t.
+
+    With r the correlation of the two it is 10 log10(r^2 / (1 - r^2)): scale and offset do not matter.
+
+    Args:
+        trace: (t,), extracted.
+        truth: (t,).
+
+    Raises:
+        ShapeError: the shapes differ.
+    """
+    r = correlation(trace, truth)
+    return 10 * jnp.log10(r**2 / (1 - r**2))
 
 
 def _window_mean(x: Float[Array, "..."], window: int) -> Float[Array, "..."]:

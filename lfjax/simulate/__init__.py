@@ -6,6 +6,9 @@ from lfjax.simulate.activity import Indicator as Indicator
 from lfjax.simulate.activity import activity as activity
 from lfjax.simulate.cortex import Tissue as Tissue
 from lfjax.simulate.cortex import cortex as cortex
+from lfjax.simulate.experiment import Experiment as Experiment
+from lfjax.simulate.experiment import Movie as Movie
+from lfjax.simulate.experiment import Stack as Stack
 from lfjax.simulate.frames import RawFrames as RawFrames
 from lfjax.simulate.frames import raw_frames as raw_frames
 from lfjax.simulate.recording import SAMPLES as SAMPLES

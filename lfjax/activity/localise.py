@@ -1,0 +1,44 @@
+"""Where the cell bodies are in a volume."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
+from scipy.ndimage import gaussian_filter, maximum_filter
+
+from lfjax.errors import require, require_shape
+
+
+def find_somata(
+    volume: ArrayLike | Array, voxel_um: tuple[float, float, float], *, diameter_um: float = 12.0, threshold: float = 0.25
+) -> Float[np.ndarray, "n 3"]:
+    """Blobs of the size of a soma: the maxima of a difference of Gaussians.
+
+    The narrow Gaussian has a standard deviation of a quarter of the diameter, which fills a dark nucleus; the wide one, 1.6
+    times that, takes away dendrites and neuropil.
+
+    Args:
+        volume: (z, y, x).
+        voxel_um: voxel size (z, y, x).
+        diameter_um: of a soma; two maxima closer than half of it are one.
+        threshold: fraction of the strongest maximum that one must reach.
+
+    Returns:
+        Positions (z, y, x) in um, from the corner of the volume, strongest first.
+
+    Raises:
+        ShapeError: not a volume.
+        ParameterError: a number outside its meaning.
+    """
+    image = np.asarray(volume, float)
+    require_shape("volume", image.shape, ("z", "y", "x"))
+    require(diameter_um > 0, "diameter_um", diameter_um, "a positive number")
+    require(0 < threshold <= 1, "threshold", threshold, "a fraction above 0, at most 1")
+    width = diameter_um / 4 / np.asarray(voxel_um, float)
+    score = gaussian_filter(image, width, mode="nearest") - gaussian_filter(image, 1.6 * width, mode="nearest")
+    sides = np.maximum(2 * np.round(diameter_um / 4 / np.asarray(voxel_um)).astype(int) + 1, 3)
+    peak = (score == maximum_filter(score, tuple(sides), mode="nearest")) & (score > threshold * max(score.max(), 0)) & (score > 0)
+    places = np.argwhere(peak)
+    places = places[np.argsort(-score[peak])]
+    return (places + 0.5) * np.asarray(voxel_um, float)

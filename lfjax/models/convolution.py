@@ -1,0 +1,123 @@
+"""Convolutions on the lenslet grid, channels last: what the layers of the learned models are made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from lfjax.linop import LinearOperator
+from lfjax.optics import views
+
+AXES = ("NHWC", "HWIO", "NHWC")
+
+
+def convolve(x: Float[Array, "Y X i"], kernel: Float[Array, "k l i o"]) -> Float[Array, "Y X o"]:
+    """out[p] = sum_q kernel[q] x[p + q - k // 2], zeros outside.
+
+    The product has the kernel's precision, and the result that of x: a network with bfloat16 kernels adds up in float32.
+    On CPUs it is one matrix product a row of the kernel, since XLA's own gradient of a convolution in its kernel is there
+    about 20 times slower than the convolution.
+    """
+    out = jax.lax.platform_dependent(x.astype(kernel.dtype), kernel, cpu=_by_rows, default=_by_library)
+    return out.astype(x.dtype)
+
+
+def _by_library(x: Float[Array, "Y X i"], kernel: Float[Array, "k l i o"]) -> Float[Array, "Y X o"]:
+    return jax.lax.conv_general_dilated(x[None], kernel, (1, 1), "SAME", dimension_numbers=AXES)[0]
+
+
+def _by_rows(x: Float[Array, "Y X i"], kernel: Float[Array, "k l i o"]) -> Float[Array, "Y X o"]:
+    rows, columns, _ = x.shape
+    k, size, i, o = kernel.shape
+    x = jnp.pad(x, [((n - 1) // 2, n // 2) for n in (k, size)] + [(0, 0)])
+    beside = jnp.concatenate([x[:, j : j + columns] for j in range(size)], axis=-1)
+    return sum(beside[j : j + rows] @ kernel[j].reshape(size * i, o) for j in range(k))  # type: ignore[return-value]
+
+
+def strided_patches(x: Array, window: tuple[int, ...], stride: tuple[int, ...]) -> Array:
+    """Windows of an image or volume (..., channels) at steps of `stride`, as channels: a strided convolution is a matrix on them.
+
+    Padded with zeros so that ceil(n / stride) windows stand along an axis.
+    """
+    sides = x.shape[:-1]
+    counts = [-(-n // s) for n, s in zip(sides, stride, strict=True)]
+    missing = [max((c - 1) * s + w - n, 0) for c, s, w, n in zip(counts, stride, window, sides, strict=True)]
+    x = jnp.pad(x, [(m // 2, m - m // 2) for m in missing] + [(0, 0)])
+    places = np.ndindex(*window)
+    cuts = [tuple(slice(a, a + (c - 1) * s + 1, s) for a, c, s in zip(at, counts, stride, strict=True)) for at in places]
+    return jnp.concatenate([x[cut] for cut in cuts], axis=-1)
+
+
+def transpose_kernel(kernel: Float[Array, "... k l i o"]) -> Float[Array, "... k l o i"]:
+    """The kernel of the adjoint, for odd k and l."""
+    return jnp.flip(kernel, (-4, -3)).swapaxes(-1, -2)
+
+
+def random_kernel(key: Array, shape: tuple[int, ...], gain: float = 1.0) -> Float[Array, "... k l i o"]:
+    """Normal numbers of variance gain^2 / (k l i), which keep the variance of white noise."""
+    return gain / math.sqrt(math.prod(shape[-4:-1])) * jax.random.normal(key, shape)
+
+
+def impulse_kernels(
+    op: LinearOperator, cell_voxels: tuple[int, int], cell_pixels: tuple[int, int], reach: int
+) -> Float[Array, "k k i o"]:
+    """The kernels of an operator that is a convolution on the lenslet grid, up to `reach` lenslets from their middle.
+
+    Found by sending one impulse a channel through it, so any composition of operators will do.
+
+    Args:
+        op: H, volume (z, y, x) -> light field (y, x); its field must be at least 2 reach + 1 lenslets wide.
+        cell_voxels: voxels (y, x) of a lenslet.
+        cell_pixels: pixels (y, x) of it.
+        reach: lenslets.
+
+    Returns:
+        Kernels for `convolve`: volume channels to views.
+    """
+    depths, rows, columns = op.in_shape
+    grid = (rows // cell_voxels[0], columns // cell_voxels[1])
+    channels = depths * math.prod(cell_voxels)
+    field = (op.out_shape[0] // cell_pixels[0], op.out_shape[1] // cell_pixels[1])
+
+    @jax.jit
+    def image(channel: Array) -> Array:
+        impulse = jnp.zeros((channels, *grid)).at[channel, grid[0] // 2, grid[1] // 2].set(1)
+        seen = views.to_views(op.matvec(views.from_channels(impulse, cell_voxels)), cell_pixels).reshape(-1, *field)
+        y, x = (n // 2 - reach for n in field)
+        return jax.lax.dynamic_slice(seen, (0, y, x), (seen.shape[0], 2 * reach + 1, 2 * reach + 1))
+
+    images = jax.lax.map(image, jnp.arange(channels))
+    return jnp.flip(images, (2, 3)).transpose(2, 3, 0, 1)
+
+
+def scan_layers(body: Callable[[Any, Any], Any], carry: Any, layers: Any, *, checkpoint: bool) -> Any:
+    """carry <- body(carry, layer) over the leading axis of `layers`.
+
+    With `checkpoint` the K layers run in about sqrt(K) groups, and only what stands between groups and, for one group at a
+    time, between layers is kept for the gradient: memory grows as sqrt(K), for one more forward pass.
+    """
+
+    def step(carry: Any, layer: Any) -> tuple[Any, None]:
+        return body(carry, layer), None
+
+    if not checkpoint:
+        return jax.lax.scan(step, carry, layers)[0]
+    length = len(jax.tree.leaves(layers)[0])
+    inner = math.isqrt(length)
+    outer = length // inner
+    grouped = jax.tree.map(lambda a: a[: inner * outer].reshape(outer, inner, *a.shape[1:]), layers)
+    rest = jax.tree.map(lambda a: a[inner * outer :], layers)
+    one = jax.checkpoint(step)
+
+    @jax.checkpoint
+    def group(carry: Any, some: Any) -> tuple[Any, None]:
+        return jax.lax.scan(one, carry, some)
+
+    carry, _ = jax.lax.scan(group, carry, grouped)
+    return jax.lax.scan(one, carry, rest)[0]

@@ -1,0 +1,77 @@
+"""A network that is only a network: views in, depths out, by a 2-D U-Net. What the unfolded models are compared with."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from lfjax.models.convolutional import view_channels
+from lfjax.models.unfolded import rms
+from lfjax.optics import views
+
+
+class ViewUNet(nnx.Module):
+    """Light field (y, x) -> volume (z, y, x): views are channels, enlarged by sub-voxel shuffling, then a U-Net over depths.
+
+    It works on y / rms(y) and gives its result times rms(y), as `UnfoldedISTA` does.
+
+    Args:
+        depths: D.
+        cell_voxels: voxels (y, x) of a lenslet.
+        cell_pixels: pixels (y, x) of it.
+        width: channels at full resolution; doubled at each of the levels below.
+        levels: how many times the plane is halved.
+        rngs: Flax's random keys.
+
+    Source: after VCD-Net, Wang et al., Nature Methods 18, 551 (2021).
+    """
+
+    def __init__(
+        self,
+        depths: int,
+        cell_voxels: tuple[int, int],
+        cell_pixels: tuple[int, int],
+        *,
+        width: int = 32,
+        levels: int = 3,
+        rngs: nnx.Rngs,
+    ) -> None:
+        def conv(i: int, o: int) -> nnx.Conv:
+            return nnx.Conv(i, o, kernel_size=(3, 3), rngs=rngs)
+
+        def block(i: int, o: int) -> nnx.List:
+            return nnx.List([conv(i, o), conv(o, o)])
+
+        widths = [width * 2**level for level in range(levels + 1)]
+        self.enlarge = conv(math.prod(cell_pixels), width * math.prod(cell_voxels))
+        self.down = nnx.List([block(width if level == 0 else widths[level - 1], w) for level, w in enumerate(widths)])
+        self.up = nnx.List([block(widths[level] + widths[level + 1], widths[level]) for level in range(levels)])
+        self.last = conv(width, depths)
+        self.cell_voxels, self.cell_pixels = cell_voxels, cell_pixels
+
+    def __call__(self, y: Float[Array, "y x"]) -> Float[Array, "z y x"]:
+        """The volume of one rectified light field of any whole number of lenslets."""
+        unit = rms(y)
+        h = self.enlarge(view_channels(y / unit, self.cell_pixels)[None])[0]
+        h = jax.nn.relu(views.from_channels(h.transpose(2, 0, 1), self.cell_voxels).transpose(1, 2, 0))[None]
+        kept = []
+        for level, block in enumerate(self.down):
+            if level > 0:
+                kept.append(h)
+                h = nnx.max_pool(h, (2, 2), (2, 2), padding="SAME")
+            h = _apply(block, h)
+        for level in reversed(range(len(self.up))):
+            skip = kept[level]
+            h = jax.image.resize(h, (*skip.shape[:3], h.shape[-1]), "linear")
+            h = _apply(self.up[level], jnp.concatenate([skip, h], axis=-1))
+        return unit * jax.nn.relu(self.last(h)[0]).transpose(2, 0, 1)
+
+
+def _apply(block: nnx.List, h: Array) -> Array:
+    for conv in block:
+        h = jax.nn.relu(conv(h))
+    return h

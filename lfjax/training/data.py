@@ -1,0 +1,152 @@
+"""What training draws from: labelled pairs and unlabelled movies, in memory or on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+import tifffile
+
+from lfjax.errors import FileError, ParameterError, require, require_shape
+from lfjax.io import writing
+
+
+class Batch(NamedTuple):
+    """What one step sees.
+
+    Attributes:
+        frames: (b, y, x), light fields with a label.
+        volumes: (b, z, y, x), their labels.
+        unlabelled: (c, y, x), light fields without.
+        turns: (b + c,), the flip or transpose of each (`losses.dihedral`), done on the device.
+    """
+
+    frames: np.ndarray
+    volumes: np.ndarray
+    unlabelled: np.ndarray
+    turns: np.ndarray
+
+
+class TrainingSet(NamedTuple):
+    """Labelled pairs and unlabelled movies: arrays, or HDF5 datasets and memory maps, of which only what is drawn is read.
+
+    A batch is a pure function of (seed, step): there is no iterator whose state a checkpoint would have to keep, which is why
+    no loader library is used here.
+
+    Attributes:
+        frames: (n, y, x), photons.
+        volumes: (n, z, y, x), in the same units: y ~ H x.
+        movies: (t, y, x) each.
+        cell_pixels: pixels (y, x) of a lenslet.
+        cell_voxels: voxels (y, x) of a lenslet.
+    """
+
+    frames: Any
+    volumes: Any
+    movies: Sequence[Any]
+    cell_pixels: tuple[int, int]
+    cell_voxels: tuple[int, int]
+
+    def check(self) -> TrainingSet:
+        """Itself, if frames and volumes fit each other.
+
+        Raises:
+            ShapeError: they do not.
+            ParameterError: a frame is no whole number of lenslets.
+        """
+        n, rows, columns = self.frames.shape
+        whole = rows % self.cell_pixels[0] == 0 and columns % self.cell_pixels[1] == 0
+        require(whole, "frames", self.frames.shape, f"whole lenslets of {self.cell_pixels} pixels")
+        sides = (s * side // p for s, side, p in zip(self.cell_voxels, (rows, columns), self.cell_pixels, strict=True))
+        require_shape("volumes", self.volumes.shape, (n, "z", *sides))
+        for movie in self.movies:
+            require_shape("a movie", movie.shape, ("t", rows, columns))
+        return self
+
+    def batch(
+        self, seed: int, step: int, labelled: int, unlabelled: int, *, crop: tuple[int, int] | None = None, turn: bool = True
+    ) -> Batch:
+        """The batch of a step.
+
+        Args:
+            seed: with `step`, fixes everything.
+            step: number of the step.
+            labelled: samples with a label, b.
+            unlabelled: without, c; 0 if there are no movies.
+            crop: lenslets (Y, X) of a random window; the whole field if not given.
+            turn: whether to draw flips and transposes.
+        """
+        rng = np.random.default_rng((seed, step))
+        pairs = [(int(rng.integers(len(self.frames))), self._window(rng, crop)) for _ in range(labelled)]
+        frames = [self._cut(self.frames[i], at, crop, self.cell_pixels) for i, at in pairs]
+        volumes = [self._cut(self.volumes[i], at, crop, self.cell_voxels) for i, at in pairs]
+        others = []
+        for _ in range(unlabelled if self.movies else 0):
+            movie = self.movies[int(rng.integers(len(self.movies)))]
+            frame = movie[int(rng.integers(len(movie)))]
+            others.append(self._cut(frame, self._window(rng, crop), crop, self.cell_pixels))
+        turns = rng.integers(0, 8 if turn else 1, labelled + len(others))
+        empty = np.zeros((0, *frames[0].shape), np.float32)
+        return Batch(_stack(frames), _stack(volumes), _stack(others) if others else empty, turns.astype(np.int32))
+
+    def _window(self, rng: np.random.Generator, crop: tuple[int, int] | None) -> tuple[int, int]:
+        field = (side // p for side, p in zip(self.frames.shape[1:], self.cell_pixels, strict=True))
+        room = [0 if crop is None else n - c for n, c in zip(field, crop or (0, 0), strict=True)]
+        require(min(room) >= 0, "crop", crop, "no more lenslets than the field has")
+        return int(rng.integers(room[0] + 1)), int(rng.integers(room[1] + 1))
+
+    @staticmethod
+    def _cut(a: Any, at: tuple[int, int], crop: tuple[int, int] | None, cell: tuple[int, int]) -> np.ndarray:
+        a = np.asarray(a, np.float32)
+        if crop is None:
+            return a
+        (y, x), (rows, columns) = ((p * c for p, c in zip(pair, cell, strict=True)) for pair in (at, crop))
+        return a[..., y : y + rows, x : x + columns]
+
+
+def _stack(arrays: list[np.ndarray]) -> np.ndarray:
+    return np.stack(arrays).astype(np.float32)
+
+
+def open_movie(path: str | Path) -> Any:
+    """A movie (t, y, x) that is read a frame at a time: HDF5 dataset `frames`, or an uncompressed TIFF stack as a memory map.
+
+    Raises:
+        FileError: missing, broken, or not a movie.
+    """
+    path = Path(path)
+    try:
+        if path.suffix.lower() in (".h5", ".hdf5"):
+            movie = h5py.File(path, "r").get("frames")
+        else:
+            movie = tifffile.memmap(path, mode="r")
+    except (OSError, ValueError, tifffile.TiffFileError) as error:
+        raise FileError(f"{path}: cannot be read ({error}); expected HDF5 with `frames`, or an uncompressed TIFF stack") from error
+    if movie is None or movie.ndim != 3 or movie.dtype.kind not in "uif":
+        raise FileError(f"{path}: expected a movie (t, y, x) of numbers, in HDF5 as the dataset `frames`")
+    return movie
+
+
+def open_pairs(path: str | Path) -> tuple[Any, Any]:
+    """Labelled pairs from HDF5: datasets `frames` (n, y, x) and `volumes` (n, z, y, x), read as they are drawn.
+
+    Raises:
+        FileError: missing, broken, or other datasets.
+    """
+    frames = open_movie(path)
+    volumes = frames.file.get("volumes") if isinstance(frames, h5py.Dataset) else None
+    if volumes is None or volumes.ndim != 4 or len(volumes) != len(frames) or volumes.dtype.kind not in "uif":
+        raise FileError(f"{path}: expected the datasets `frames` (n, y, x) and `volumes` (n, z, y, x) of numbers")
+    return frames, volumes
+
+
+def write_pairs(path: str | Path, frames: np.ndarray, volumes: np.ndarray) -> None:
+    """Write labelled pairs as `open_pairs` reads them."""
+    if len(frames) != len(volumes):
+        raise ParameterError(f"volumes = {len(volumes)} of them: expected {len(frames)}, one a frame")
+    with writing(path) as temporary, h5py.File(temporary, "w") as file:
+        file.create_dataset("frames", data=np.asarray(frames, np.float32), chunks=(1, *frames.shape[1:]))
+        file.create_dataset("volumes", data=np.asarray(volumes, np.float32), chunks=(1, *volumes.shape[1:]))
