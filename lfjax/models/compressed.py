@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lfjax.errors import require
-from lfjax.models.convolution import convolve, random_kernel, transpose_kernel
+from lfjax.linop import LinearOperator
+from lfjax.models.convolution import convolve, impulse_kernels, random_kernel, transpose_kernel
 from lfjax.models.convolutional import view_channels
 from lfjax.models.frozen import Frozen
 from lfjax.optics import views
@@ -56,8 +57,13 @@ class Compressed(eqx.Module):
         width: int = 51,
         compress: int = 15,
         kernel: int = 3,
+        op: LinearOperator | None = None,
     ) -> None:
-        """Build it, with random kernels; W2 starts as a small positive W W^T, so that a step shrinks what it sees twice.
+        """Build it.
+
+        With `op`, training starts at physics: of H's kernels, unfolded into one matrix U S Q^T (views and places x volume
+        channels), C takes the V strongest U, W1 is S Q^T / S_1^2 and W2 is Q S^2 Q^T / S_1^2, the part of H^T H within a lenslet.
+        Without, kernels are random, which from few labels may well end with every ReLU dark.
 
         Args:
             key: random key.
@@ -68,22 +74,38 @@ class Compressed(eqx.Module):
             width: V.
             compress: side of C, lenslets, odd.
             kernel: side of the others, odd.
+            op: H, whose kernels to start from, cut to `compress` lenslets.
 
         Raises:
-            ParameterError: an even side.
+            ParameterError: an even side, or `width` beyond what H's kernels span.
         """
         for name, side in (("compress", compress), ("kernel", kernel)):
             require(side % 2 == 1, name, side, "an odd number of lenslets")
         channels, pixels = depths * math.prod(cell_voxels), math.prod(cell_pixels)
         keys = jax.random.split(key, 4)
         small = (layers, kernel, kernel)
-        self.compress = random_kernel(keys[0], (compress, compress, pixels, width))
         middle = kernel // 2
         same = jnp.zeros((*small, width, width)).at[:, middle, middle].set(jnp.eye(width))
-        self.code = same + random_kernel(keys[1], (*small, width, width), 0.1)
-        self.synthesis = random_kernel(keys[2], (*small, width, channels), 0.5)
-        self.squeeze = random_kernel(keys[3], (*small, channels, width), 0.3)
-        self.expand = transpose_kernel(self.squeeze) + 0.0
+        self.code = same + random_kernel(keys[1], (*small, width, width), 0.02)
+        if op is None:
+            self.compress = random_kernel(keys[0], (compress, compress, pixels, width))
+            self.synthesis = random_kernel(keys[2], (*small, width, channels), 0.1)
+            self.squeeze = random_kernel(keys[3], (*small, channels, width), 0.3)
+            self.expand = transpose_kernel(self.squeeze) + 0.0
+        else:
+            require(width <= channels, "width", width, f"at most {channels}, the channels of the volume, where op is given")
+            field = min(n // p for n, p in zip(op.out_shape, cell_pixels, strict=True))
+            reach = min(compress // 2, (field - 1) // 2)
+            seen = transpose_kernel(impulse_kernels(op, cell_voxels, cell_pixels, reach))  # H^T, up to `reach`
+            left, size, right = jnp.linalg.svd(seen.reshape(-1, channels), full_matrices=False)
+            rim = compress // 2 - reach
+            basis = left[:, :width].reshape(2 * reach + 1, 2 * reach + 1, pixels, width)
+            self.compress = jnp.pad(basis, [(rim, rim), (rim, rim), (0, 0), (0, 0)])
+            share, back = size[:width, None] / size[0], right[:width]
+            noise = [random_kernel(k, (*small, width, channels), 0.02) for k in keys[2:]]
+            self.synthesis = noise[0].at[:, middle, middle].add(share * back / size[0])
+            self.expand = noise[1].at[:, middle, middle].add(share * back)
+            self.squeeze = transpose_kernel(self.expand) + 0.0
         self.step_size = Frozen(jnp.ones(()))
         self.cell_voxels, self.cell_pixels = cell_voxels, cell_pixels
 

@@ -28,6 +28,9 @@ from lfjax.training.data import Batch, TrainingSet
 from lfjax.training.steps import LossWeights, Training, TrainState, advance, start
 
 
+LEAST_RMS = 1e-3  # of an array that moves in proportion to itself: arrays of zeros must move too
+
+
 @dataclasses.dataclass(frozen=True)
 class Options:
     """How to train.
@@ -37,6 +40,9 @@ class Options:
         labelled: samples with a label in a batch.
         unlabelled: without.
         learning_rate: of Adam, warmed up over a twentieth of the steps and falling to a tenth as a cosine.
+        relative: whether each array moves in proportion to its own root mean square, so that 0.01 is one per cent a step. The
+            kernels of an unfolded network differ by orders of magnitude, since physics gives them their size; Adam's even steps
+            would blow up the widest.
         critic_learning_rate: of the critic, constant.
         critic_width: see `models.PatchCritic`.
         clip: largest norm of a gradient.
@@ -55,7 +61,8 @@ class Options:
     steps: int = 1000
     labelled: int = 2
     unlabelled: int = 2
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-2
+    relative: bool = True
     critic_learning_rate: float = 2e-4
     critic_width: int = 16
     clip: float = 1.0
@@ -172,7 +179,9 @@ def prepare(
     mask[y : rows - y, x : columns - x] = True
     warm = max(options.steps // 20, 1)
     rate = optax.warmup_cosine_decay_schedule(0.0, options.learning_rate, warm, options.steps, options.learning_rate / 10)
-    optimiser: Any = optax.chain(optax.clip_by_global_norm(options.clip), optax.adam(rate))
+    scale = [optax.scale_by_param_block_rms(LEAST_RMS)] if options.relative else []
+    moves = (optax.clip_by_global_norm(options.clip), optax.scale_by_adam(), *scale, optax.scale_by_learning_rate(rate))
+    optimiser: Any = optax.chain(*moves)
     judge: Any = optax.adam(options.critic_learning_rate, b1=0.5)
     if options.accumulate > 1:
         optimiser = optax.MultiSteps(optimiser, options.accumulate).gradient_transformation()
