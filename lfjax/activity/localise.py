@@ -38,7 +38,8 @@ def find_somata(
     width = diameter_um / 4 / np.asarray(voxel_um, float)
     score = gaussian_filter(image, width, mode="nearest") - gaussian_filter(image, 1.6 * width, mode="nearest")
     sides = np.maximum(2 * np.round(diameter_um / 4 / np.asarray(voxel_um)).astype(int) + 1, 3)
-    peak = (score == maximum_filter(score, tuple(sides), mode="nearest")) & (score > threshold * max(score.max(), 0)) & (score > 0)
+    highest = score == maximum_filter(score, tuple(sides), mode="nearest")
+    peak = highest & (score > threshold * score.max()) & (score > 0)
     places = np.argwhere(peak)
     places = places[np.argsort(-score[peak])]
     return (places + 0.5) * np.asarray(voxel_um, float)

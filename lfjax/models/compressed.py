@@ -61,8 +61,8 @@ class Compressed(eqx.Module):
     ) -> None:
         """Build it.
 
-        With `op`, training starts at physics: of H's kernels, unfolded into one matrix U S Q^T (views and places x volume
-        channels), C takes the V strongest U, W1 is S Q^T / S_1^2 and W2 is Q S^2 Q^T / S_1^2, the part of H^T H within a lenslet.
+        With `op`, training starts at physics: of H's kernels, unfolded into one matrix U S Q^T (views and places x channels
+        of the volume), C takes the V strongest U, W1 is S Q^T / S_1^2 and W2 is Q S^2 Q^T / S_1^2, the part of H^T H within a lenslet.
         Without, kernels are random, which from few labels may well end with every ReLU dark.
 
         Args:
@@ -119,17 +119,17 @@ class Compressed(eqx.Module):
         """Any whole number of lenslets."""
         return (0, 0)
 
-    def start(self, y: Float[Array, "y x"]) -> tuple[Array, Any]:
+    def start(self, y: Float[Array, "y x"]) -> tuple[Array, None, Array]:
         code = convolve(view_channels(y, self.cell_pixels), self.compress)
-        return jnp.zeros((*code.shape[:2], self.channels), y.dtype), code
+        return jnp.zeros((*code.shape[:2], self.channels), y.dtype), None, code
 
     def layers(self) -> Any:
         return self.code, self.synthesis, self.squeeze, self.expand
 
-    def gradient(self, layer: Any, x: Float[Array, "Y X c"], known: Float[Array, "Y X v"]) -> tuple[Array, Array]:
-        code, synthesis, squeeze, expand = layer
-        slope = convolve(convolve(x, squeeze), expand) - convolve(known, synthesis)
-        return slope, convolve(known, code)
+    def gradient(self, layer: Any, x: Float[Array, "Y X c"], known: None, code: Float[Array, "Y X v"]) -> tuple[Array, Array]:
+        recode, synthesis, squeeze, expand = layer
+        slope = convolve(convolve(x, squeeze), expand) - convolve(code, synthesis)
+        return slope, convolve(code, recode)
 
     def spread(self, per_channel: Float[Array, " c"]) -> Float[Array, " c"]:
         return per_channel

@@ -41,7 +41,7 @@ def _by_rows(x: Float[Array, "Y X i"], kernel: Float[Array, "k l i o"]) -> Float
 
 
 def strided_patches(x: Array, window: tuple[int, ...], stride: tuple[int, ...]) -> Array:
-    """Windows of an image or volume (..., channels) at steps of `stride`, as channels: a strided convolution is a matrix on them.
+    """Windows of an image or volume (..., channels) at steps of `stride`, as channels: what a strided convolution multiplies.
 
     Padded with zeros so that ceil(n / stride) windows stand along an axis.
     """

@@ -93,17 +93,17 @@ class Convolutional(eqx.Module):
         """Any whole number of lenslets."""
         return (0, 0)
 
-    def start(self, y: Float[Array, "y x"]) -> tuple[Array, Any]:
+    def start(self, y: Float[Array, "y x"]) -> tuple[Array, Any, None]:
         known = view_channels(y, self.cell_pixels)
-        return jnp.zeros((*known.shape[:2], self.channels), y.dtype), known
+        return jnp.zeros((*known.shape[:2], self.channels), y.dtype), known, None
 
     def layers(self) -> Any:
         backward = transpose_kernel(self.forward) if self.backward is None else self.backward
         return jax.tree.map(lambda a: jnp.broadcast_to(a, (self.depth, *a.shape[1:])), (self.forward, backward))
 
-    def gradient(self, layer: Any, x: Float[Array, "Y X c"], known: Float[Array, "Y X p"]) -> tuple[Array, Array]:
+    def gradient(self, layer: Any, x: Float[Array, "Y X c"], known: Float[Array, "Y X p"], code: None) -> tuple[Array, None]:
         forward, backward = layer
-        return convolve(convolve(x, forward) - known, backward), known
+        return convolve(convolve(x, forward) - known, backward), None
 
     def spread(self, per_channel: Float[Array, " c"]) -> Float[Array, " c"]:
         return per_channel

@@ -82,15 +82,15 @@ class LinearForwardNet(LinearOperator):
         field = (op.out_shape[0] // cell_pixels[0], op.out_shape[1] // cell_pixels[1])
         reach = (min(field) - 1) // 2
         require(reach >= layers, "layers", layers, f"at most {reach}, for which op's field has room")
-        wanted = impulse_kernels(op, cell_voxels, cell_pixels, reach)
-        channels, pixels = wanted.shape[2:]
-        impulses = jnp.zeros((channels, 2 * reach + 1, 2 * reach + 1, channels))
-        impulses = impulses.at[:, reach, reach].set(jnp.eye(channels))
-        target = jnp.flip(wanted, (0, 1)).transpose(2, 0, 1, 3)
-        energy = jnp.sum(target**2)
+        wanted = jnp.flip(impulse_kernels(op, cell_voxels, cell_pixels, reach), (0, 1)).transpose(2, 0, 1, 3)
+        channels, rim = len(wanted), reach - layers
+        target = wanted[:, rim : 2 * reach + 1 - rim, rim : 2 * reach + 1 - rim]  # as far as the chain can reach
+        impulses = jnp.zeros((*target.shape[:3], channels)).at[:, layers, layers].set(jnp.eye(channels))
+        energy = jnp.sum(wanted**2)
+        beyond = (energy - jnp.sum(target**2)) / energy
 
         def misfit(kernels: tuple[Array, ...]) -> Array:
-            return jnp.sum((jax.vmap(lambda x: _chain(kernels, x))(impulses) - target) ** 2) / energy
+            return beyond + jnp.sum((jax.vmap(lambda x: _chain(kernels, x))(impulses) - target) ** 2) / energy
 
         kernels = _start(jax.random.key(0) if key is None else key, layers, width, target)
         optimiser = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))

@@ -67,14 +67,14 @@ class Physics(eqx.Module):
         rows, columns = self.operator.out_shape
         return rows, columns
 
-    def start(self, y: Float[Array, "y x"]) -> tuple[Array, Any]:
-        return jnp.zeros(self.operator.in_shape, y.dtype), Problem(self.operator, y)
+    def start(self, y: Float[Array, "y x"]) -> tuple[Array, Any, None]:
+        return jnp.zeros(self.operator.in_shape, y.dtype), Problem(self.operator, y), None
 
     def layers(self) -> None:
         return None
 
-    def gradient(self, layer: None, x: Float[Array, "z y x"], known: Problem) -> tuple[Array, Problem]:
-        return known.gradient(known.op.matvec(x)), known
+    def gradient(self, layer: None, x: Float[Array, "z y x"], known: Problem, code: None) -> tuple[Array, None]:
+        return known.gradient(known.op.matvec(x)), None
 
     def spread(self, per_channel: Float[Array, " c"]) -> Float[Array, "z y x"]:
         depths, rows, columns = self.operator.in_shape
@@ -82,5 +82,5 @@ class Physics(eqx.Module):
         return jnp.tile(per_channel.reshape(depths, a, b), (1, rows // a, columns // b))
 
     def volume(self, x: Float[Array, "z y x"]) -> Float[Array, "z y x"]:
-        (y, rows), (x0, columns) = ((self.margin * s, n - self.margin * s) for s, n in zip(self.cell_voxels, x.shape[1:], strict=True))
-        return x[:, y:rows, x0:columns]
+        (_, rows, columns), (y, left) = x.shape, (self.margin * s for s in self.cell_voxels)
+        return x[:, y : rows - y, left : columns - left]

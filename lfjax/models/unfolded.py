@@ -24,16 +24,16 @@ class DataTerm(Protocol):
     channels: int
     out_shape: tuple[int, int]  # of y; (0, 0) takes every whole number of lenslets
 
-    def start(self, y: Float[Array, "y x"]) -> tuple[Array, Any]:
-        """The first estimate, and what the layers know of y."""
+    def start(self, y: Float[Array, "y x"]) -> tuple[Array, Any, Any]:
+        """The first estimate, what all layers know of y, and what they hand on from one to the next."""
         ...
 
     def layers(self) -> Any:
         """Parameters of the layers, with a leading axis K, or None if there are none."""
         ...
 
-    def gradient(self, layer: Any, x: Array, known: Any) -> tuple[Array, Any]:
-        """What the step goes against, and what the next layer knows of y."""
+    def gradient(self, layer: Any, x: Array, known: Any, code: Any) -> tuple[Array, Any]:
+        """What the step goes against, and what is handed on to the next layer."""
         ...
 
     def spread(self, per_channel: Float[Array, " c"]) -> Array:
@@ -114,18 +114,18 @@ class UnfoldedISTA(eqx.Module):
         if self.data_term.out_shape != (0, 0):
             require_shape("y", jnp.shape(y), self.data_term.out_shape)
         unit = rms(y)
-        x, known = self.data_term.start(y / unit)
+        x, known, code = self.data_term.start(y / unit)
 
         def layer(carry: Any, parameters: Any) -> Any:
-            x, before, known = carry
+            x, before, code = carry
             own, step, threshold, momentum = parameters
             z = x if momentum is None else x + momentum * (x - before)
-            slope, known = self.data_term.gradient(own, z, known)
+            slope, code = self.data_term.gradient(own, z, known, code)
             tau = step * self.data_term.step_size.value
             after = proximal_step(z, slope, tau, self.data_term.spread(threshold))
-            return after, (None if momentum is None else x), known
+            return after, (None if momentum is None else x), code
 
-        carry = (x, None if self.momentum is None else x, known)
+        carry = (x, None if self.momentum is None else x, code)
         layers = (self.data_term.layers(), self.step, self.threshold, self.momentum)
         x, _, _ = scan_layers(layer, carry, layers, checkpoint=self.checkpoint)
         return unit * self.data_term.volume(x)

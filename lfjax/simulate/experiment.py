@@ -175,5 +175,6 @@ class Experiment:
 
     def two_photon(self, key: Array, sample: Float[Array, "z y x"]) -> Float[Array, "z y x"]:
         """The volume as a raster scan sees it, noisy, in the units of the sample."""
-        microscope = TwoPhoton(PointScan(sample.shape, self.voxel_um, Timing(1e-6)), 1, 1.0, photons=self.label_photons)
+        z, y, x = sample.shape
+        microscope = TwoPhoton(PointScan((z, y, x), self.voxel_um, Timing(1e-6)), 1, 1.0, photons=self.label_photons)
         return microscope.expose(key, sample[None])[0].astype(sample.dtype) / self.label_photons

@@ -24,10 +24,10 @@ class Batch(NamedTuple):
         turns: (b + c,), the flip or transpose of each (`losses.dihedral`), done on the device.
     """
 
-    frames: np.ndarray
-    volumes: np.ndarray
-    unlabelled: np.ndarray
-    turns: np.ndarray
+    frames: Any
+    volumes: Any
+    unlabelled: Any
+    turns: Any
 
 
 class TrainingSet(NamedTuple):
@@ -124,7 +124,8 @@ def open_movie(path: str | Path) -> Any:
         else:
             movie = tifffile.memmap(path, mode="r")
     except (OSError, ValueError, tifffile.TiffFileError) as error:
-        raise FileError(f"{path}: cannot be read ({error}); expected HDF5 with `frames`, or an uncompressed TIFF stack") from error
+        expected = "expected HDF5 with `frames`, or an uncompressed TIFF stack"
+        raise FileError(f"{path}: cannot be read ({error}); {expected}") from error
     if movie is None or movie.ndim != 3 or movie.dtype.kind not in "uif":
         raise FileError(f"{path}: expected a movie (t, y, x) of numbers, in HDF5 as the dataset `frames`")
     return movie

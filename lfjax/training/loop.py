@@ -27,7 +27,6 @@ from lfjax.models import PatchCritic, trainable
 from lfjax.training.data import Batch, TrainingSet
 from lfjax.training.steps import LossWeights, Training, TrainState, advance, start
 
-
 LEAST_RMS = 1e-3  # of an array that moves in proportion to itself: arrays of zeros must move too
 
 
@@ -49,7 +48,8 @@ class Options:
         accumulate: batches whose gradients are averaged for one move.
         decay: of the moving average of the weights.
         precision: "float32", or "bfloat16" for the kernels of convolutions.
-        crop: lenslets (Y, X) of random windows; the whole field if not given. H of the light-field loss has to be of this field.
+        crop: lenslets (Y, X) of random windows; the whole field if not given. H of the light-field loss has to be of this
+            field.
         turn: whether to flip and transpose samples, which needs a mirror-symmetric PSF.
         border: lenslets at each side that the light-field loss leaves out, since light from outside comes in there.
         validate_every: steps between validations.
@@ -137,7 +137,9 @@ def fit(
     require(not (needs and op is None), "op", op, "H or a surrogate: light-field, equivariance and splitting losses need it")
     critic = PatchCritic(options.critic_width, rngs=nnx.Rngs(options.seed)) if weights.adversarial else None
     training = prepare(model, critic, data, op, weights, options)
-    state, history, saver = start(model, critic, training), [], None
+    state = start(model, critic, training)
+    history: list[dict[str, float]] = []
+    saver: Saver | None = None
     if folder is not None:
         saver = Saver(Path(folder), {"weights": dataclasses.asdict(weights), "options": dataclasses.asdict(options)})
         state, history = saver.restore(state)
@@ -186,7 +188,8 @@ def prepare(
     if options.accumulate > 1:
         optimiser = optax.MultiSteps(optimiser, options.accumulate).gradient_transformation()
     return Training(
-        eqx.filter(model, trainable(model), inverse=True), None if critic is None else nnx.split(critic)[0], op, jnp.asarray(mask),
+        eqx.filter(model, trainable(model), inverse=True), None if critic is None else nnx.split(critic)[0], op,
+        jnp.asarray(mask),
         data.cell_pixels, weights, optimiser, judge, options.decay, options.precision == "bfloat16", options.seed,
     )  # fmt: skip
 

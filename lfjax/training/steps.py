@@ -186,16 +186,16 @@ def _turned(batch: Batch) -> Batch:
     turn = jax.vmap(losses.dihedral)
     frames, volumes = (turn(jnp.asarray(a), batch.turns[:b]) for a in (batch.frames, batch.volumes))
     others = turn(jnp.asarray(batch.unlabelled), batch.turns[b:]) if len(batch.unlabelled) else batch.unlabelled
-    return Batch(frames, volumes, others, batch.turns)  # type: ignore[arg-type]
+    return Batch(frames, volumes, others, batch.turns)
 
 
 def _model_losses(training: Training, model: Any, critic: Any, batch: Batch, key: Array) -> tuple[Array, Any]:
     weights, terms = training.weights, {}
     frames = jnp.asarray(batch.unlabelled if len(batch.unlabelled) else batch.frames)
-    labelled = jax.vmap(model)(jnp.asarray(batch.frames)) if weights.volume else None
     if weights.volume:
+        labelled = jax.vmap(model)(jnp.asarray(batch.frames))
         terms["volume"] = jnp.mean(jax.vmap(losses.volume_error)(labelled, batch.volumes))
-    fake = jax.vmap(model)(frames) if weights.unlabelled else None
+    fake: Any = jax.vmap(model)(frames) if weights.unlabelled else None
     keys = jax.random.split(key, len(frames))
     if weights.light_field:
         terms["light_field"] = jnp.mean(jax.vmap(lambda x, y: _resynthesis(training, x, y))(fake, frames))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lfjax import linop
+from lfjax.models import LinearForwardNet
 from lfjax.optics import (
     PSF,
     AntiAlias,
@@ -93,6 +94,9 @@ OPERATORS: dict[str, Callable[[], linop.LinearOperator]] = {
     "AntiAlias": lambda: AntiAlias(scope(5), (0.0, 5.0, 40.0), 5, (15, 20)),
     "Gradient": lambda: Gradient((3, 4, 5), (0.5, 1.0, 2.0)),
     "Illumination": lambda: Widefield((2, 4, 5), (2.0, 1.0, 1.0), Timing(0.01), power_mw=0.1).operator(),
+    "LinearForwardNet": lambda: LinearForwardNet.fit(
+        LightField(random_psf(4, 2), (5, 5)), (2, 2), (4, 4), layers=2, width=8, steps=2
+    ),
     "TwoPhoton": lambda: TwoPhoton(PointScan((2, 4, 5), (2.0, 1.0, 1.0), Timing(0.1), pixels=(2, 3, 5)), 3, 2.0, volumes=2),
     "MultiView": lambda: MultiView(weights((3, 2, 5, 4)), (6, 7)),
     "MultiView with margin": lambda: MultiView(weights((3, 2, 5, 5)), (4, 5), margin=2),
