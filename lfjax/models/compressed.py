@@ -62,8 +62,8 @@ class Compressed(eqx.Module):
         """Build it.
 
         With `op`, training starts at physics: of H's kernels, unfolded into one matrix U S Q^T (views and places x channels
-        of the volume), C takes the V strongest U, W1 is S Q^T / S_1^2 and W2 is Q S^2 Q^T / S_1^2, the part of H^T H within a lenslet.
-        Without, kernels are random, which from few labels may well end with every ReLU dark.
+        of the volume), C takes the V strongest U, W1 is S Q^T / S_1^2 and W2 is Q S^2 Q^T / S_1^2, the part of H^T H within a
+        lenslet. Without, kernels are random, which from few labels may well end with every ReLU dark.
 
         Args:
             key: random key.

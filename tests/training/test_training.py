@@ -131,7 +131,9 @@ def test_every_mixture_of_losses_goes_down(op, data, weights):
     assert history[-1][leading] < history[0][leading]
 
 
-@pytest.mark.parametrize("options", [{"accumulate": 2, "steps": 40}, {"precision": "bfloat16"}, {"crop": (4, 4)}, {"relative": False}])
+@pytest.mark.parametrize(
+    "options", [{"accumulate": 2, "steps": 40}, {"precision": "bfloat16"}, {"crop": (4, 4)}, {"relative": False}]
+)
 def test_options_train_too(op, data, options):
     chosen = training.Options(**({"steps": 20, "validate_every": 5, "learning_rate": 3e-3} | options))
     history = training.fit(network(op), data, options=chosen).history
