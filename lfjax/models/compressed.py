@@ -16,6 +16,7 @@ from lfjax.models.convolution import convolve, impulse_kernels, random_kernel, t
 from lfjax.models.convolutional import view_channels
 from lfjax.models.frozen import Frozen
 from lfjax.optics import views
+from lfjax.solvers import Problem
 
 
 class Compressed(eqx.Module):
@@ -62,8 +63,8 @@ class Compressed(eqx.Module):
         """Build it.
 
         With `op`, training starts at physics: of H's kernels, unfolded into one matrix U S Q^T (views and places x channels
-        of the volume), C takes the V strongest U, W1 is S Q^T / S_1^2 and W2 is Q S^2 Q^T / S_1^2, the part of H^T H within a
-        lenslet. Without, kernels are random, which from few labels may well end with every ReLU dark.
+        of the volume), C takes the V strongest U, W1 is tau S Q^T and W2 is tau Q S^2 Q^T, the part of H^T H within a lenslet,
+        with tau = 1 / |H|^2. Without, kernels are random, which from few labels may well end with every ReLU dark.
 
         Args:
             key: random key.
@@ -101,10 +102,11 @@ class Compressed(eqx.Module):
             rim = compress // 2 - reach
             basis = left[:, :width].reshape(2 * reach + 1, 2 * reach + 1, pixels, width)
             self.compress = jnp.pad(basis, [(rim, rim), (rim, rim), (0, 0), (0, 0)])
-            share, back = size[:width, None] / size[0], right[:width]
+            tau = 1 / Problem(op, jnp.zeros(op.out_shape)).lipschitz()
+            back = size[:width, None] * right[:width]
             noise = [random_kernel(k, (*small, width, channels), 0.02) for k in keys[2:]]
-            self.synthesis = noise[0].at[:, middle, middle].add(share * back / size[0])
-            self.expand = noise[1].at[:, middle, middle].add(share * back)
+            self.synthesis = noise[0].at[:, middle, middle].add(tau * back)
+            self.expand = noise[1].at[:, middle, middle].add(jnp.sqrt(tau) * back)
             self.squeeze = transpose_kernel(self.expand) + 0.0
         self.step_size = Frozen(jnp.ones(()))
         self.cell_voxels, self.cell_pixels = cell_voxels, cell_pixels

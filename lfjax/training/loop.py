@@ -27,7 +27,7 @@ from lfjax.models import PatchCritic, trainable
 from lfjax.training.data import Batch, TrainingSet
 from lfjax.training.steps import LossWeights, Training, TrainState, advance, start
 
-LEAST_RMS = 1e-3  # of an array that moves in proportion to itself: arrays of zeros must move too
+LEAST_RMS = 1e-4  # of an array that moves in proportion to itself: arrays of zeros must move too
 
 
 @dataclasses.dataclass(frozen=True)
