@@ -4,7 +4,7 @@ BIN := .venv/bin
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/build/jax-cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: demo test lint types notebooks docs ci clean
+.PHONY: demo test small-model lint types notebooks docs ci clean
 
 .venv/.core: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -51,6 +51,10 @@ docs: notebooks
 bench-%: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 bench-%: .venv/.peers
 	$(BIN)/python -m benchmarks.$* $(BENCH_ARGS)
+
+# The trained model that comes with the package.
+small-model: .venv/.core
+	$(BIN)/lfjax train lfjax/training/small.toml -o lfjax/training/small.h5 --half
 
 ci:
 	bash .ci/run

@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import typer
 
-from lfjax import cli_cryo, io, pipeline, simulate, viz
+from lfjax import cli_cryo, cli_train, io, pipeline, simulate, viz
 from lfjax.errors import CalibrationWarning, LfjaxError, ParameterError, require
 from lfjax.optics import PRESETS, Rectifier, load_microscope, sampling_widths
 from lfjax.progress import track
 
 app = typer.Typer(
-    help="Light-field microscopy: from a raw camera frame to a calibrated 3-D volume. Cryo-EM: project, backproject, fsc.",
+    help="Light-field microscopy: from a raw camera frame to a calibrated 3-D volume. Networks: train, evaluate. "
+    "Cryo-EM: project, backproject, fsc.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -194,6 +195,9 @@ def info(
 app.command(epilog="Example: lfjax project map.mrc --n 1000 --snr 0.1 -o particles.star")(cli_cryo.project)
 app.command(epilog="Example: lfjax backproject particles.star -o map.mrc --half-maps")(cli_cryo.backproject)
 app.command(epilog="Example: lfjax fsc map_half1.mrc map_half2.mrc --radius 120")(cli_cryo.fsc)
+
+app.command(epilog="Example: lfjax train recipe.toml -o model.h5 --folder run")(cli_train.train)
+app.command(epilog="Example: lfjax evaluate small")(cli_train.evaluate)
 
 
 def _read_frames(raw: Path, white: Path | None, dark: Path | None) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:

@@ -69,7 +69,7 @@ def evaluate(
         rows.append((*_images(single, movie, voxel_um, border), _traces(many, movie, border)))
     frame = movies[0].frames[0]
     seconds = [_timed(single, frame) for _ in range(5)]
-    return Scores(*(float(v) for v in np.nanmean(rows, axis=0)), float(np.median(seconds)))
+    return Scores._make([*(float(v) for v in np.nanmean(rows, axis=0)), float(np.median(seconds))])
 
 
 def inside(volume: Array, border: tuple[int, int]) -> Array:

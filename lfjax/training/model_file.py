@@ -1,0 +1,100 @@
+"""Trained models in HDF5: the recipe as text, the arrays as datasets. Nothing in it is executed."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import h5py
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from lfjax.errors import FileError, LfjaxError
+from lfjax.io import writing
+from lfjax.io.arrays import reading
+from lfjax.io.hdf5 import numbers
+from lfjax.models import Frozen
+from lfjax.training.recipe import Recipe
+
+FORMAT = "lfjax model 1"
+
+
+class TrainedModel(NamedTuple):
+    """A model and what it was made by.
+
+    Attributes:
+        network: light field (y, x) -> volume (z, y, x), traceable.
+        recipe: microscope, volume, tissue, data, losses.
+    """
+
+    network: Any
+    recipe: Recipe
+
+    def __call__(self, y: Float[Array, "y x"]) -> Float[Array, "z y x"]:
+        """The volume of a rectified light field, compiled."""
+        return _apply(self.network, y)
+
+
+@eqx.filter_jit
+def _apply(network: Any, y: Array) -> Array:
+    return network(y)
+
+
+def write_model(path: str | Path, model: TrainedModel, *, half: bool = False) -> None:
+    """Write a model.
+
+    Args:
+        path: .h5
+        model: what `read_model` gives back.
+        half: whether to keep 16 of 32 bits of each number.
+    """
+    with writing(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs.update({"format": FORMAT, "recipe": json.dumps(model.recipe.to_dict())})
+        for number, leaf in enumerate(jax.tree.leaves(eqx.filter(model.network, _kept(model.network)))):
+            values = np.asarray(leaf, np.float16 if half and leaf.ndim > 2 else np.float32)
+            file.create_dataset(f"{number:04d}", data=values, **({"compression": "gzip"} if values.ndim else {}))
+
+
+def read_model(path: str | Path) -> TrainedModel:
+    """Read a model; one of kind "physics" computes its PSF again, or finds it in the cache.
+
+    Raises:
+        FileError: missing, broken, or not a model.
+    """
+    with reading(path, "HDF5"), h5py.File(path, "r") as file:
+        if file.attrs.get("format") != FORMAT:
+            raise FileError(f"{path}: format {file.attrs.get('format')!r}; expected {FORMAT!r}")
+        try:
+            recipe = Recipe.from_dict(json.loads(str(file.attrs["recipe"])))
+            network = recipe.network()
+        except (LfjaxError, ValueError, TypeError) as error:
+            raise FileError(f"{path}: its recipe cannot be read ({error})") from error
+        arrays, rest = eqx.partition(network, _kept(network))
+        leaves, structure = jax.tree.flatten(arrays)
+        found = [numbers(path, file, f"{i:04d}") for i in range(len(leaves))]
+    for number, (new, old) in enumerate(zip(found, leaves, strict=True)):
+        if new.shape != old.shape or not np.isfinite(new).all():
+            raise FileError(f"{path}: array {number} has shape {new.shape}; expected {old.shape}, finite")
+    arrays = jax.tree.unflatten(structure, [jnp.asarray(new, old.dtype) for new, old in zip(found, leaves, strict=True)])
+    return TrainedModel(eqx.combine(arrays, rest), recipe)
+
+
+def small_model() -> TrainedModel:
+    """The model that comes with the package: made by `make small-model` from `lfjax/training/small.toml`."""
+    return read_model(Path(str(files("lfjax.training") / "small.h5")))
+
+
+def _kept(network: Any) -> Any:
+    """What a file holds: all that learns, and constants of one number; a fixed H is built anew from the recipe."""
+
+    def mark(node: Any) -> Any:
+        if isinstance(node, Frozen):
+            return jax.tree.map(lambda a: eqx.is_inexact_array(a) and a.ndim == 0, node)
+        return eqx.is_inexact_array(node)
+
+    return jax.tree.map(mark, network, is_leaf=lambda node: isinstance(node, Frozen))

@@ -1,0 +1,258 @@
+"""A whole training run as one TOML file: microscope, volume, tissue, data, model, losses, options."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from lfjax import models
+from lfjax.errors import FileError, ParameterError, require
+from lfjax.io import cached_psf
+from lfjax.linop import LinearOperator
+from lfjax.optics import LightField, Microscope, Scattering, preset
+from lfjax.simulate import Experiment, Movie
+from lfjax.training.data import TrainingSet, open_movie, open_pairs
+from lfjax.training.loop import Options
+from lfjax.training.steps import FromNNX, LossWeights
+
+
+@dataclasses.dataclass(frozen=True)
+class VolumeSettings:
+    """What is reconstructed: depths in um, evenly spaced, voxels a lenslet, lenslets a side, and the tolerance of the PSF."""
+
+    z_um: tuple[float, ...]
+    voxels_per_lenslet: int
+    lenslets: int
+    psf_tolerance: float = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class TissueSettings:
+    """Scattering: tissue above the middle plane, mean free path and anisotropy; an infinite mean free path is clear."""
+
+    depth_um: float = 60.0
+    mean_free_path_um: float = 60.0
+    anisotropy: float = 0.93
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+    """Files (`pairs`, `movies`; see `training.data`), or, without them, a simulated experiment (`simulate.Experiment`).
+
+    Attributes:
+        pairs: HDF5 file of labelled pairs; empty simulates.
+        movies: HDF5 or TIFF files of unlabelled light fields.
+        windows: steps of the simulated labelled z-stack.
+        unlabelled: simulated movies.
+        frames: of each.
+        beyond: planes above and below the volume that are lit too.
+        photons: a pixel.
+        seed: of samples and noise.
+    """
+
+    pairs: str = ""
+    movies: tuple[str, ...] = ()
+    windows: int = 15
+    unlabelled: int = 3
+    frames: int = 60
+    beyond: int = 2
+    photons: float = 60.0
+    seed: int = 2026
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSettings:
+    """Which network.
+
+    Attributes:
+        kind: physics, convolutional, compressed, or unet.
+        layers: K; levels of the U-Net.
+        sparsity: lambda to start from, in units of rms(y).
+        reach: of convolutional kernels, lenslets.
+        width: V of the compressed network, or channels of the U-Net.
+        compress: side of the compressing kernel, lenslets.
+        tied: whether B = A^T (convolutional).
+        shared: whether layers share kernels (convolutional).
+        momentum: whether it starts with FISTA's momentum, and learns it.
+        checkpoint: see `models.UnfoldedISTA`.
+    """
+
+    kind: str = "compressed"
+    layers: int = 6
+    sparsity: float = 0.01
+    reach: int = 2
+    width: int = 51
+    compress: int = 15
+    tied: bool = False
+    shared: bool = False
+    momentum: bool = False
+    checkpoint: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.kind in KINDS, "kind", self.kind, f"one of {', '.join(KINDS)}")
+        require(isinstance(self.layers, int) and self.layers >= 1, "layers", self.layers, "a whole number, 1 or more")
+
+
+KINDS = ("physics", "convolutional", "compressed", "unet")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A training run; `Recipe.read` makes it of a TOML file, whose tables have the names of these attributes."""
+
+    microscope: Microscope
+    volume: VolumeSettings
+    tissue: TissueSettings = TissueSettings()
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    losses: LossWeights = LossWeights()
+    training: Options = Options()
+
+    @classmethod
+    def read(cls, path: str | Path) -> Recipe:
+        """Read a TOML file; file names in it are relative to its folder.
+
+        Raises:
+            FileError: no such file, or not TOML.
+            ParameterError: a table or a name in it is unknown or missing, or a value outside its meaning.
+        """
+        try:
+            tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise FileError(f"recipe {path}: {error}") from error
+        recipe = cls.from_dict(tables)
+        here = Path(path).parent
+        pairs = str(here / recipe.data.pairs) if recipe.data.pairs else ""
+        movies = tuple(str(here / name) for name in recipe.data.movies)
+        return dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, pairs=pairs, movies=movies))
+
+    @classmethod
+    def from_dict(cls, tables: dict[str, Any]) -> Recipe:
+        """The recipe that `to_dict` describes; a microscope may be {"preset": name}, with numbers that differ beside it."""
+        unknown, needed = set(tables) - {f.name for f in dataclasses.fields(cls)}, {"microscope", "volume"} - set(tables)
+        if unknown or needed:
+            raise ParameterError(
+                f"recipe: unknown tables {sorted(unknown) or 'none'}, missing {sorted(needed) or 'none'}; "
+                f"expected {', '.join(f.name for f in dataclasses.fields(cls))}"
+            )
+        numbers = dict(tables["microscope"])
+        base = preset(numbers.pop("preset")).to_dict() if "preset" in numbers else {}
+        parts = {name: _settings(SECTIONS[name], name, table) for name, table in tables.items() if name != "microscope"}
+        return cls(microscope=Microscope.from_dict(base | numbers), **parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, texts and lists."""
+        parts = {name: dataclasses.asdict(getattr(self, name)) for name in SECTIONS}
+        return json.loads(json.dumps({"microscope": self.microscope.to_dict()} | parts))
+
+    @property
+    def cells(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(voxels, pixels) of a lenslet."""
+        return self.microscope.cell_voxels(self.volume.voxels_per_lenslet), self.microscope.cell_pixels
+
+    @property
+    def voxel_um(self) -> tuple[float, float, float]:
+        """Voxel size (z, y, x)."""
+        z = self.volume.z_um
+        lateral = self.microscope.voxel_um(self.volume.voxels_per_lenslet)
+        return (abs(z[1] - z[0]) if len(z) > 1 else 1.0, lateral, lateral)
+
+    def operator(self, field: tuple[int, int] | None = None) -> LinearOperator:
+        """H S: light field of a volume in this tissue.
+
+        Args:
+            field: lenslets (Y, X); the recipe's if not given.
+        """
+        side = self.volume.lenslets
+        psf = cached_psf(self.microscope, self.volume.z_um, self.volume.voxels_per_lenslet, tolerance=self.volume.psf_tolerance)
+        optics = LightField(psf, field or (side, side))
+        if not np.isfinite(self.tissue.mean_free_path_um):
+            return optics
+        z = np.asarray(self.volume.z_um)
+        thickness = np.maximum(self.tissue.depth_um + z - z.mean(), 0)
+        options = {"mean_free_path_um": self.tissue.mean_free_path_um, "anisotropy": self.tissue.anisotropy}
+        return optics @ Scattering(optics.in_shape, self.voxel_um[1], thickness, **options)
+
+    def network(self, op: LinearOperator | None = None) -> Any:
+        """The untrained model, starting from `op` where it can; a physics model builds it if it is not given."""
+        settings, (voxels, pixels) = self.model, self.cells
+        key, depths = jax.random.key(self.training.seed), len(self.volume.z_um)
+        if settings.kind == "unet":
+            return FromNNX(
+                models.ViewUNet(depths, voxels, pixels, width=settings.width, levels=settings.layers, rngs=nnx.Rngs(key))
+            )
+        term: Any
+        if settings.kind == "physics":
+            term = models.Physics(self.operator() if op is None else op, voxels)
+        elif settings.kind == "convolutional":
+            shape = {"reach": settings.reach, "tied": settings.tied, "shared": settings.shared}
+            term = models.Convolutional(key, settings.layers, depths, voxels, pixels, op=op, **shape)  # type: ignore[arg-type]
+        else:
+            shape = {"width": settings.width, "compress": settings.compress}
+            term = models.Compressed(key, settings.layers, depths, voxels, pixels, op=op, **shape)  # type: ignore[arg-type]
+        momentum = models.unfolded.fista_momentum(settings.layers) if settings.momentum else None
+        options: dict[str, Any] = {"sparsity": settings.sparsity, "momentum": momentum, "checkpoint": settings.checkpoint}
+        return models.UnfoldedISTA(term, settings.layers, **options)
+
+    def experiment(self) -> Experiment:
+        """The simulated microscopes."""
+        z, beyond = self.volume.z_um, self.data.beyond
+        step = self.voxel_um[0]
+        lit = [z[0] - step * i for i in range(beyond, 0, -1)] + list(z) + [z[-1] + step * (i + 1) for i in range(beyond)]
+        psf = cached_psf(self.microscope, tuple(lit), self.volume.voxels_per_lenslet, tolerance=self.volume.psf_tolerance)
+        side = self.volume.lenslets
+        tissue = dataclasses.asdict(self.tissue)
+        return Experiment(psf, (side, side), beyond=beyond, photons=self.data.photons, **tissue)
+
+    def training_set(self, experiment: Callable[[], Experiment]) -> TrainingSet:
+        """The data: from files, or simulated."""
+        voxels, pixels = self.cells
+        if self.data.pairs:
+            frames, volumes = open_pairs(self.data.pairs)
+            return TrainingSet(frames, volumes, [open_movie(name) for name in self.data.movies], pixels, voxels).check()
+        simulated, key = experiment(), jax.random.key(self.data.seed)
+        stack = simulated.stack(jax.random.fold_in(key, 0), self.data.windows)
+        movies = [simulated.movie(jax.random.fold_in(key, 1 + i), self.data.frames) for i in range(self.data.unlabelled)]
+        frames = [np.asarray(m.frames) for m in movies]
+        return TrainingSet(np.asarray(stack.frames), np.asarray(stack.volumes), frames, pixels, voxels).check()
+
+    def test_movies(self, experiment: Experiment, frames: int = 60) -> list[Movie]:
+        """Held-out samples of other densities and brightness, never seen in training."""
+        key, shown = jax.random.key(self.data.seed), tuple(range(0, frames, max(frames // 3, 1)))[:3]
+        return [
+            experiment.movie(jax.random.fold_in(key, 20 + i), frames, labelled=share, brightness=light, shown=shown)
+            for i, (share, light) in enumerate(HELD_OUT)
+        ]
+
+
+HELD_OUT = ((0.08, 1.6), (0.15, 1.0), (0.3, 0.6))
+"""Share of labelled neurons and brightness of the held-out samples; training has (0.15, 1)."""
+
+SECTIONS: dict[str, Any] = {
+    "volume": VolumeSettings,
+    "tissue": TissueSettings,
+    "data": DataSettings,
+    "model": ModelSettings,
+    "losses": LossWeights,
+    "training": Options,
+}
+
+
+def _settings(kind: Any, name: str, table: dict[str, Any]) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    needed = {n for n, f in fields.items() if f.default is dataclasses.MISSING}
+    unknown, missing = set(table) - set(fields), needed - set(table)
+    if unknown or missing:
+        raise ParameterError(
+            f"recipe, table [{name}]: unknown {sorted(unknown) or 'none'}, missing {sorted(missing) or 'none'}; "
+            f"expected {', '.join(fields)}"
+        )
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})

@@ -1,0 +1,219 @@
+"""Recipes, model files, scores and trust: from a TOML file to a table, without a line of Python from the user."""
+
+import dataclasses
+import json
+
+import h5py
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from lfjax import simulate, training
+from lfjax.activity import find_somata
+from lfjax.cli import app
+from lfjax.errors import FileError, ParameterError
+from lfjax.metrics import f1_score, temporal_snr
+from lfjax.training.data import write_pairs
+from lfjax.training.evaluate import evaluate
+from lfjax.training.trust import ResynthesisFlag, ensemble, symmetries
+
+RECIPE = """
+[microscope]
+preset = "25x1.0w"
+pixels_per_lenslet = 5
+
+[volume]
+z_um = [-15, -10, -5, 0, 5, 10, 15]
+voxels_per_lenslet = 2
+lenslets = 13
+psf_tolerance = 0.2
+
+[data]
+windows = 2
+unlabelled = 1
+frames = 3
+beyond = 1
+
+[model]
+kind = "{kind}"
+layers = 2
+width = 6
+compress = 5
+reach = 1
+
+[losses]
+light_field = 0.1
+
+[training]
+steps = 3
+border = 1
+labelled = 1
+unlabelled = 1
+"""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cache(tmp_path_factory):
+    patch = pytest.MonkeyPatch()
+    patch.setenv("LFJAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+def written(folder, kind="compressed", **changes):
+    text = RECIPE.format(kind=kind)
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    path = folder / "recipe.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_recipe_survives_its_own_dictionary(tmp_path):
+    recipe = training.Recipe.read(written(tmp_path))
+    assert training.Recipe.from_dict(recipe.to_dict()).to_dict() == recipe.to_dict()
+    assert recipe.microscope.magnification == 25 and recipe.microscope.pixels_per_lenslet == 5
+    assert recipe.voxel_um == (5.0, 2.5, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[losses]", "[loses]", "unknown tables"),
+        ("border = 1", "boarder = 1", r"\[training\]: unknown \['boarder'\]"),
+        ("lenslets = 13", "", r"missing \['lenslets'\]"),
+        ('"compressed"', '"magic"', "kind = 'magic'"),
+        ("steps = 3", "steps = 0", "steps = 0"),
+    ],
+)
+def test_mistakes_in_a_recipe_are_named(tmp_path, old, new, message):
+    path = written(tmp_path)
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ParameterError, match=message):
+        training.Recipe.read(path)
+
+
+@pytest.mark.parametrize("kind", ["physics", "convolutional", "compressed", "unet"])
+def test_models_come_back_from_their_files(tmp_path, kind):
+    recipe = training.Recipe.read(written(tmp_path, kind))
+    op = recipe.operator()
+    network = recipe.network(op)
+    if kind != "physics":  # as if trained
+        network = jax.tree.map(lambda a: a * 1.01 if hasattr(a, "ndim") and a.ndim > 1 else a, network)
+    model = training.TrainedModel(network, recipe)
+    y = op(jax.random.uniform(jax.random.key(0), op.in_shape))
+    training.write_model(tmp_path / "m.h5", model)
+    again = training.read_model(tmp_path / "m.h5")
+    np.testing.assert_allclose(again(y), model(y), rtol=1e-5, atol=1e-6 * float(model(y).max()))
+    training.write_model(tmp_path / "half.h5", model, half=True)
+    assert float(jnp.linalg.norm(training.read_model(tmp_path / "half.h5")(y) - model(y)) / jnp.linalg.norm(model(y))) < 0.02
+
+
+def test_broken_model_files_are_refused(tmp_path):
+    (tmp_path / "a.h5").write_bytes(b"nothing")
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file.attrs["format"] = "another"
+    recipe = training.Recipe.read(written(tmp_path))
+    training.write_model(tmp_path / "c.h5", training.TrainedModel(recipe.network(), recipe))
+    with h5py.File(tmp_path / "c.h5", "a") as file:
+        del file["0001"]
+    for name in ("a.h5", "b.h5", "c.h5", "missing.h5"):
+        with pytest.raises(FileError, match=name):
+            training.read_model(tmp_path / name)
+
+
+def test_the_commands_train_and_score(tmp_path):
+    run, model = CliRunner().invoke, tmp_path / "model.h5"
+    result = run(app, ["train", str(written(tmp_path)), "-o", str(model), "--folder", str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "run" / "log.csv").exists() and "compressed" in result.output
+    result = run(app, ["evaluate", str(model), "--frames", "4", "-o", str(tmp_path / "table.json")])
+    assert result.exit_code == 0, result.output
+    table = json.loads((tmp_path / "table.json").read_text())
+    assert set(table) == {"compressed", "Richardson-Lucy, 20"}
+    assert table["compressed"]["psnr_db"] > 0
+
+
+def test_a_recipe_trains_on_files(tmp_path):
+    recipe = training.Recipe.read(written(tmp_path))
+    op = recipe.operator()
+    volumes = np.asarray(jax.random.uniform(jax.random.key(0), (2, *op.in_shape)))
+    write_pairs(tmp_path / "pairs.h5", np.asarray(jax.vmap(op)(volumes)), volumes)
+    path = written(tmp_path)
+    path.write_text(path.read_text().replace("windows = 2", 'windows = 2\npairs = "pairs.h5"\nmovies = ["pairs.h5"]'))
+    data = training.Recipe.read(path).training_set(lambda: pytest.fail("simulated"))
+    assert len(data.frames) == 2 and len(data.movies) == 1
+
+
+def test_a_perfect_method_gets_perfect_scores(tmp_path):
+    recipe = training.Recipe.read(written(tmp_path))
+    movie = recipe.experiment().movie(jax.random.key(3), 60, labelled=0.5, shown=tuple(range(60)), rate_hz=5.0)
+    frames = movie.frames.reshape(60, -1)
+
+    def oracle(y):
+        return movie.volumes[jnp.argmin(jnp.sum((frames - y.ravel()) ** 2, axis=1))]
+
+    scores = evaluate(oracle, [movie], recipe.voxel_um)
+    assert scores.psnr_db > 60 and scores.ssim > 0.999 and scores.correlation > 0.999
+    assert scores.temporal_snr_db > 15 and scores.f1 > 0.4
+
+
+def test_labels_are_what_the_frames_come_from(tmp_path):
+    recipe = training.Recipe.read(written(tmp_path))
+    experiment = recipe.experiment()
+    stack = experiment.stack(jax.random.key(1), 2)
+    image = recipe.operator()(stack.volumes[0])
+    inner = slice(15, -15)
+    alike = np.corrcoef(np.asarray(image)[inner, inner].ravel(), np.asarray(stack.frames[0])[inner, inner].ravel())[0, 1]
+    assert alike > 0.7  # not 1: light from beside and beyond, noise of camera and label
+    assert stack.frames.shape == (2, 65, 65) and stack.volumes.shape == (2, 7, 26, 26)
+
+
+def test_somata_are_found_where_they_are():
+    voxel = (3.0, 2.0, 2.0)
+    tissue = simulate.cortex(jax.random.key(0), (20, 50, 50), voxel, count=6, neuropil=0.0, brightness_spread=0.1)
+    found = find_somata(tissue.rest, voxel)
+    assert f1_score(found, tissue.centres_um, 6.0) >= 0.9
+
+
+def test_f1_and_temporal_snr_have_their_closed_forms():
+    truth = np.array([[0.0, 0, 0], [10, 0, 0], [20, 0, 0]])
+    assert f1_score(truth + 0.5, truth, 1.0) == 1
+    assert f1_score(truth[:2], truth, 1.0) == pytest.approx(0.8)
+    assert f1_score(np.zeros((0, 3)), truth, 1.0) == 0
+    assert f1_score(np.array([[5.0, 0, 0], [5.1, 0, 0]]), truth, 5.2) == pytest.approx(0.8)  # one to one
+    t = np.sin(np.arange(4000.0))
+    noise = np.random.default_rng(0).normal(0, 0.1, 4000)
+    assert float(temporal_snr(3 * t + noise + 7, t)) == pytest.approx(10 * np.log10(9 * 0.5 / 0.01), abs=0.3)
+
+
+def test_symmetric_answers_are_turned_back():
+    def model(y):  # equivariant: all eight answers agree
+        return jnp.stack([y, 2 * y])
+
+    y = jax.random.uniform(jax.random.key(0), (6, 6))
+    spread = symmetries(model, y)
+    np.testing.assert_allclose(spread.mean, model(y), rtol=1e-6)
+    assert float(spread.deviation.max()) < 1e-6
+    ramp = symmetries(lambda y: jnp.stack([y + jnp.arange(6.0)]), y)
+    assert float(ramp.deviation.min()) > 0.1
+    both = ensemble([lambda y: y[None], lambda y: 3 * y[None]], y)
+    np.testing.assert_allclose(both.mean[0], 2 * y, rtol=1e-6)
+    np.testing.assert_allclose(both.deviation[0], y * 2**0.5, rtol=1e-5)
+
+
+def test_unfamiliar_frames_are_flagged():
+    def model(y):
+        return jnp.clip(y, 0, 120)[None]
+
+    def forward(x):
+        return x[0]
+
+    noise = jax.random.poisson(jax.random.key(0), 100.0, (50, 8, 8)).astype(jnp.float32)
+    flag = ResynthesisFlag.calibrate(model, forward, noise, jnp.ones((8, 8), bool))
+    assert not bool(flag(model, forward, noise[0]))
+    assert bool(flag(model, forward, noise[0].at[3, 3].set(500.0)))
+    blind = dataclasses.replace(flag, mask=flag.mask.at[3, 3].set(False))
+    assert not bool(blind(model, forward, noise[0].at[3, 3].set(500.0)))
