@@ -56,8 +56,8 @@ class Size:
     border: int = 3
     windows: int = 15
     movie: int = 60
-    test: int = 60
-    shown: tuple[int, ...] = (0, 20, 40)
+    test: int = 36
+    shown: tuple[int, ...] = (0, 12, 24)
     seeds: int = 3
     steps: tuple[int, int, int, int] = (200, 400, 700, 700)  # physics, convolutional, compressed, U-Net
     layers: int = 6
@@ -135,26 +135,28 @@ def classical(study: Study) -> dict[str, list[Callable[[Any], Any]]]:
         (study.op, lambda x: x), (study.unscattered, lambda x: x), (whole, experiment.inside)
     ]  # fmt: skip
     few = study.size == TOY
+    frame = study.data.frames[0]
+    lipschitz = {id(op): float(solvers.Problem(op, frame).lipschitz()) for op, _ in ops}
 
     def solve(op: LinearOperator, cut: Any, make: Any, iterations: int, y: Any) -> Any:
         problem = solvers.Problem(op, jnp.maximum(y, 0))
-        state = make(problem)
-        return cut(solvers.iterate(state, problem, state.init(problem, None), iterations)[0].x)
+        method = make(problem, lipschitz[id(op)])
+        return cut(solvers.iterate(method, problem, method.init(problem, None), iterations)[0].x)
 
     def settings(makers: list[Any], counts: list[int]) -> list[Callable[[Any], Any]]:
         chosen = ops[:1] if few else ops
         counts = counts[:1] if few else counts
         return [partial(solve, op, cut, make, n) for op, cut in chosen for make in makers for n in counts]
 
-    def ista(f: float, problem: Any) -> Any:
-        return solvers.ISTA(f * problem.lambda_max())
+    def ista(f: float, problem: Any, lipschitz: float) -> Any:
+        return solvers.ISTA(f * problem.lambda_max(), 1 / lipschitz)
 
-    def admm(f: float, problem: Any) -> Any:
+    def admm(f: float, problem: Any, lipschitz: float) -> Any:
         scale = (study.voxel_um[1] / study.voxel_um[0], 1, 1)
-        return solvers.ADMM(0.1 * f * problem.lambda_max(), f * problem.lambda_max(), scale)
+        return solvers.ADMM(0.1 * f * problem.lambda_max(), f * problem.lambda_max(), scale, 0.1 * lipschitz)
 
     return {
-        "Richardson-Lucy": settings([lambda _: solvers.RichardsonLucy()], [10, 20, 40, 80]),
+        "Richardson-Lucy": settings([lambda *_: solvers.RichardsonLucy()], [10, 20, 40, 80]),
         "ISTA 200": settings([partial(ista, f) for f in (3e-3, 1e-2, 3e-2, 1e-1)], [200]),
         "ADMM-TV": settings([partial(admm, f) for f in (3e-3, 1e-2, 2e-2)], [30]),
     }
