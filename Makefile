@@ -30,8 +30,9 @@ demo: .venv/.core
 	  --microscope demo/microscope.toml --solver richardson_lucy -o demo/volume.ome.tif
 	@echo "demo/volume.ome.tif opens in ImageJ and napari; demo/volume.png shows it, demo/volume.fit.png how it explains the frame"
 
+# A file of tests a process, two at a time: most of their time one core compiles.
 test: .venv/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -54,7 +54,8 @@ class Size:
     beyond: int = 2
     lenslets: int = 21
     border: int = 3
-    windows: int = 15
+    fields: int = 9
+    windows: int = 9
     movie: int = 60
     test: int = 36
     shown: tuple[int, ...] = (0, 12, 24)
@@ -67,7 +68,7 @@ class Size:
 
 
 TOY = Size(
-    pixels=5, voxels=2, depths=7, step_um=5, beyond=1, lenslets=15, border=1, windows=4, movie=6, test=40, shown=(0, 20),
+    pixels=5, voxels=2, depths=7, step_um=5, beyond=1, lenslets=15, border=1, fields=2, windows=2, movie=6, test=40, shown=(0, 20),
     seeds=2, steps=(6, 6, 6, 6), layers=2, physics_layers=3, width=8, compress=5,
 )  # fmt: skip
 LARGE = Size(
@@ -98,7 +99,7 @@ class Study:
         self.op = optics @ Scattering(optics.in_shape, self.voxel_um[1], thickness, **tissue)
         self.unscattered = optics
         key = partial(jax.random.fold_in, jax.random.key(2026))
-        stack = self.experiment.stack(key(0), size.windows)
+        stack = self.experiment.stack(key(0), size.windows, fields=size.fields)
         movies = [self.experiment.movie(key(1 + i), size.movie) for i in range(3)]
         self.data = training.TrainingSet(
             np.asarray(stack.frames), np.asarray(stack.volumes), [np.asarray(m.frames) for m in movies],
@@ -156,7 +157,7 @@ def classical(study: Study) -> dict[str, list[Callable[[Any], Any]]]:
         return solvers.ADMM(0.1 * f * problem.lambda_max(), f * problem.lambda_max(), scale, 0.1 * lipschitz)
 
     return {
-        "Richardson-Lucy": settings([lambda *_: solvers.RichardsonLucy()], [10, 20, 40, 80]),
+        "Richardson-Lucy": settings([lambda *_: solvers.RichardsonLucy()], [20, 40, 80, 160, 320]),
         "ISTA 200": settings([partial(ista, f) for f in (3e-3, 1e-2, 3e-2, 1e-1)], [200]),
         "ADMM-TV": settings([partial(admm, f) for f in (3e-3, 1e-2, 2e-2)], [30]),
     }

@@ -2,8 +2,16 @@
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_programs():
+    """Let compiled programs go after each file: a thousand of them are more memory maps than Linux gives a process."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from lfjax.errors import require
 from lfjax.linop import LinearOperator
-from lfjax.models.convolution import convolve, impulse_kernels, random_kernel, transpose_kernel
+from lfjax.models.convolution import compose_kernels, convolve, impulse_kernels, random_kernel, transpose_kernel, wiener_kernel
 from lfjax.models.convolutional import view_channels
 from lfjax.models.frozen import Frozen
 from lfjax.optics import views
@@ -59,6 +59,7 @@ class Compressed(eqx.Module):
         compress: int = 15,
         kernel: int = 3,
         op: LinearOperator | None = None,
+        damping: float = 3e-3,
     ) -> None:
         """Build it.
 
@@ -97,17 +98,20 @@ class Compressed(eqx.Module):
             require(width <= channels, "width", width, f"at most {channels}, the channels of the volume, where op is given")
             field = min(n // p for n, p in zip(op.out_shape, cell_pixels, strict=True))
             reach = min(compress // 2, (field - 1) // 2)
-            seen = transpose_kernel(impulse_kernels(op, cell_voxels, cell_pixels, reach))  # H^T, up to `reach`
-            left, size, right = jnp.linalg.svd(seen.reshape(-1, channels), full_matrices=False)
+            seen = impulse_kernels(op, cell_voxels, cell_pixels, reach)
+            inverse = wiener_kernel(seen, damping, reach)
+            left, size, right = _strongest(inverse.reshape(-1, channels), width)
             rim = compress // 2 - reach
-            basis = left[:, :width].reshape(2 * reach + 1, 2 * reach + 1, pixels, width)
+            basis = left.reshape(2 * reach + 1, 2 * reach + 1, pixels, width)
             self.compress = jnp.pad(basis, [(rim, rim), (rim, rim), (0, 0), (0, 0)])
-            tau = 1 / Problem(op, jnp.zeros(op.out_shape)).lipschitz()
-            back = size[:width, None] * right[:width]
             noise = [random_kernel(k, (*small, width, channels), 0.02) for k in keys[2:]]
-            self.synthesis = noise[0].at[:, middle, middle].add(tau * back)
-            self.expand = noise[1].at[:, middle, middle].add(jnp.sqrt(tau) * back)
-            self.squeeze = transpose_kernel(self.expand) + 0.0
+            self.synthesis = noise[0].at[:, middle, middle].add(size[:, None] * right)
+            normal = compose_kernels(seen, inverse, kernel)
+            left, size, right = _strongest(normal.transpose(2, 0, 1, 3).reshape(channels, -1), width)
+            spread = (jnp.sqrt(size)[:, None] * right).reshape(width, kernel, kernel, channels).transpose(1, 2, 0, 3)
+            self.expand = noise[1] * jnp.sqrt(size[0]) + spread
+            noise = random_kernel(keys[0], (*small, channels, width), 0.02)
+            self.squeeze = noise.at[:, middle, middle].add(left * jnp.sqrt(size))
         self.step_size = Frozen(jnp.ones(()))
         self.cell_voxels, self.cell_pixels = cell_voxels, cell_pixels
 
@@ -138,3 +142,9 @@ class Compressed(eqx.Module):
 
     def volume(self, x: Float[Array, "Y X c"]) -> Float[Array, "z y x"]:
         return views.from_channels(x.transpose(2, 0, 1), self.cell_voxels)
+
+
+def _strongest(matrix: Float[Array, "m n"], rank: int) -> tuple[Array, Array, Array]:
+    """U, S, V^T of the nearest matrix of this rank."""
+    left, size, right = jnp.linalg.svd(matrix, full_matrices=False)
+    return left[:, :rank], size[:rank], right[:rank]

@@ -102,26 +102,31 @@ class Experiment:
         planes = slice(self.beyond, volume.shape[-3] - self.beyond)
         return volume[..., planes, m * a : rows - m * a, m * b : columns - m * b]
 
-    def stack(self, key: Array, steps: int, *, labelled: float = 0.15, brightness: float = 1.0) -> Stack:
+    def stack(self, key: Array, steps: int, *, fields: int = 1, labelled: float = 0.15, brightness: float = 1.0) -> Stack:
         """One sample at rest, moved along the axis a plane at a time; light field and two-photon volume at each step.
 
         Args:
             key: random key.
-            steps: n.
+            steps: planes by which the sample is moved, n = fields * steps.
+            fields: of view in the same sample, far enough apart to share no neuron, each with its own stack.
             labelled: share of neurons with indicator, `cortex`.
             brightness: of the sample.
         """
-        draw, scan, expose = jax.random.split(key, 3)
         planes, rows, columns = self.optics.in_shape
         shape = (planes + steps - 1, rows, columns)
-        sample = brightness * cortex(draw, shape, self.voxel_um, labelled=labelled).rest
-        label = self.two_photon(scan, sample)
-        frames, volumes = [], []
-        for i, one in enumerate(jax.random.split(expose, steps)):
-            image = self.operator((i - (steps - 1) / 2) * self.voxel_um[0])(sample[i : i + planes])
-            frames.append(self.record(one, image))
-            volumes.append(self.inside(label[i : i + planes]))
-        return Stack(jnp.stack(frames), self.gain * jnp.stack(volumes))
+        samples, labels, frames, volumes = [], [], [], []
+        for one in jax.random.split(key, fields):
+            draw, scan = jax.random.split(one)
+            samples.append(brightness * cortex(draw, shape, self.voxel_um, labelled=labelled).rest)
+            labels.append(self.inside(self.two_photon(scan, samples[-1])))
+        wanted = planes - 2 * self.beyond
+        for i in range(steps):
+            op = self.operator((i - (steps - 1) / 2) * self.voxel_um[0])
+            images = jax.lax.map(op.matvec, jnp.stack([sample[i : i + planes] for sample in samples]))
+            expose = jax.random.split(jax.random.fold_in(key, i), fields)
+            frames.append(jax.lax.map(lambda a: self.record(*a), (expose, images)))
+            volumes.append(jnp.stack([label[i : i + wanted] for label in labels]))
+        return Stack(jnp.concatenate(frames), self.gain * jnp.concatenate(volumes))
 
     def movie(
         self,
