@@ -60,7 +60,7 @@ class Size:
     test: int = 36
     shown: tuple[int, ...] = (0, 12, 24)
     seeds: int = 3
-    steps: tuple[int, int, int, int] = (200, 400, 700, 700)  # physics, convolutional, compressed, U-Net
+    steps: tuple[int, int, int, int] = (150, 250, 600, 600)  # physics, convolutional, compressed, U-Net
     layers: int = 6
     physics_layers: int = 10
     width: int = 51
@@ -78,6 +78,17 @@ LARGE = Size(
 """The microscope of the TCI 2023 paper, for accelerators: LFJAX_SIZE=large."""
 
 
+class Within(eqx.Module):
+    """A reconstruction without the planes above and below those of interest."""
+
+    reconstruct: Callable[[Any], Any]
+    beyond: int = eqx.field(static=True)
+
+    def __call__(self, y: Any) -> Any:
+        x = self.reconstruct(y)
+        return x[self.beyond : len(x) - self.beyond]
+
+
 class Study:
     """One labelled sample, three unlabelled movies, validation and held-out samples."""
 
@@ -93,13 +104,15 @@ class Study:
         )
         self.voxel_um = self.experiment.voxel_um
         self.cells = {"cell_voxels": (size.voxels,) * 2, "cell_pixels": (size.pixels,) * 2}
-        optics = LightField(cached_psf(self.scope, self.z_um, size.voxels, tolerance=0.05), field)
-        thickness = self.experiment.depth_um + np.asarray(self.z_um)
+        # Networks and their H have all planes that are lit, as the label has, so that light from beyond has where to go.
+        optics = LightField(self.experiment.psf, field)
+        thickness = self.experiment.depth_um + np.asarray(self.lit)
         tissue = {"mean_free_path_um": self.experiment.mean_free_path_um, "anisotropy": self.experiment.anisotropy}
         self.op = optics @ Scattering(optics.in_shape, self.voxel_um[1], thickness, **tissue)
         self.unscattered = optics
+        whole = simulate.Experiment(self.experiment.psf, field)
         key = partial(jax.random.fold_in, jax.random.key(2026))
-        stack = self.experiment.stack(key(0), size.windows, fields=size.fields)
+        stack = whole.stack(key(0), size.windows, fields=size.fields)
         movies = [self.experiment.movie(key(1 + i), size.movie) for i in range(3)]
         self.data = training.TrainingSet(
             np.asarray(stack.frames), np.asarray(stack.volumes), [np.asarray(m.frames) for m in movies],
@@ -114,26 +127,35 @@ class Study:
         ]
         self.border = (size.border * size.voxels,) * 2
 
+    def beside(self, volume: Any) -> Any:
+        """The field, of all that is lit."""
+        (a, b), m = self.cells["cell_voxels"], self.experiment.margin
+        return volume[:, m * a : -m * a, m * b : -m * b]
+
+    def within(self, reconstruct: Callable[[Any], Any]) -> Within:
+        """The same, of the planes of interest."""
+        return Within(reconstruct, self.size.beyond)
+
     def score(self, reconstruct: Callable[[Any], Any], movies: list[Movie] | None = None) -> Scores:
         """Of a method, on the held-out samples."""
-        return evaluate(reconstruct, movies or self.held_out, self.voxel_um, border=self.border)
+        return evaluate(self.within(reconstruct), movies or self.held_out, self.voxel_um, border=self.border)
 
     def error(self, reconstruct: Callable[[Any], Any]) -> float:
         """Validation: mean relative squared error of the volumes inside of the border."""
         movie, values = self.validation[0], []
+        reconstruct = eqx.filter_jit(self.within(reconstruct))
         for number, t in enumerate(movie.shown):
             truth = inside(movie.volumes[number], self.border)
-            x = inside(eqx.filter_jit(reconstruct)(movie.frames[t]), self.border)
+            x = inside(reconstruct(movie.frames[t]), self.border)
             values.append(float(jnp.sum((x - truth) ** 2) / jnp.sum(truth**2)))
         return float(np.mean(values))
 
 
 def classical(study: Study) -> dict[str, list[Callable[[Any], Any]]]:
     """For each iterative method its settings; H with scattering, without, and with all that is lit beside and beyond."""
-    experiment = study.experiment
-    whole = experiment.operator()
+    whole = study.experiment.operator()
     ops: list[tuple[LinearOperator, Callable[[Any], Any]]] = [
-        (study.op, lambda x: x), (study.unscattered, lambda x: x), (whole, experiment.inside)
+        (study.op, lambda x: x), (study.unscattered, lambda x: x), (whole, study.beside)
     ]  # fmt: skip
     few = study.size == TOY
     frame = study.data.frames[0]
@@ -166,11 +188,11 @@ def classical(study: Study) -> dict[str, list[Callable[[Any], Any]]]:
 def network(study: Study, name: str, seed: int) -> Any:
     """An untrained network."""
     size, key, cells = study.size, jax.random.key(seed), tuple(study.cells.values())
-    depths = len(study.z_um)
+    depths = len(study.lit)
     if name == "physics":
         return models.UnfoldedISTA(models.Physics(study.op, study.cells["cell_voxels"]), size.physics_layers, sparsity=0.03)
     if name == "convolutional":
-        term: Any = models.Convolutional(key, size.layers, depths, *cells, reach=2, op=study.op)
+        term: Any = models.Convolutional(key, size.layers, depths, *cells, reach=2, op=study.op, damping=0.05)
         return models.UnfoldedISTA(term, size.layers, sparsity=0.03)
     if name == "compressed":
         options = {"width": size.width, "compress": size.compress, "op": study.op}
@@ -181,10 +203,10 @@ def network(study: Study, name: str, seed: int) -> Any:
 def trained(study: Study, name: str, mixture: str, seed: int, folder: Path | None) -> training.Fitted:
     """A network after training; resumed or taken as it is if `folder` holds it."""
     size = study.size
-    rates = {"physics": 3e-2, "convolutional": 5e-2, "compressed": 2e-2, "U-Net": 1e-3}
+    rates = {"physics": 3e-2, "convolutional": 8e-3, "compressed": 8e-3, "U-Net": 1e-3}
     steps = dict(zip(rates, size.steps, strict=True))[name]
     options = training.Options(
-        steps=steps, labelled=1, unlabelled=1, border=size.border, learning_rate=rates[name], relative=name != "U-Net",
+        steps=steps, labelled=2, unlabelled=1, border=size.border, learning_rate=rates[name], relative=name != "U-Net",
         seed=seed, validate_every=max(steps // 8, 1), checkpoint_every=max(steps // 2, 1), decay=0.98,
     )  # fmt: skip
     return training.fit(
@@ -237,7 +259,7 @@ def trust(report: Report, study: Study, model: Any) -> None:
     """Does the spread tell the error, and the flag the unfamiliar?"""
     movie = study.held_out[1]
     y, truth = movie.frames[0], inside(movie.volumes[0], study.border)
-    spread = eqx.filter_jit(symmetries)(model, y)
+    spread = eqx.filter_jit(symmetries)(study.within(model), y)
     error, told = (np.asarray(inside(a, study.border)).ravel() for a in (abs(spread.mean - movie.volumes[0]), spread.deviation))
     order = np.argsort(told)
     tenth = len(order) // 10
@@ -245,7 +267,7 @@ def trust(report: Report, study: Study, model: Any) -> None:
         np.argsort(order), np.argsort(np.argsort(error)))[0, 1]), "")  # fmt: skip
     total = float(np.sum(error**2))
     report.row("error (squared) in the most uncertain tenth of voxels", float(np.sum(error[order[-tenth:]] ** 2)) / total, "")
-    single = inside(model(y), study.border)
+    single = inside(study.within(model)(y), study.border)
     gain = 10 * np.log10(float(jnp.sum((single - truth) ** 2)) / total)
     report.row("mean over symmetries against one answer", gain, "dB")
     border = study.size.border * study.size.pixels
@@ -330,7 +352,7 @@ def verdict(report: Report, found: dict[str, list[Scores]], kept: dict[str, Any]
     if not report.toy:
         plain = f"{best.split(',')[0]}, supervised"
         chosen = {iterative: shown[iterative], "U-Net": kept["U-Net, supervised"], plain: kept[plain], best: kept[best]}
-        picture(study, {name: eqx.filter_jit(f) for name, f in chosen.items()})
+        picture(study, {name: eqx.filter_jit(study.within(f)) for name, f in chosen.items()})
 
 
 if __name__ == "__main__":

@@ -59,13 +59,13 @@ class Compressed(eqx.Module):
         compress: int = 15,
         kernel: int = 3,
         op: LinearOperator | None = None,
-        damping: float = 3e-3,
+        damping: float = 0.02,
     ) -> None:
         """Build it.
 
-        With `op`, training starts at physics: of H's kernels, unfolded into one matrix U S Q^T (views and places x channels
-        of the volume), C takes the V strongest U, W1 is tau S Q^T and W2 is tau Q S^2 Q^T, the part of H^T H within a lenslet,
-        with tau = 1 / |H|^2. Without, kernels are random, which from few labels may well end with every ReLU dark.
+        With `op`, training starts at physics: with G, H's best linear inverse (`wiener_kernel`), C takes the V strongest
+        left directions of G, W1 the rest of it, and W2 = W2b W2a is G H, to rank V and 3 x 3: each layer is a step of ISTA
+        preconditioned by (H^T H + mu)^-1. Without, kernels are random, which from few labels may well end with every ReLU dark.
 
         Args:
             key: random key.
@@ -77,12 +77,15 @@ class Compressed(eqx.Module):
             compress: side of C, lenslets, odd.
             kernel: side of the others, odd.
             op: H, whose kernels to start from, cut to `compress` lenslets.
+            damping: mu / |H|^2, the level of noise for which G is best. K layers undo most of it, so more than a linear
+                inverse by itself would need.
 
         Raises:
-            ParameterError: an even side, or `width` beyond what H's kernels span.
+            ParameterError: an even side, a `damping` that is not positive, or `width` beyond what H's kernels span.
         """
         for name, side in (("compress", compress), ("kernel", kernel)):
             require(side % 2 == 1, name, side, "an odd number of lenslets")
+        require(damping > 0, "damping", damping, "a positive number")
         channels, pixels = depths * math.prod(cell_voxels), math.prod(cell_pixels)
         keys = jax.random.split(key, 4)
         small = (layers, kernel, kernel)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from lfjax.errors import require
 from lfjax.linop import FunctionOperator, LinearOperator
-from lfjax.models.convolution import convolve, impulse_kernels, random_kernel, transpose_kernel
+from lfjax.models.convolution import convolve, impulse_kernels, random_kernel, transpose_kernel, wiener_kernel
 from lfjax.models.frozen import Frozen
 from lfjax.optics import views
 
@@ -52,6 +52,7 @@ class Convolutional(eqx.Module):
         op: LinearOperator | None = None,
         tied: bool = False,
         shared: bool = False,
+        damping: float | None = None,
     ) -> None:
         """Build it.
 
@@ -65,6 +66,8 @@ class Convolutional(eqx.Module):
             op: H, whose kernels to start from.
             tied: whether B = A^T throughout.
             shared: whether all layers share their kernels.
+            damping: with `op`, B starts as the best linear inverse of H for this level of noise (`wiener_kernel`) instead of
+                H^T, and steps as 1: fewer layers then do what many iterations would.
 
         Raises:
             ParameterError: `reach` is negative, or more than `op`'s field has room for.
@@ -79,8 +82,12 @@ class Convolutional(eqx.Module):
             one = impulse_kernels(op, cell_voxels, cell_pixels, reach)
         forward = FunctionOperator(lambda x: convolve(x, one), (3 * side, 3 * side, channels))
         self.step_size = Frozen(1 / (1.02 * forward.norm() ** 2))
+        back = transpose_kernel(one)
+        if damping is not None:
+            require(op is not None and not tied, "damping", damping, "None, unless op is given and B is not tied to A")
+            back = wiener_kernel(one, damping, reach) / self.step_size.value
         self.forward = jnp.broadcast_to(one, (1 if shared else layers, *one.shape)) + 0.0
-        self.backward = None if tied else transpose_kernel(self.forward) + 0.0
+        self.backward = None if tied else jnp.broadcast_to(back, (len(self.forward), *back.shape)) + 0.0
         self.depth, self.cell_voxels, self.cell_pixels = layers, cell_voxels, cell_pixels
 
     @property

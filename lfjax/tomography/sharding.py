@@ -11,6 +11,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import equinox as eqx
 import jax
 from jax.sharding import Mesh, PartitionSpec
@@ -52,21 +55,32 @@ class Sharded(LinearOperator):
 
     def matvec(self, volume: Array) -> Array:
         """The images, each where its pose is."""
-        return self._on_each(lambda op, v: op.matvec(v), PartitionSpec(), self._spread)(self.op, volume)
+        return _project(self.mesh, self.op, volume)
 
     def rmatvec(self, images: Array) -> Array:
         """The sum of all back-projections, on every device."""
-        name = self.mesh.axis_names[0]
+        return _backproject(self.mesh, self.op, images)
 
-        def back(op: LinearOperator, y: Array) -> Array:
-            return jax.lax.psum(op.rmatvec(y), name)
 
-        return self._on_each(back, self._spread, PartitionSpec())(self.op, images)
+@partial(jax.jit, static_argnums=0)
+def _project(mesh: Mesh, op: LinearOperator, volume: Array) -> Array:
+    return _on_each(mesh, lambda op, v: op.matvec(v), op, PartitionSpec(), _spread(mesh))(op, volume)
 
-    @property
-    def _spread(self) -> PartitionSpec:
-        return PartitionSpec(self.mesh.axis_names[0])
 
-    def _on_each(self, function, given: PartitionSpec, out: PartitionSpec):
-        specs = (jax.tree.map(lambda _: self._spread, self.op), given)
-        return jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=out, check_vma=False)
+@partial(jax.jit, static_argnums=0)
+def _backproject(mesh: Mesh, op: LinearOperator, images: Array) -> Array:
+    def back(op: LinearOperator, y: Array) -> Array:
+        return jax.lax.psum(op.rmatvec(y), mesh.axis_names[0])
+
+    return _on_each(mesh, back, op, _spread(mesh), PartitionSpec())(op, images)
+
+
+def _spread(mesh: Mesh) -> PartitionSpec:
+    return PartitionSpec(mesh.axis_names[0])
+
+
+def _on_each(
+    mesh: Mesh, function: Callable[[LinearOperator, Array], Array], op: LinearOperator, given: PartitionSpec, out: PartitionSpec
+) -> Callable[[LinearOperator, Array], Array]:
+    specs = (jax.tree.map(lambda _: _spread(mesh), op), given)
+    return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)

@@ -50,7 +50,8 @@ class DataSettings:
     Attributes:
         pairs: HDF5 file of labelled pairs; empty simulates.
         movies: HDF5 or TIFF files of unlabelled light fields.
-        windows: steps of the simulated labelled z-stack.
+        fields: of view of the one labelled sample that is simulated.
+        windows: steps of the z-stack of each.
         unlabelled: simulated movies.
         frames: of each.
         beyond: planes above and below the volume that are lit too.
@@ -60,7 +61,8 @@ class DataSettings:
 
     pairs: str = ""
     movies: tuple[str, ...] = ()
-    windows: int = 15
+    fields: int = 9
+    windows: int = 9
     unlabelled: int = 3
     frames: int = 60
     beyond: int = 2
@@ -79,7 +81,8 @@ class ModelSettings:
         reach: of convolutional kernels, lenslets.
         width: V of the compressed network, or channels of the U-Net.
         compress: side of the compressing kernel, lenslets.
-        tied: whether B = A^T (convolutional).
+        damping: mu / |H|^2 of the linear inverse that kernels start from; 0 starts a convolutional network at ISTA.
+        tied: whether B = A^T (convolutional), which needs damping = 0.
         shared: whether layers share kernels (convolutional).
         momentum: whether it starts with FISTA's momentum, and learns it.
         checkpoint: see `models.UnfoldedISTA`.
@@ -91,6 +94,7 @@ class ModelSettings:
     reach: int = 2
     width: int = 51
     compress: int = 15
+    damping: float = 0.02
     tied: bool = False
     shared: bool = False
     momentum: bool = False
@@ -98,6 +102,7 @@ class ModelSettings:
 
     def __post_init__(self) -> None:
         require(self.kind in KINDS, "kind", self.kind, f"one of {', '.join(KINDS)}")
+        require(self.damping >= 0, "damping", self.damping, "zero or more")
         require(isinstance(self.layers, int) and self.layers >= 1, "layers", self.layers, "a whole number, 1 or more")
 
 
@@ -194,9 +199,10 @@ class Recipe:
             term = models.Physics(self.operator() if op is None else op, voxels)
         elif settings.kind == "convolutional":
             shape = {"reach": settings.reach, "tied": settings.tied, "shared": settings.shared}
+            shape |= {"damping": settings.damping if settings.damping and op is not None else None}
             term = models.Convolutional(key, settings.layers, depths, voxels, pixels, op=op, **shape)  # type: ignore[arg-type]
         else:
-            shape = {"width": settings.width, "compress": settings.compress}
+            shape = {"width": settings.width, "compress": settings.compress, "damping": settings.damping}
             term = models.Compressed(key, settings.layers, depths, voxels, pixels, op=op, **shape)  # type: ignore[arg-type]
         momentum = models.unfolded.fista_momentum(settings.layers) if settings.momentum else None
         options: dict[str, Any] = {"sparsity": settings.sparsity, "momentum": momentum, "checkpoint": settings.checkpoint}
@@ -219,7 +225,7 @@ class Recipe:
             frames, volumes = open_pairs(self.data.pairs)
             return TrainingSet(frames, volumes, [open_movie(name) for name in self.data.movies], pixels, voxels).check()
         simulated, key = experiment(), jax.random.key(self.data.seed)
-        stack = simulated.stack(jax.random.fold_in(key, 0), self.data.windows)
+        stack = simulated.stack(jax.random.fold_in(key, 0), self.data.windows, fields=self.data.fields)
         movies = [simulated.movie(jax.random.fold_in(key, 1 + i), self.data.frames) for i in range(self.data.unlabelled)]
         frames = [np.asarray(m.frames) for m in movies]
         return TrainingSet(np.asarray(stack.frames), np.asarray(stack.volumes), frames, pixels, voxels).check()
