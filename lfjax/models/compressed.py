@@ -16,7 +16,6 @@ from lfjax.models.convolution import compose_kernels, convolve, impulse_kernels,
 from lfjax.models.convolutional import view_channels
 from lfjax.models.frozen import Frozen
 from lfjax.optics import views
-from lfjax.solvers import Problem
 
 
 class Compressed(eqx.Module):
@@ -107,12 +106,12 @@ class Compressed(eqx.Module):
             rim = compress // 2 - reach
             basis = left.reshape(2 * reach + 1, 2 * reach + 1, pixels, width)
             self.compress = jnp.pad(basis, [(rim, rim), (rim, rim), (0, 0), (0, 0)])
-            noise = [random_kernel(k, (*small, width, channels), 0.02) for k in keys[2:]]
-            self.synthesis = noise[0].at[:, middle, middle].add(size[:, None] * right)
+            noise = random_kernel(keys[2], (*small, width, channels), 0.02)
+            self.synthesis = noise.at[:, middle, middle].add(size[:, None] * right)
             normal = compose_kernels(seen, inverse, kernel)
             left, size, right = _strongest(normal.transpose(2, 0, 1, 3).reshape(channels, -1), width)
             spread = (jnp.sqrt(size)[:, None] * right).reshape(width, kernel, kernel, channels).transpose(1, 2, 0, 3)
-            self.expand = noise[1] * jnp.sqrt(size[0]) + spread
+            self.expand = jnp.sqrt(size[0]) * random_kernel(keys[3], (*small, width, channels), 0.02) + spread
             noise = random_kernel(keys[0], (*small, channels, width), 0.02)
             self.squeeze = noise.at[:, middle, middle].add(left * jnp.sqrt(size))
         self.step_size = Frozen(jnp.ones(()))

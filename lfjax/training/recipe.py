@@ -198,7 +198,7 @@ class Recipe:
         if settings.kind == "physics":
             term = models.Physics(self.operator() if op is None else op, voxels)
         elif settings.kind == "convolutional":
-            shape = {"reach": settings.reach, "tied": settings.tied, "shared": settings.shared}
+            shape: dict[str, Any] = {"reach": settings.reach, "tied": settings.tied, "shared": settings.shared}
             shape |= {"damping": settings.damping if settings.damping and op is not None else None}
             term = models.Convolutional(key, settings.layers, depths, voxels, pixels, op=op, **shape)  # type: ignore[arg-type]
         else:

@@ -31,6 +31,7 @@ lenslets = 13
 psf_tolerance = 0.2
 
 [data]
+fields = 1
 windows = 2
 unlabelled = 1
 frames = 3
