@@ -17,7 +17,7 @@ from lfjax.optics import views
 class ViewUNet(nnx.Module):
     """Light field (y, x) -> volume (z, y, x): views are channels, enlarged by sub-voxel shuffling, then a U-Net over depths.
 
-    It works on y / rms(y) and gives its result times rms(y), as `UnfoldedISTA` does.
+    It works on y / rms(y) and gives its result times rms(y): twice the light, twice the volume.
 
     Args:
         depths: D.

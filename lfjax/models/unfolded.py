@@ -17,7 +17,8 @@ from lfjax.solvers import proximal_step
 class DataTerm(Protocol):
     """How a network judges an estimate by the data: H^T (H x - y), or what was learned in its place.
 
-    `Physics`, `Convolutional` and `Compressed` are the three; a class of yours with these members is a fourth.
+    `Physics`, `Convolutional` and `Compressed` are the three; a class of yours with these members is a fourth. Twice y and
+    twice x should be twice the gradient.
     """
 
     step_size: Any  # a `Frozen` number
@@ -51,8 +52,8 @@ class UnfoldedISTA(eqx.Module):
     g is the data term, tau_k = step_k tau its step size and lambda_k one threshold for each of the D s^2 voxels of a lenslet.
     The layer is `solvers.proximal_step`: with `Physics`, and untrained, the network is K iterations of `solvers.ISTA`.
 
-    The network works on y / rms(y) and gives its result times rms(y), so that twice the light is twice the volume, and a
-    threshold of 0.01 means the same for a bright and a dim recording.
+    Thresholds are in units of rms(y), so that twice the light is twice the volume, and a threshold of 0.01 means the same for a
+    bright and a dim recording.
 
     Attributes:
         data_term: `Physics`, `Convolutional` or `Compressed`.
@@ -114,7 +115,7 @@ class UnfoldedISTA(eqx.Module):
         if self.data_term.out_shape != (0, 0):
             require_shape("y", jnp.shape(y), self.data_term.out_shape)
         unit = rms(y)
-        x, known, code = self.data_term.start(y / unit)
+        x, known, code = self.data_term.start(y)
 
         def layer(carry: Any, parameters: Any) -> Any:
             x, before, code = carry
@@ -122,13 +123,13 @@ class UnfoldedISTA(eqx.Module):
             z = x if momentum is None else x + momentum * (x - before)
             slope, code = self.data_term.gradient(own, z, known, code)
             tau = step * self.data_term.step_size.value
-            after = proximal_step(z, slope, tau, self.data_term.spread(threshold))
+            after = proximal_step(z, slope, tau, self.data_term.spread(unit * threshold))
             return after, (None if momentum is None else x), code
 
         carry = (x, None if self.momentum is None else x, code)
         layers = (self.data_term.layers(), self.step, self.threshold, self.momentum)
         x, _, _ = scan_layers(layer, carry, layers, checkpoint=self.checkpoint)
-        return unit * self.data_term.volume(x)
+        return self.data_term.volume(x)
 
 
 def rms(y: Array) -> Float[Array, ""]:
