@@ -6,6 +6,7 @@ from lfjax.solvers.fista import FISTA as FISTA
 from lfjax.solvers.isra import ISRA as ISRA
 from lfjax.solvers.ista import ISTA as ISTA
 from lfjax.solvers.ista import proximal_step as proximal_step
+from lfjax.solvers.nnls import nonnegative_least_squares as nonnegative_least_squares
 from lfjax.solvers.problem import NormalEquations as NormalEquations
 from lfjax.solvers.problem import Problem as Problem
 from lfjax.solvers.problem import Solver as Solver

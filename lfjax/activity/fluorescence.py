@@ -1,0 +1,98 @@
+"""From fluorescence to dF/F: the baseline bleaches and drifts, activity only adds."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from scipy.ndimage import gaussian_filter1d, percentile_filter
+
+from lfjax.errors import require, require_shape
+
+
+def baseline(
+    traces: ArrayLike, frame_s: float, *, window_s: float = 10.0, percentile: float = 20.0, smooth_s: float = 0.05
+) -> Float[np.ndarray, "n t"]:
+    """F0: a low percentile of the smoothed trace in a running window.
+
+    Within a window bleaching would pull the percentile down, so a trend (a parabola through the logarithm of a first baseline)
+    is divided out before a second one is taken. Long windows are thinned: the percentile is taken of means over
+    `window_s` / 100, which keeps the cost independent of the frame rate.
+
+    Args:
+        traces: F, (n, t).
+        frame_s: time of a frame.
+        window_s: of the percentile; longer than bursts, shorter than bleaching.
+        percentile: 0 to 100.
+        smooth_s: standard deviation of a Gaussian beforehand, without which noise pulls a low percentile down.
+
+    Raises:
+        ShapeError: not (n, t).
+        ParameterError: a number outside its meaning.
+    """
+    traces = np.asarray(traces, float)
+    require_shape("traces", traces.shape, ("n", "t"))
+    for name, value in (("frame_s", frame_s), ("window_s", window_s)):
+        require(0 < value < math.inf, name, value, "a positive number")
+    require(0 <= smooth_s < math.inf, "smooth_s", smooth_s, "zero or more")
+    require(0 <= percentile <= 100, "percentile", percentile, "a number from 0 to 100")
+    t = traces.shape[1]
+    smooth = gaussian_filter1d(traces, smooth_s / frame_s, axis=1, mode="nearest") if smooth_s > 0 else traces
+    thin = max(1, min(int(window_s / frame_s / 100), t // 8))
+    count = -(-t // thin)
+    padded = np.pad(smooth, [(0, 0), (0, count * thin - t)], mode="edge")
+    coarse = padded.reshape(len(traces), count, thin).mean(-1)
+    width = max(1, min(round(window_s / frame_s / thin), 2 * count - 1))
+    places = (np.arange(count) + 0.5) * thin - 0.5
+    found = np.zeros(traces.shape)
+    for row, trace in zip(found, coarse, strict=True):
+        first = percentile_filter(trace, percentile, size=width, mode="nearest")
+        trend = _trend(first)
+        level = percentile_filter(trace / trend, percentile, size=width, mode="nearest")
+        row[:] = np.interp(np.arange(t), places, trend * level)
+    return found
+
+
+def _trend(values: np.ndarray) -> np.ndarray:
+    """exp of a parabola, where values are positive throughout; 1 otherwise."""
+    if len(values) < 4 or values.min() <= 0:
+        return np.ones_like(values)
+    u = np.linspace(-1, 1, len(values))
+    return np.exp(np.polynomial.Polynomial.fit(u, np.log(values), 2)(u))
+
+
+def dff(
+    traces: ArrayLike,
+    frame_s: float,
+    *,
+    background: ArrayLike | float = 0.0,
+    window_s: float = 10.0,
+    percentile: float = 20.0,
+    smooth_s: float = 0.05,
+) -> Float[np.ndarray, "n t"]:
+    """dF/F = (F - F0) / (F0 - background), F0 by `baseline`.
+
+    Args:
+        traces: F, (n, t).
+        frame_s: time of a frame.
+        background: light in F that is not the neuron's: a number, one each (n, 1), or traces (n, t).
+        window_s: see `baseline`.
+        percentile: see `baseline`.
+        smooth_s: see `baseline`.
+
+    Returns:
+        dF/F; zero throughout for a trace whose F0 is not above the background.
+    """
+    low = baseline(traces, frame_s, window_s=window_s, percentile=percentile, smooth_s=smooth_s)
+    own = low - np.asarray(background, float)
+    least = 1e-3 * np.maximum(np.abs(low).mean(-1, keepdims=True), np.finfo(float).tiny)
+    return np.where(own > least, (np.asarray(traces, float) - low) / np.maximum(own, least), 0.0)
+
+
+def peak_dff(values: ArrayLike, *, percentile: float = 99.5) -> Float[np.ndarray, " n"]:
+    """Peak dF/F of each trace, as a high percentile, which a single noisy frame does not decide."""
+    values = np.asarray(values, float)
+    require_shape("values", values.shape, ("n", "t"))
+    return np.percentile(values, percentile, axis=1)

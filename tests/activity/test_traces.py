@@ -1,0 +1,121 @@
+"""Time courses against SciPy and against what was put in; dF/F of traces whose answer is known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+
+from lfjax import activity, simulate, solvers
+from lfjax.errors import ParameterError, ShapeError
+from lfjax.optics import PSF, LightField, Microscope
+
+FRAME_S = 0.01
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.9])
+def test_nonnegative_least_squares_agrees_with_scipy(alike):
+    rng = np.random.default_rng(0)
+    matrix = rng.random((60, 12)) + alike * rng.random((60, 1)) * 5
+    data = matrix @ np.maximum(rng.normal(size=(12, 20)), 0) + 0.3 * rng.normal(size=(60, 20))
+    wanted = np.stack([scipy.optimize.nnls(matrix, y)[0] for y in data.T], axis=1)
+    with jax.enable_x64(True):
+        got = solvers.nonnegative_least_squares(
+            jnp.asarray(matrix.T @ matrix), jnp.asarray(matrix.T @ data), tolerance=1e-10, steps=20_000
+        )
+        np.testing.assert_allclose(got, wanted, atol=1e-6)
+    assert (wanted == 0).any() and (np.asarray(got) >= 0).all()
+
+
+def test_a_positive_solution_needs_no_steps():
+    matrix = np.random.default_rng(1).random((40, 5))
+    truth = 1 + np.random.default_rng(2).random((5, 7))
+    with jax.enable_x64(True):
+        gram = jnp.asarray(matrix.T @ matrix)
+        got = solvers.nonnegative_least_squares(gram, gram @ truth, steps=0)
+        np.testing.assert_allclose(got, truth, rtol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def op():
+    values = jax.random.uniform(jax.random.key(0), (2, 2, 2, 15, 15)) ** 6
+    psf = PSF(values / values.sum((3, 4), keepdims=True), Microscope(20, 0.5, 1.33, 0.52, 125, 2500, 5), (0.0, 30.0))
+    return LightField(psf, (6, 6))
+
+
+@pytest.fixture(scope="module")
+def footprints(op):
+    spots = jnp.zeros((4, *op.in_shape))
+    places = ((0, 2, 3), (1, 3, 8), (0, 9, 4), (1, 8, 9))
+    for n, (z, y, x) in enumerate(places):
+        spots = spots.at[n, z, y : y + 2, x : x + 2].set(1.0)
+    return spots
+
+
+def test_time_courses_come_back_from_frames_without_volumes(op, footprints):
+    images = activity.image_footprints(op, footprints)
+    np.testing.assert_allclose(images[2], op(footprints[2]), rtol=1e-5, atol=1e-6)
+    truth = jax.random.uniform(jax.random.key(1), (4, 9)) * jnp.asarray([[1.0], [0.0], [2.0], [3.0]])
+    frames = jnp.einsum("nt,nyx->tyx", truth, images)
+    for weights in (None, activity.photon_weights(frames.mean(0))):
+        got = activity.Images.of(images, weights).time_courses(frames)
+        np.testing.assert_allclose(got, truth, atol=2e-3)
+
+
+def test_photon_weights_are_better_in_photon_noise(op, footprints):
+    images = activity.image_footprints(op, footprints)
+    rest = jnp.asarray([400.0, 100.0, 50.0, 800.0])[:, None] * jnp.ones((4, 400))
+    clean = jnp.einsum("nt,nyx->tyx", rest, images)
+    frames = jax.random.poisson(jax.random.key(2), clean).astype(jnp.float32)
+    plain, weighted = (
+        np.asarray(activity.Images.of(images, w).time_courses(frames)) for w in (None, activity.photon_weights(frames.mean(0)))
+    )
+    assert np.all(weighted.std(1) < plain.std(1))
+    # the Cramer-Rao bound of Poisson frames: Fisher information B^T diag(1 / mean) B
+    flat = np.asarray(images).reshape(4, -1)
+    bound = np.sqrt(np.diag(np.linalg.inv((flat / np.maximum(np.asarray(clean[0]).ravel(), 1e-9)) @ flat.T)))
+    np.testing.assert_allclose(weighted.std(1), bound, rtol=0.15)
+
+
+def test_frames_of_another_size_are_refused(op, footprints):
+    images = activity.Images.of(activity.image_footprints(op, footprints))
+    with pytest.raises(ShapeError, match=r"frames has shape \(3, 29, 30\): expected \(t, 30, 30\)"):
+        images.time_courses(jnp.zeros((3, 29, 30)))
+    with pytest.raises(ShapeError, match="footprints has shape"):
+        activity.image_footprints(op, footprints[:, :1])
+
+
+def test_dff_of_a_bleaching_neuron_is_what_was_put_in():
+    t = np.arange(4000) * FRAME_S
+    truth = np.asarray(simulate.activity(jax.random.key(0), 5, len(t), FRAME_S, rate_hz=0.2).dff)
+    light = 50 * np.exp(-t / 60) * (1 + truth) + 20 + np.random.default_rng(0).normal(size=truth.shape)
+    got = activity.dff(light, FRAME_S, background=20.0)
+    perfect = (light - 20) / (50 * np.exp(-t / 60)) - 1  # with the noise that is there
+    for one, best, wanted in zip(got, perfect, truth, strict=True):
+        active = wanted > 0.2
+        if not active.any():
+            assert np.abs(one).mean() < 0.05
+            continue
+        assert np.corrcoef(one, wanted)[0, 1] > np.corrcoef(best, wanted)[0, 1] - 0.01
+        np.testing.assert_allclose(one[active].mean(), wanted[active].mean(), rtol=0.1)
+    assert np.abs(np.median(got, axis=1)).max() < 0.05
+
+
+def test_the_baseline_ignores_activity_and_follows_bleaching():
+    t = np.arange(3000) * FRAME_S
+    fade = 100 * np.exp(-t / 30)
+    burst = np.where((t % 5) < 1, 80.0, 0.0)
+    got = activity.baseline((fade + burst)[None], FRAME_S, window_s=5)[0]
+    np.testing.assert_allclose(got[300:-300], fade[300:-300], rtol=0.12)
+    flat = activity.baseline(np.full((2, 10), 3.0), FRAME_S)
+    np.testing.assert_allclose(flat, 3.0)
+    assert activity.baseline(np.zeros((0, 10)), FRAME_S).shape == (0, 10)
+
+
+def test_a_dark_trace_has_no_dff_and_bad_numbers_are_named():
+    assert np.all(activity.dff(np.full((1, 50), 7.0), FRAME_S, background=7.0) == 0)
+    np.testing.assert_allclose(activity.peak_dff([[0.0, 1.0] + 998 * [0.0]]), 0.0)
+    with pytest.raises(ParameterError, match="window_s = 0"):
+        activity.baseline(np.ones((1, 5)), FRAME_S, window_s=0)
+    with pytest.raises(ShapeError, match="traces has shape"):
+        activity.dff(np.ones(5), FRAME_S)
