@@ -12,6 +12,8 @@ from lfjax.errors import FileError
 from lfjax.io import hdf5, tiff
 from lfjax.io.arrays import Volume as Volume
 from lfjax.io.atomic import writing as writing
+from lfjax.io.movie_file import open_movie as open_movie
+from lfjax.io.movie_file import write_movie as write_movie
 from lfjax.io.mrc import Map as Map
 from lfjax.io.mrc import Stack as Stack
 from lfjax.io.mrc import read_map as read_map

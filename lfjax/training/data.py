@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
-import tifffile
 
 from lfjax.errors import FileError, ParameterError, require, require_shape
-from lfjax.io import writing
+from lfjax.io import open_movie, writing
 
 
 class Batch(NamedTuple):
@@ -109,26 +108,6 @@ class TrainingSet(NamedTuple):
 
 def _stack(arrays: list[np.ndarray]) -> np.ndarray:
     return np.stack(arrays).astype(np.float32)
-
-
-def open_movie(path: str | Path) -> Any:
-    """A movie (t, y, x) that is read a frame at a time: HDF5 dataset `frames`, or an uncompressed TIFF stack as a memory map.
-
-    Raises:
-        FileError: missing, broken, or not a movie.
-    """
-    path = Path(path)
-    try:
-        if path.suffix.lower() in (".h5", ".hdf5"):
-            movie = h5py.File(path, "r").get("frames")
-        else:
-            movie = tifffile.memmap(path, mode="r")
-    except (OSError, ValueError, tifffile.TiffFileError) as error:
-        expected = "expected HDF5 with `frames`, or an uncompressed TIFF stack"
-        raise FileError(f"{path}: cannot be read ({error}); {expected}") from error
-    if movie is None or movie.ndim != 3 or movie.dtype.kind not in "uif":
-        raise FileError(f"{path}: expected a movie (t, y, x) of numbers, in HDF5 as the dataset `frames`")
-    return movie
 
 
 def open_pairs(path: str | Path) -> tuple[Any, Any]:

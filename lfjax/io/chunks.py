@@ -1,0 +1,183 @@
+"""Results of long runs, chunk by chunk in time: whole chunks or none, to go on from after any interruption.
+
+Everything goes to a folder beside the result, whose name starts with a dot and ends with .partial; it gets the name when
+the last chunk is there. A chunk is one file (a Zarr shard), written under another name and renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from lfjax.errors import FileError, require
+
+
+class Chunks:
+    """Arrays that share their first axis, time, as one Zarr group under construction.
+
+    Attributes:
+        path: where the result will stand.
+        frames: t, in all.
+        size: frames a chunk.
+        group: the Zarr group, in the partial folder until `finish`.
+    """
+
+    def __init__(
+        self, path: str | Path, frames: int, size: int, arrays: Mapping[str, tuple[int, ...]], settings: Mapping[str, Any]
+    ) -> None:
+        """Start, or go on where a run of the same settings was interrupted.
+
+        Args:
+            path: of the result, a folder; it must not be there yet.
+            frames: t.
+            size: frames a chunk.
+            arrays: name -> shape of one frame's part, written as float32.
+            settings: whatever decides the result; numbers, texts and lists.
+
+        Raises:
+            FileError: the result is there already, or an interrupted run has other settings.
+            ParameterError: no frames, or no size.
+        """
+        require(frames >= 1, "frames", frames, "1 or more")
+        require(size >= 1, "size", size, "1 or more frames a chunk")
+        self.path, self.frames, self.size = Path(path), frames, size
+        if self.path.exists():
+            raise FileError(f"{self.path}: is there already; expected a new name, since results are not written over")
+        self.folder = self.path.with_name(f".{self.path.name}.partial")
+        wanted = json.loads(json.dumps({"frames": frames, "size": size, **settings}, default=list))
+        if (self.folder / "zarr.json").exists():
+            self.group = zarr.open_group(self.folder, mode="r+")
+            if self.group.attrs.get("lfjax") not in (None, wanted):
+                raise FileError(f"{self.folder}: holds a run with other settings; go on with those, or remove it")
+            if "lfjax" in self.group.attrs:  # else it was killed before it had begun
+                return
+        shutil.rmtree(self.folder, ignore_errors=True)  # of a run that was killed before it had settings
+        self.group = zarr.create_group(self.folder)
+        for name, shape in arrays.items():
+            self.group.create_array(
+                name, shape=(frames, *shape), chunks=(1, *shape), shards=(size, *shape), dtype="float32",
+                fill_value=np.nan,  # Zarr leaves out chunks that hold nothing else, and a volume may be all zeros
+            )  # fmt: skip
+        self.group.attrs["lfjax"] = wanted
+
+    def __len__(self) -> int:
+        return math.ceil(self.frames / self.size)
+
+    def span(self, number: int) -> slice:
+        """Frames of a chunk."""
+        return slice(number * self.size, min((number + 1) * self.size, self.frames))
+
+    def missing(self) -> list[int]:
+        """Numbers of the chunks that are not there in all arrays."""
+        names = list(self.group.array_keys())
+        return [k for k in range(len(self)) if not all(self._file(name, k).exists() for name in names)]
+
+    def _array(self, name: str) -> zarr.Array:
+        array = self.group[name]
+        assert isinstance(array, zarr.Array)
+        return array
+
+    def _file(self, name: str, number: int) -> Path:
+        array = self._array(name)
+        return self.folder / name / "c" / "/".join([str(number), *("0" for _ in array.shape[1:])])
+
+    def write(self, number: int, values: Mapping[str, np.ndarray]) -> None:
+        """A chunk of every array."""
+        for name, value in values.items():
+            self._array(name)[self.span(number)] = np.asarray(value, np.float32)
+
+    def finish(self, attributes: Mapping[str, Any] | None = None) -> Path:
+        """Give the folder its name.
+
+        Raises:
+            FileError: chunks are missing.
+        """
+        left = self.missing()
+        if left:
+            raise FileError(f"{self.folder}: {len(left)} of {len(self)} chunks are missing; expected all of them")
+        self.group.attrs.update(dict(attributes or {}))
+        os.replace(self.folder, self.path)
+        return self.path
+
+
+def stream(
+    frames: Any,
+    chunks: Chunks,
+    function: Callable[[np.ndarray], Mapping[str, Any]],
+    *,
+    track: Callable[..., Any] | None = None,
+) -> None:
+    """Run `function` on every chunk that is missing, while the next is read and the last is written.
+
+    At most three chunks are in memory, however long the movie. The last chunk is filled up with its last frame, so that every
+    call has one shape and compiles once; what comes of the filling is not written.
+
+    Args:
+        frames: (t, y, x), read by slices.
+        chunks: where results go.
+        function: (size, y, x) -> name -> (size, ...); it sees nothing but its chunk, so that order and interruptions do not
+            matter.
+        track: see `lfjax.progress.track`.
+    """
+    left = chunks.missing()
+
+    def read(number: int) -> np.ndarray:
+        block = np.asarray(frames[chunks.span(number)])
+        short = chunks.size - len(block)
+        return np.concatenate([block, np.repeat(block[-1:], short, axis=0)]) if short else block
+
+    def write(number: int, results: Mapping[str, Any]) -> None:
+        count = chunks.span(number).stop - chunks.span(number).start
+        chunks.write(number, {name: np.asarray(value)[:count] for name, value in results.items()})
+
+    def numbers() -> Iterator[int]:
+        yield from track(left, f"movie, {chunks.size} frames a step") if track else left
+
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        ahead = reader.submit(read, left[0]) if left else None
+        written = None
+        for place, number in enumerate(numbers()):
+            block = ahead.result()  # type: ignore[union-attr]
+            ahead = reader.submit(read, left[place + 1]) if place + 1 < len(left) else None
+            results = function(block)
+            if written is not None:
+                written.result()
+            written = writer.submit(write, number, results)
+        if written is not None:
+            written.result()
+
+
+def ome_attributes(
+    name: str, axes: str, scale: tuple[float, ...], *, path: str = "0"
+) -> dict[str, Any]:
+    """Metadata of OME-Zarr 0.5 for one array, which napari and Fiji open with its scale.
+
+    Args:
+        name: of the image.
+        axes: of "tczyx", those it has.
+        scale: of each axis, seconds and micrometres.
+        path: of the array in the group.
+    """
+    kinds = {"t": {"type": "time", "unit": "second"}, "c": {"type": "channel"}}
+    space = {"type": "space", "unit": "micrometer"}
+    return {
+        "ome": {
+            "version": "0.5",
+            "multiscales": [
+                {
+                    "name": name,
+                    "axes": [{"name": axis, **kinds.get(axis, space)} for axis in axes],
+                    "datasets": [{"path": path, "coordinateTransformations": [{"type": "scale", "scale": list(scale)}]}],
+                }
+            ],
+        }
+    }
