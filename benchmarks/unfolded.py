@@ -304,9 +304,16 @@ def main() -> None:
     report = Report("unfolded", arguments(__doc__ or "").toy)
     study = Study(TOY if report.toy else LARGE if os.environ.get("LFJAX_SIZE") == "large" else Size())
     size, folder = study.size, None if report.toy else FOLDER
+    mixtures = ("supervised", "all three") if report.toy else tuple(MIXTURES)
+    methods = METHODS[-1:] if report.toy else METHODS
+    plans = [("U-Net", "supervised")] + [(name, mixture) for name in methods for mixture in mixtures]
+    for name, mixture in reversed(plans) if folder else ():  # all training first, then all that is measured
+        for seed in range(size.seeds):
+            trained(study, name, mixture, seed, folder)
+        jax.clear_caches()  # dozens of compiled programs are more memory maps than Linux gives a process
+
     untrained(report, study)
     memory(report, study)
-
     found: dict[str, list[Scores]] = {}
     shown: dict[str, Any] = {}
     for name, settings in classical(study).items():
@@ -314,16 +321,13 @@ def main() -> None:
         found[name] = [study.score(best)]
         table(report, name, found[name], 0)
         shown[name] = jax.jit(best)
-    mixtures = ("supervised", "all three") if report.toy else tuple(MIXTURES)
-    methods = METHODS[-1:] if report.toy else METHODS
-    plans = [("U-Net", "supervised")] + [(name, mixture) for name in methods for mixture in mixtures]
     kept = {}
     for name, mixture in plans:
         fits = [trained(study, name, mixture, seed, folder) for seed in range(size.seeds)]
         found[f"{name}, {mixture}"] = [study.score(fit.model) for fit in fits]
         kept[f"{name}, {mixture}"] = fits[0].model
         table(report, f"{name}, {mixture}", found[f"{name}, {mixture}"], count_parameters(fits[0].model))
-        jax.clear_caches()  # dozens of compiled programs are more memory maps than Linux gives a process
+        jax.clear_caches()
 
     verdict(report, found, kept, study, shown)
     report.write()

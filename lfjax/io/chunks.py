@@ -10,6 +10,7 @@ import json
 import math
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,9 @@ import numpy as np
 import zarr
 
 from lfjax.errors import FileError, require
+from lfjax.parallel import Process
+
+PATIENCE_S = 24 * 3600.0  # processes may differ that much
 
 
 class Chunks:
@@ -28,11 +32,18 @@ class Chunks:
         path: where the result will stand.
         frames: t, in all.
         size: frames a chunk.
+        process: which of several processes this is; they share the folder and take turns with the chunks.
         group: the Zarr group, in the partial folder until `finish`.
     """
 
     def __init__(
-        self, path: str | Path, frames: int, size: int, arrays: Mapping[str, tuple[int, ...]], settings: Mapping[str, Any]
+        self,
+        path: str | Path,
+        frames: int,
+        size: int,
+        arrays: Mapping[str, tuple[int, ...]],
+        settings: Mapping[str, Any],
+        process: Process | None = None,
     ) -> None:
         """Start, or go on where a run of the same settings was interrupted.
 
@@ -42,6 +53,7 @@ class Chunks:
             size: frames a chunk.
             arrays: name -> shape of one frame's part, written as float32.
             settings: whatever decides the result; numbers, texts and lists.
+            process: from `parallel.join`; this one alone if not given.
 
         Raises:
             FileError: the result is there already, or an interrupted run has other settings.
@@ -49,25 +61,35 @@ class Chunks:
         """
         require(frames >= 1, "frames", frames, "1 or more")
         require(size >= 1, "size", size, "1 or more frames a chunk")
-        self.path, self.frames, self.size = Path(path), frames, size
+        self.path, self.frames, self.size, self.process = Path(path), frames, size, process or Process()
         if self.path.exists():
             raise FileError(f"{self.path}: is there already; expected a new name, since results are not written over")
         self.folder = self.path.with_name(f".{self.path.name}.partial")
         wanted = json.loads(json.dumps({"frames": frames, "size": size, **settings}, default=list))
-        if (self.folder / "zarr.json").exists():
-            self.group = zarr.open_group(self.folder, mode="r+")
-            if self.group.attrs.get("lfjax") not in (None, wanted):
-                raise FileError(f"{self.folder}: holds a run with other settings; go on with those, or remove it")
-            if "lfjax" in self.group.attrs:  # else it was killed before it had begun
-                return
-        shutil.rmtree(self.folder, ignore_errors=True)  # of a run that was killed before it had settings
-        self.group = zarr.create_group(self.folder)
+        if self.process.number == 0:
+            self._begin(arrays, wanted)
+        _wait(lambda: self._settings() == wanted, f"{self.folder} of process 0")
+        self.group = zarr.open_group(self.folder, mode="r+")
+
+    def _settings(self) -> Any:
+        if not (self.folder / "zarr.json").exists():
+            return None
+        return zarr.open_group(self.folder, mode="r").attrs.get("lfjax")
+
+    def _begin(self, arrays: Mapping[str, tuple[int, ...]], wanted: dict[str, Any]) -> None:
+        found = self._settings()
+        if found == wanted:
+            return
+        if found is not None:  # else it was killed before it had begun
+            raise FileError(f"{self.folder}: holds a run with other settings; go on with those, or remove it")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        group = zarr.create_group(self.folder)
         for name, shape in arrays.items():
-            self.group.create_array(
-                name, shape=(frames, *shape), chunks=(1, *shape), shards=(size, *shape), dtype="float32",
+            group.create_array(
+                name, shape=(self.frames, *shape), chunks=(1, *shape), shards=(self.size, *shape), dtype="float32",
                 fill_value=np.nan,  # Zarr leaves out chunks that hold nothing else, and a volume may be all zeros
             )  # fmt: skip
-        self.group.attrs["lfjax"] = wanted
+        group.attrs["lfjax"] = wanted
 
     def __len__(self) -> int:
         return math.ceil(self.frames / self.size)
@@ -96,17 +118,31 @@ class Chunks:
             self._array(name)[self.span(number)] = np.asarray(value, np.float32)
 
     def finish(self, attributes: Mapping[str, Any] | None = None) -> Path:
-        """Give the folder its name.
+        """Give the folder its name; of several processes the first does, when all have done their share.
 
         Raises:
             FileError: chunks are missing.
         """
+        if self.process.number > 0:
+            _wait(self.path.exists, f"{self.path} of process 0")
+            return self.path
+        if self.process.processes > 1:
+            _wait(lambda: not self.missing(), f"all chunks of {self.folder}")
         left = self.missing()
         if left:
             raise FileError(f"{self.folder}: {len(left)} of {len(self)} chunks are missing; expected all of them")
         self.group.attrs.update(dict(attributes or {}))
         os.replace(self.folder, self.path)
         return self.path
+
+
+def _wait(ready: Callable[[], bool], what: str) -> None:
+    """Processes meet at the folder that they share: no network, and none is needed to go on after one has died."""
+    begin = time.monotonic()
+    while not ready():
+        if time.monotonic() - begin > PATIENCE_S:
+            raise FileError(f"{what}: not there after {PATIENCE_S:.0f} s; expected the other processes to be at work")
+        time.sleep(0.1)
 
 
 def stream(
@@ -128,7 +164,7 @@ def stream(
             matter.
         track: see `lfjax.progress.track`.
     """
-    left = chunks.missing()
+    left = [number for number in chunks.missing() if chunks.process.owns(number)]
 
     def read(number: int) -> np.ndarray:
         block = np.asarray(frames[chunks.span(number)])

@@ -1,0 +1,131 @@
+"""Batches over devices and processes: one device, eight, or a cluster, and the same results.
+
+Only batches are spread (frames of a movie, particles, samples): each device holds the whole operator or model, so nothing is
+communicated on the way forward. `pmap` is not used; `jax.shard_map` took its place.
+
+    >>> import jax.numpy as jnp
+    >>> over_batch(lambda x: 2 * x, jnp.arange(5.0), mesh=mesh()).tolist()
+    [0.0, 2.0, 4.0, 6.0, 8.0]
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, PartitionSpec
+
+from lfjax.errors import require
+
+BATCH = "batch"
+
+
+def mesh(devices: int | Sequence[Any] | None = None) -> Mesh:
+    """A mesh of one axis, "batch", over devices of this process.
+
+    Args:
+        devices: how many of `jax.local_devices()`, or which; all if not given.
+
+    Raises:
+        ParameterError: more than there are.
+    """
+    local = jax.local_devices()
+    chosen: Sequence[Any] = local
+    if isinstance(devices, int):
+        require(1 <= devices <= len(local), "devices", devices, f"1 to {len(local)}, the devices of this process")
+        chosen = local[:devices]
+    elif devices is not None:
+        chosen = devices
+    return Mesh(np.array(chosen), (BATCH,), axis_types=(AxisType.Auto,))
+
+
+def over_batch(
+    function: Callable[[Any], Any], items: Any, *, mesh: Mesh | None = None, batch_size: int = 1, checkpoint: bool = False
+) -> Any:
+    """`function` of every item along the leading axis, the items spread over the devices of a mesh.
+
+    Each device works through its share by `jax.lax.map`, `batch_size` items at a time, so that memory does not grow with the
+    number of items. If that is no multiple of the devices, the last item is repeated and what comes of it dropped.
+
+    Args:
+        function: of one item; an Equinox module, or a function whose arrays are constants.
+        items: array, or arrays in a tree, (n, ...).
+        mesh: of one axis; None is the device at hand.
+        batch_size: items at once on each device.
+        checkpoint: whether gradients compute each item again instead of keeping what is between.
+
+    Returns:
+        (n, ...) of what the function returns; on a mesh, spread over it.
+
+    Raises:
+        ParameterError: a mesh of more than one axis, or no items.
+    """
+    count = len(jax.tree.leaves(items)[0])
+    require(count >= 1, "items", count, "1 or more")
+    require(mesh is None or len(mesh.axis_names) == 1, "mesh", mesh, "one axis")
+    return _over_batch(function, items, mesh, batch_size, checkpoint)
+
+
+@eqx.filter_jit
+def _over_batch(function: Any, items: Any, mesh: Mesh | None, batch_size: int, checkpoint: bool) -> Any:
+    arrays, fixed = eqx.partition(function, eqx.is_array)
+
+    def each(arrays: Any, items: Any) -> Any:
+        def one(item: Any) -> Any:
+            return eqx.combine(arrays, fixed)(item)
+
+        some = batch_size if batch_size > 1 else None  # batches of one would be a copy of all items
+        return jax.lax.map(jax.checkpoint(one) if checkpoint else one, items, batch_size=some)
+
+    if mesh is None:
+        return each(arrays, items)
+    count = len(jax.tree.leaves(items)[0])
+    missing = -count % mesh.size
+    if missing:
+        items = jax.tree.map(lambda a: jnp.concatenate([a, jnp.repeat(a[-1:], missing, axis=0)]), items)
+    spread = PartitionSpec(mesh.axis_names[0])
+    several = jax.shard_map(each, mesh=mesh, in_specs=(PartitionSpec(), spread), out_specs=spread, check_vma=False)
+    return jax.tree.map(lambda a: a[:count], several(arrays, items)) if missing else several(arrays, items)
+
+
+class Process(NamedTuple):
+    """Which of several processes this is.
+
+    Attributes:
+        number: from 0.
+        processes: in all.
+    """
+
+    number: int = 0
+    processes: int = 1
+
+    def owns(self, chunk: int) -> bool:
+        """Whether a chunk of this number is this process's: they take turns."""
+        return chunk % self.processes == self.number
+
+
+def join(address: str | None = None, count: int | None = None, index: int | None = None) -> Process:
+    """Join the other processes of a job; call it before anything else of JAX.
+
+    Under SLURM (SLURM_NTASKS above 1) everything is found by itself; elsewhere give all three. One process alone needs nothing.
+
+    Args:
+        address: host:port of process 0.
+        count: of processes.
+        index: of this one.
+
+    Raises:
+        ParameterError: only some of the three are given.
+    """
+    given = [v is not None for v in (address, count, index)]
+    require(all(given) or not any(given), "address, count, index", (address, count, index), "all three, or none")
+    if all(given):
+        jax.distributed.initialize(address, count, index)
+    elif int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+        jax.distributed.initialize()
+    return Process(jax.process_index(), jax.process_count())
