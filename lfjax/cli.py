@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import typer
 
-from lfjax import cli_cryo, cli_train, io, pipeline, simulate, viz
-from lfjax.errors import CalibrationWarning, LfjaxError, ParameterError, require
-from lfjax.optics import PRESETS, Rectifier, load_microscope, sampling_widths
+from lfjax import cli_cryo, cli_info, cli_movie, cli_train, io, pipeline, simulate, viz
+from lfjax.cli_options import DEPTHS, DepthsOption, VoxelsOption, parse_depths
+from lfjax.errors import CalibrationWarning, LfjaxError, require
+from lfjax.optics import PRESETS, Rectifier, load_microscope
 from lfjax.progress import track
 
 app = typer.Typer(
@@ -29,31 +30,10 @@ app = typer.Typer(
 MicroscopeOption = Annotated[
     str, typer.Option(help=f"Preset ({', '.join(PRESETS)}) or TOML file; `lfjax info PRESET` prints one to start from.")
 ]
-DepthsOption = Annotated[
-    str, typer.Option("--z", help="Depths in um as first:last:step; 0 is the native focal plane.", metavar="A:B:STEP")
-]
-VoxelsOption = Annotated[int, typer.Option("--voxels", help="Voxels across a lenslet, s (1 to N).")]
 ToleranceOption = Annotated[float, typer.Option(help="Largest relative convergence error of the PSF.")]
 RawArgument = Annotated[Path, typer.Argument(help="Raw light-field frame, TIFF or HDF5.")]
 WhiteOption = Annotated[Path | None, typer.Option(help="Raw white frame.")]
 DarkOption = Annotated[Path | None, typer.Option(help="Raw dark frame.")]
-DEPTHS = "-4.5:4.5:1"
-
-
-def parse_depths(text: str) -> tuple[float, ...]:
-    """Depths in um of "first:last:step", last included.
-
-    Raises:
-        ParameterError: not three numbers, or a step that does not lead from the first to the last.
-    """
-    try:
-        first, last, step = (float(part) for part in text.split(":"))
-        count = round((last - first) / step) + 1
-    except (ValueError, ZeroDivisionError, OverflowError):
-        count = 0
-    if not 1 <= count <= 1000:
-        raise ParameterError(f"--z {text!r}: expected first:last:step in um, for example -4.5:4.5:1")
-    return tuple(float(z) for z in first + step * np.arange(count))
 
 
 @app.command(epilog="Example: lfjax psf --microscope 60x1.2w --z -4.5:4.5:1 --voxels 4 -o psf.h5")
@@ -171,31 +151,15 @@ def reconstruct(
     typer.echo(f"{output}: the volume explains the frame with correlation {result.correlation:.4f}{withheld}")
 
 
-@app.command(epilog="Example: lfjax info 60x1.2w")
-def info(
-    microscope: Annotated[str | None, typer.Argument(help="Preset or TOML file; lists the presets if not given.")] = None,
-    z: DepthsOption = DEPTHS,
-    voxels: VoxelsOption = 4,
-) -> None:
-    """Print a microscope as TOML, with what follows from it."""
-    if microscope is None:
-        for name in PRESETS:
-            typer.echo(name)
-        return
-    scope = load_microscope(microscope)
-    depths = parse_depths(z)
-    widths = ", ".join(f"{w:.2f}" for w in sampling_widths(scope, depths))
-    typer.echo(scope.to_toml(), nl=False)
-    typer.echo(f"# one lenslet in the sample: {float(scope.object_pitch_um):.3f} um")
-    typer.echo(f"# voxel at s = {voxels}: {scope.voxel_um(voxels):.3f} um")
-    typer.echo(f"# half angle: {np.degrees(float(scope.half_angle)):.1f} degrees")
-    typer.echo(f"# sampling distance at z = {z} um, in lenslets: {widths}")
-
+app.command(epilog="Example: lfjax info 25x1.0w --device h100 --voxels 3 --lenslets 106")(cli_info.info)
 
 app.command(epilog="Example: lfjax project map.mrc --n 1000 --snr 0.1 -o particles.star")(cli_cryo.project)
 app.command(epilog="Example: lfjax backproject particles.star -o map.mrc --half-maps")(cli_cryo.backproject)
 app.command(epilog="Example: lfjax fsc map_half1.mrc map_half2.mrc --radius 120")(cli_cryo.fsc)
 
+app.command(epilog="Example: lfjax movie raw.h5 --microscope scope.toml --white white.tif --solver ista -o volumes.zarr")(
+    cli_movie.movie
+)
 app.command(epilog="Example: lfjax train recipe.toml -o model.h5 --folder run")(cli_train.train)
 app.command(epilog="Example: lfjax evaluate small")(cli_train.evaluate)
 

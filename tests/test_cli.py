@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 
 def lfjax(*arguments, cwd, cache):
@@ -71,6 +73,8 @@ def test_the_psf_is_written_with_its_parameters(folder):
         (("psf", "--z", "1:2", "-o", "p.h5"), "first:last:step"),
         (("simulate", "--sample", "cats", "-o", "x"), "one of neurons, cortex, beads"),
         (("reconstruct", "broken.tif", "-o", "v.tif"), "broken.tif"),
+        (("info", "20x0.5", "--device", "abacus"), "h100"),
+        (("info", "20x0.5", "--device", "cpu", "--tflops", 0.2), "bandwidth"),
         (("reconstruct", "sim/light_field.tif", "--dark", "sim/white.tif", "-o", "v.tif"), "brighter than dark"),
     ],
 )
@@ -94,6 +98,24 @@ def test_info_prints_a_microscope_that_can_be_read_back(folder):
     from lfjax.optics import PRESETS, load_microscope
 
     assert load_microscope(folder / "m.toml") == PRESETS["20x0.5"]
+
+
+def test_info_prints_what_reconstruction_costs_on_a_device(folder):
+    import tomllib
+
+    from lfjax.pipeline import SOLVERS
+
+    size = ("--z=-20:20:20", "--voxels", 2, "--lenslets", 9, "--batch", 2)
+    model = Path(__file__).parents[1] / "lfjax/training/small.h5"
+    done = lfjax("info", "20x0.5", "--device", "h100", *size, "--model", model, cwd=folder, cache=folder / "c")
+    assert done.returncode == 0, done.stderr
+    assert tomllib.loads(done.stdout)["name"] == "20x0.5"
+    rows = {line[2:32].strip(): line[32:].split() for line in done.stdout.splitlines() if line.startswith("# ")}
+    for name in ("H", "H^T", "small.h5", *(f"{s}, {n} iterations" for s, (_, n) in SOLVERS.items())):
+        flops, moved, ms, limit, rate, devices = rows[name]
+        assert float(flops) > 0 and float(moved) > 0 and limit in ("memory", "arithmetic")
+        assert float(rate) * float(ms) == pytest.approx(1e3, rel=0.02)
+        assert float(rate) * float(devices) == pytest.approx(100, rel=0.06)
 
 
 def test_cryo_em_from_a_map_to_a_map(tmp_path, capsys, monkeypatch):
@@ -128,3 +150,20 @@ def test_cryo_em_from_a_map_to_a_map(tmp_path, capsys, monkeypatch):
     ):
         code, _, err = lfjax(*words)
         assert code == 2 and wrong in err
+
+
+def test_a_raw_movie_becomes_volumes(folder):
+    from lfjax import io
+
+    frame = io.read_frame(folder / "sim/light_field.tif")
+    io.write_movie(folder / "raw.h5", np.stack([frame] * 3))
+    done = lfjax(
+        "movie", "raw.h5", "--microscope", "sim/microscope.toml", "--white", "sim/white.tif", "--dark", "sim/dark.tif",
+        "--z=-1.5:1.5:1", "--voxels", 2, "--solver", "richardson_lucy", "--iterations", 5, "--chunk", 2, "--batch", 1,
+        "-o", "volumes.zarr", cwd=folder, cache=folder / "c",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "3 volumes" in done.stdout
+    found = np.asarray(zarr.open_group(folder / "volumes.zarr", mode="r")["0"][:])
+    assert found.shape[:2] == (3, 4) and np.isfinite(found).all() and found.max() > 0
+    np.testing.assert_allclose(found[0], found[2], rtol=1e-4, atol=1e-4 * found.max())

@@ -1,0 +1,93 @@
+"""The command that reconstructs movies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax.numpy as jnp
+import typer
+
+from lfjax import io, movies, parallel, pipeline
+from lfjax.cli_options import DEPTHS, DepthsOption, VoxelsOption, parse_depths
+from lfjax.errors import ParameterError, require
+from lfjax.optics import LightField, load_microscope
+from lfjax.optics.rectify import Rectifier
+from lfjax.progress import track
+from lfjax.training.model_file import read_model, small_model
+
+
+def movie(
+    raw: Annotated[Path, typer.Argument(help="Frames (t, y, x): HDF5 with `frames`, a TIFF stack, or OME-Zarr.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="OME-Zarr folder to write, .zarr.")],
+    microscope: Annotated[str, typer.Option(help="Preset or TOML file; a model brings its own.")] = "60x1.2w",
+    white: Annotated[Path | None, typer.Option(help="Raw white frame; the mean of the movie if not given.")] = None,
+    dark: Annotated[Path | None, typer.Option(help="Raw dark frame.")] = None,
+    rectified: Annotated[bool, typer.Option(help="Frames are rectified already, dark subtracted.")] = False,
+    solver: Annotated[str, typer.Option(help=f"One of {', '.join(pipeline.SOLVERS)}.")] = "ista",
+    iterations: Annotated[int, typer.Option(help="For each frame.")] = 20,
+    model: Annotated[str | None, typer.Option(help="Model file, or `small`, in place of a solver.")] = None,
+    z: DepthsOption = DEPTHS,
+    voxels: VoxelsOption = 4,
+    sparsity: Annotated[float, typer.Option(help="l1 weight, fraction of the one that empties the volume.")] = 1e-3,
+    total_variation: Annotated[float, typer.Option(help="TV weight of admm, same unit.")] = 1e-3,
+    warm: Annotated[str, typer.Option(help=f"Where frames start: {', '.join(movies.WARM)}.")] = "background",
+    rate_hz: Annotated[float, typer.Option(help="Frames a second of the recording.")] = 100.0,
+    chunk: Annotated[int, typer.Option(help="Frames a chunk: what is in memory, and what a kill can cost.")] = 16,
+    batch: Annotated[int, typer.Option(help="Frames at once on each device.")] = 4,
+    devices: Annotated[int, typer.Option(help="Over which the frames of a chunk are spread.")] = 1,
+    address: Annotated[str | None, typer.Option(help="host:port of process 0, of several; under SLURM not needed.")] = None,
+    processes: Annotated[int | None, typer.Option(help="How many, with --address.")] = None,
+    process: Annotated[int | None, typer.Option(help="Number of this one, with --address.")] = None,
+    tolerance: Annotated[float, typer.Option(help="Largest relative convergence error of the PSF.")] = 0.02,
+) -> None:
+    """Reconstruct every frame of a movie, chunk by chunk; started again after any interruption, it goes on where it was."""
+    me = parallel.join(address, processes, process)
+    require(warm in movies.WARM, "--warm", warm, f"one of {', '.join(movies.WARM)}")
+    require(solver in pipeline.SOLVERS, "--solver", solver, f"one of {', '.join(pipeline.SOLVERS)}")
+    require(rate_hz > 0, "--rate-hz", rate_hz, "a positive number")
+    frames = io.open_movie(raw)
+    mean = movies.mean_frame(frames)
+    trained = None if model is None else small_model() if model == "small" else read_model(model)
+    scope = load_microscope(microscope) if trained is None else trained.recipe.microscope
+    depths = parse_depths(z) if trained is None else tuple(trained.recipe.volume.z_um)
+    across = voxels if trained is None else trained.recipe.volume.voxels_per_lenslet
+    psf = io.cached_psf(scope, depths, across, tolerance=tolerance, track=track)
+    rectifier = None
+    if not rectified:
+        whites, darks = (None if path is None else io.read_frame(path) for path in (white, dark))
+        rectifier = Rectifier.calibrate(scope, mean, white=whites, dark=darks)
+    field = rectifier.field if rectifier is not None else _field(mean.shape, scope.cell_pixels)
+    op = LightField(psf, field, frames=batch)
+    outer = movies.Rectified(rectifier, psf, None) if rectifier is not None else None
+    light = jnp.asarray(mean) if outer is None else outer.light_field(jnp.asarray(mean))
+    if trained is not None:
+        reconstruct: Any = trained.network
+        start = None
+    else:
+        weights = None if rectifier is None else rectifier.mask.astype(light.dtype)
+        reconstruct = movies.frame_solver(
+            lambda problem: pipeline.SOLVERS[solver][0](problem, sparsity, total_variation), op, light, iterations,
+            weights=weights, warm=warm != "none",
+        )  # fmt: skip
+        start = reconstruct.start if warm == "previous" else None
+    if rectifier is not None:
+        reconstruct = movies.Rectified(rectifier, psf, reconstruct)
+    chosen = {"model": model} if trained is not None else {
+        "solver": solver, "iterations": iterations, "sparsity": sparsity, "total_variation": total_variation, "warm": warm
+    }  # fmt: skip
+    settings = {"raw": raw.name, "microscope": scope.to_dict(), "z_um": depths, "voxels": across} | chosen
+    mesh = parallel.mesh(devices) if devices > 1 else None
+    path = movies.reconstruct_movie(
+        frames, reconstruct, output, op.in_shape, psf.voxel_um, frame_s=1 / rate_hz, size=chunk, batch=batch, start=start,
+        mesh=mesh, process=me, settings=settings, track=track,
+    )  # fmt: skip
+    if me.number == 0:
+        typer.echo(f"{path}: {len(frames)} volumes of {op.in_shape}, voxels of {psf.voxel_um} um; opens in napari")
+
+
+def _field(shape: tuple[int, ...], cell: tuple[int, int]) -> tuple[int, int]:
+    if any(n % p for n, p in zip(shape, cell, strict=True)):
+        raise ParameterError(f"frames of {shape}: expected whole lenslets of {cell} pixels with --rectified")
+    rows, columns = (n // p for n, p in zip(shape, cell, strict=True))
+    return rows, columns
