@@ -44,6 +44,21 @@ def irfft2(spectrum: Complex[Array, "... ky kx"], shape: tuple[int, int], crop: 
     return jnp.fft.irfft2(spectrum, s=shape)[..., : crop[0], : crop[1]]
 
 
+def translate(x: Float[Array, "..."], shift: Float[Array, " d"]) -> Float[Array, "..."]:
+    """x(r - s) over the last d axes, periodically, by exp(-2 pi i k.s) on the spectrum; exact below Nyquist.
+
+    Args:
+        x: real.
+        shift: s, in samples, in the order of those axes.
+    """
+    shape, axes = x.shape[-len(shift) :], tuple(range(-len(shift), 0))
+    spectrum = jnp.fft.rfftn(x, axes=axes)
+    for axis, n in zip(axes, shape, strict=True):
+        k = jnp.fft.rfftfreq(n) if axis == -1 else jnp.fft.fftfreq(n)
+        spectrum = spectrum * jnp.exp(-2j * jnp.pi * k * shift[axis]).reshape(-1, *(-1 - axis) * (1,))
+    return jnp.fft.irfftn(spectrum, shape, axes)
+
+
 def transfer_fresnel(
     n: int, spacing_um: tuple[Array | float, Array | float], wavelength_um: Array | float, distance_um: Array | float
 ) -> Complex[Array, "ky kx"]:

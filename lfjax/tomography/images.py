@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from lfjax.errors import require, require_shape
+from lfjax.fourier import translate
 from lfjax.linop import LinearOperator, Shape
 
 
@@ -42,9 +43,7 @@ class Shift(LinearOperator):
 
     def matvec(self, image: Array) -> Array:
         """The displaced image."""
-        kx, ky = jnp.fft.rfftfreq(self.shape[1]), jnp.fft.fftfreq(self.shape[0])
-        x, y = (jnp.exp(-2j * jnp.pi * k * t) for k, t in zip((kx, ky), self.displacement, strict=True))
-        return jnp.fft.irfft2(jnp.fft.rfft2(image) * y[:, None] * x, self.shape)
+        return translate(image, self.displacement[::-1])
 
 
 def normalise(images: Float[Array, "n y x"], *, radius: float = 1.0) -> Float[Array, "n y x"]:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lfjax import linop
+from lfjax import linop, parallel
 from lfjax.models import LinearForwardNet
 from lfjax.optics import (
     PSF,
@@ -115,7 +115,7 @@ OPERATORS: dict[str, Callable[[], linop.LinearOperator]] = {
         kernel=4,
     ),
     "Sharded": lambda: Sharded(
-        FourierSlice(random_rotations(jax.random.key(0), 4), 6), jax.sharding.Mesh(np.array(jax.devices()[:1]), ("views",))
+        FourierSlice(random_rotations(jax.random.key(0), 4), 6), parallel.mesh(1)
     ),
     "Shift": lambda: Shift(jnp.asarray([1.3, -0.4]), (8, 9)),
     "Rays, parallel": lambda: Rays.parallel(jnp.linspace(0.1, 3.0, 5), 9, batch=2),
