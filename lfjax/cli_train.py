@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import jax.numpy as jnp
 import typer
 
-from lfjax import io, solvers, training
+from lfjax import io, parallel, solvers, training
 from lfjax.models.frozen import count_parameters
 from lfjax.progress import track
 from lfjax.training.evaluate import Scores
@@ -25,14 +25,16 @@ def train(
         Path | None, typer.Option(help="Where logs and checkpoints go; started again with the same one, it goes on from there.")
     ] = None,
     half: Annotated[bool, typer.Option(help="Keep 16 of 32 bits of each number.")] = False,
+    devices: Annotated[int, typer.Option(help="Over which the samples of each batch are spread.")] = 1,
 ) -> None:
     """Train a model by a recipe: labelled pairs and unlabelled movies, from files or simulated."""
     plan = Recipe.read(recipe)
+    mesh = parallel.mesh(devices) if devices != 1 else None
     op = plan.operator(plan.training.crop)
     data = plan.training_set(plan.experiment)
     whole = op if plan.training.crop is None else plan.operator()
     fitted = training.fit(
-        plan.network(whole), data, op=op, weights=plan.losses, options=plan.training, folder=folder, track=track
+        plan.network(whole), data, op=op, weights=plan.losses, options=plan.training, folder=folder, track=track, mesh=mesh
     )
     write_model(output, TrainedModel(fitted.model, plan), half=half)
     last = ", ".join(f"{name} {value:.3g}" for name, value in fitted.history[-1].items() if name != "step")

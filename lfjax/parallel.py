@@ -18,11 +18,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from lfjax.errors import require
 
 BATCH = "batch"
+WHOLE = PartitionSpec()  # of what every device holds
 
 
 def mesh(devices: int | Sequence[Any] | None = None) -> Mesh:
@@ -42,6 +43,26 @@ def mesh(devices: int | Sequence[Any] | None = None) -> Mesh:
     elif devices is not None:
         chosen = devices
     return Mesh(np.array(chosen), (BATCH,), axis_types=(AxisType.Auto,))
+
+
+def spread(mesh: Mesh) -> PartitionSpec:
+    """Of arrays whose leading axis is spread over a mesh.
+
+    Raises:
+        ParameterError: a mesh of more than one axis.
+    """
+    require(len(mesh.axis_names) == 1, "mesh", mesh.axis_names, "one axis")
+    return PartitionSpec(mesh.axis_names[0])
+
+
+def everywhere(tree: Any, mesh: Mesh | None) -> Any:
+    """The arrays of a tree on every device of a mesh; as they are without one."""
+    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, WHOLE))
+
+
+def at_hand(tree: Any, mesh: Mesh | None) -> Any:
+    """The arrays that `everywhere` put on a mesh, free to be used on any device again; as they are without one."""
+    return tree if mesh is None else jax.tree.map(jnp.asarray, jax.device_get(tree))
 
 
 def over_batch(
@@ -67,7 +88,6 @@ def over_batch(
     """
     count = len(jax.tree.leaves(items)[0])
     require(count >= 1, "items", count, "1 or more")
-    require(mesh is None or len(mesh.axis_names) == 1, "mesh", mesh, "one axis")
     return _over_batch(function, items, mesh, batch_size, checkpoint)
 
 
@@ -88,8 +108,8 @@ def _over_batch(function: Any, items: Any, mesh: Mesh | None, batch_size: int, c
     missing = -count % mesh.size
     if missing:
         items = jax.tree.map(lambda a: jnp.concatenate([a, jnp.repeat(a[-1:], missing, axis=0)]), items)
-    spread = PartitionSpec(mesh.axis_names[0])
-    several = jax.shard_map(each, mesh=mesh, in_specs=(PartitionSpec(), spread), out_specs=spread, check_vma=False)
+    out = spread(mesh)
+    several = jax.shard_map(each, mesh=mesh, in_specs=(WHOLE, out), out_specs=out, check_vma=False)
     return jax.tree.map(lambda a: a[:count], several(arrays, items)) if missing else several(arrays, items)
 
 

@@ -1,10 +1,10 @@
 """Projections spread over devices: each holds its own poses and images, all hold the volume.
 
-    >>> import jax.numpy as jnp, numpy as np
-    >>> from lfjax import rotation
+    >>> import jax, jax.numpy as jnp
+    >>> from lfjax import parallel, rotation
     >>> from lfjax.tomography.fourier_slice import FourierSlice
-    >>> mesh = jax.sharding.Mesh(np.array(jax.devices()), ("views",))
-    >>> A = Sharded(FourierSlice(rotation.random_rotations(jax.random.key(0), 8 * len(jax.devices())), 8), mesh)
+    >>> mesh = parallel.mesh()
+    >>> A = Sharded(FourierSlice(rotation.random_rotations(jax.random.key(0), 8 * mesh.size), 8), mesh)
     >>> A.T(A(jnp.ones((8, 8, 8)))).shape
     (8, 8, 8)
 """
@@ -21,6 +21,7 @@ from jaxtyping import Array
 
 from lfjax.errors import require
 from lfjax.linop import LinearOperator, Shape
+from lfjax.parallel import WHOLE, spread
 
 
 class Sharded(LinearOperator):
@@ -30,14 +31,16 @@ class Sharded(LinearOperator):
 
     Attributes:
         op: whose every array has a leading axis that counts the images.
-        mesh: with one axis.
+        mesh: of one axis, see `parallel.mesh`; None is the device at hand.
     """
 
     op: LinearOperator
-    mesh: Mesh = eqx.field(static=True)
+    mesh: Mesh | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
-        require(len(self.mesh.axis_names) == 1, "mesh", self.mesh.axis_names, "one axis")
+        if self.mesh is None:
+            return
+        spread(self.mesh)  # it has one axis, or this raises
         count = self.op.out_shape[0]
         require(count % self.mesh.size == 0, "op", f"{count} images", f"a multiple of the {self.mesh.size} devices")
         shapes = {leaf.shape[:1] for leaf in jax.tree.leaves(self.op)}
@@ -55,16 +58,16 @@ class Sharded(LinearOperator):
 
     def matvec(self, volume: Array) -> Array:
         """The images, each where its pose is."""
-        return _project(self.mesh, self.op, volume)
+        return self.op.matvec(volume) if self.mesh is None else _project(self.mesh, self.op, volume)
 
     def rmatvec(self, images: Array) -> Array:
         """The sum of all back-projections, on every device."""
-        return _backproject(self.mesh, self.op, images)
+        return self.op.rmatvec(images) if self.mesh is None else _backproject(self.mesh, self.op, images)
 
 
 @partial(jax.jit, static_argnums=0)
 def _project(mesh: Mesh, op: LinearOperator, volume: Array) -> Array:
-    return _on_each(mesh, lambda op, v: op.matvec(v), op, PartitionSpec(), _spread(mesh))(op, volume)
+    return _on_each(mesh, lambda op, v: op.matvec(v), WHOLE, spread(mesh))(op, volume)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -72,15 +75,10 @@ def _backproject(mesh: Mesh, op: LinearOperator, images: Array) -> Array:
     def back(op: LinearOperator, y: Array) -> Array:
         return jax.lax.psum(op.rmatvec(y), mesh.axis_names[0])
 
-    return _on_each(mesh, back, op, _spread(mesh), PartitionSpec())(op, images)
-
-
-def _spread(mesh: Mesh) -> PartitionSpec:
-    return PartitionSpec(mesh.axis_names[0])
+    return _on_each(mesh, back, spread(mesh), WHOLE)(op, images)
 
 
 def _on_each(
-    mesh: Mesh, function: Callable[[LinearOperator, Array], Array], op: LinearOperator, given: PartitionSpec, out: PartitionSpec
+    mesh: Mesh, function: Callable[[LinearOperator, Array], Array], given: PartitionSpec, out: PartitionSpec
 ) -> Callable[[LinearOperator, Array], Array]:
-    specs = (jax.tree.map(lambda _: _spread(mesh), op), given)
-    return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)
+    return jax.shard_map(function, mesh=mesh, in_specs=(spread(mesh), given), out_specs=out, check_vma=False)

@@ -66,7 +66,15 @@ class TrainingSet(NamedTuple):
         return self
 
     def batch(
-        self, seed: int, step: int, labelled: int, unlabelled: int, *, crop: tuple[int, int] | None = None, turn: bool = True
+        self,
+        seed: int,
+        step: int,
+        labelled: int,
+        unlabelled: int,
+        *,
+        crop: tuple[int, int] | None = None,
+        turn: bool = True,
+        superpose: float = 0.0,
     ) -> Batch:
         """The batch of a step.
 
@@ -77,11 +85,17 @@ class TrainingSet(NamedTuple):
             unlabelled: without, c; 0 if there are no movies.
             crop: lenslets (Y, X) of a random window; the whole field if not given.
             turn: whether to draw flips and transposes.
+            superpose: share of labelled samples that are the sum of two, frames and volumes alike: H is linear and sums of
+                Poisson numbers are Poisson numbers, so that is a denser sample, for nothing.
         """
         rng = np.random.default_rng((seed, step))
-        pairs = [(int(rng.integers(len(self.frames))), self._window(rng, crop)) for _ in range(labelled)]
-        frames = [self._cut(self.frames[i], at, crop, self.cell_pixels) for i, at in pairs]
-        volumes = [self._cut(self.volumes[i], at, crop, self.cell_voxels) for i, at in pairs]
+        frames: list[Any] = []
+        volumes: list[Any] = []
+        for _ in range(labelled):
+            parts = 2 if superpose and rng.random() < superpose else 1
+            pairs = [(int(rng.integers(len(self.frames))), self._window(rng, crop)) for _ in range(parts)]
+            frames.append(sum(self._cut(self.frames[i], at, crop, self.cell_pixels) for i, at in pairs))
+            volumes.append(sum(self._cut(self.volumes[i], at, crop, self.cell_voxels) for i, at in pairs))
         others = []
         for _ in range(unlabelled if self.movies else 0):
             movie = self.movies[int(rng.integers(len(self.movies)))]
@@ -106,7 +120,7 @@ class TrainingSet(NamedTuple):
         return a[..., y : y + rows, x : x + columns]
 
 
-def _stack(arrays: list[np.ndarray]) -> np.ndarray:
+def _stack(arrays: list[Any]) -> np.ndarray:
     return np.stack(arrays).astype(np.float32)
 
 

@@ -19,14 +19,16 @@ import optax
 import optax.contrib
 import orbax.checkpoint as ocp
 from flax import nnx
+from jax.sharding import Mesh
 from tensorboardX import SummaryWriter
 
 from lfjax.errors import FileError, require
 from lfjax.io import writing
 from lfjax.linop import LinearOperator
 from lfjax.models import PatchCritic, trainable
+from lfjax.parallel import at_hand, everywhere
 from lfjax.training.data import Batch, TrainingSet
-from lfjax.training.steps import LossWeights, Training, TrainState, advance, start
+from lfjax.training.steps import LossWeights, Training, TrainState, advance, deal, start
 
 LEAST_RMS = 1e-4  # of an array that moves in proportion to itself: arrays of zeros must move too
 
@@ -54,6 +56,7 @@ class Options:
         crop: lenslets (Y, X) of random windows; the whole field if not given. H of the light-field loss has to be of this
             field.
         turn: whether to flip and transpose samples, which needs a mirror-symmetric PSF.
+        superpose: share of labelled samples that are sums of two, see `TrainingSet.batch`.
         border: lenslets at each side that the light-field loss leaves out, since light from outside comes in there.
         validate_every: steps between validations.
         patience: validations without progress after which to stop; 0 never stops.
@@ -75,6 +78,7 @@ class Options:
     precision: str = "float32"
     crop: tuple[int, int] | None = None
     turn: bool = True
+    superpose: float = 0.0
     border: int = 0
     validate_every: int = 100
     patience: int = 0
@@ -91,6 +95,7 @@ class Options:
         for name in ("learning_rate", "critic_learning_rate", "clip"):
             value = getattr(self, name)
             require(isinstance(value, (int, float)) and 0 < value < math.inf, name, value, "a positive number")
+        require(0 <= self.superpose <= 1, "superpose", self.superpose, "a share from 0 to 1")
         require(0 <= self.decay < 1, "decay", self.decay, "a fraction from 0 to below 1")
         require(self.optimiser in ("muon", "adam"), "optimiser", self.optimiser, "muon or adam")
         require(self.precision in ("float32", "bfloat16"), "precision", self.precision, "float32 or bfloat16")
@@ -120,6 +125,7 @@ def fit(
     validate: Callable[[Any], float] | None = None,
     folder: str | Path | None = None,
     track: Callable[..., Any] | None = None,
+    mesh: Mesh | None = None,
 ) -> Fitted:
     """Train a model; run the same call again after an interruption, and it goes on from the last checkpoint.
 
@@ -132,26 +138,34 @@ def fit(
         validate: model -> score, lower is better; it decides which weights are kept, and when to stop early.
         folder: where log.csv, log.json, tensorboard/ and checkpoints/ go; nothing is written if not given.
         track: see `lfjax.progress.track`.
+        mesh: devices over which the samples of each batch are spread, see `parallel.mesh`; None is the device at hand. It
+            changes the weights by no more than rounding.
 
     Raises:
-        ParameterError: a loss that needs H without H, or a folder that holds another run's checkpoints.
+        ParameterError: a loss that needs H without H, or samples of a batch that cannot be spread evenly over the mesh.
+        FileError: a folder that holds another run's checkpoints.
     """
     weights, options = weights or LossWeights(), options or Options()
     data.check()
     needs = weights.light_field or weights.equivariance or weights.noise_splitting
     require(not (needs and op is None), "op", op, "H or a surrogate: light-field, equivariance and splitting losses need it")
+    others = options.unlabelled if weights.unlabelled and data.movies else 0
+    for name, count in (("labelled", options.labelled), ("unlabelled", others)):
+        size = 1 if mesh is None else mesh.size
+        require(count % size == 0, name, count, f"a multiple of the {size} devices of the mesh")
     critic = PatchCritic(options.critic_width, rngs=nnx.Rngs(options.seed)) if weights.adversarial else None
-    training = prepare(model, critic, data, op, weights, options)
+    training = prepare(model, critic, data, op, weights, options)._replace(mesh=mesh)
     state = start(model, critic, training)
     history: list[dict[str, float]] = []
     saver: Saver | None = None
     if folder is not None:
         saver = Saver(Path(folder), {"weights": dataclasses.asdict(weights), "options": dataclasses.asdict(options)})
         state, history = saver.restore(state)
+    state = everywhere(state, mesh)
     first, waiting = int(state.step), _waiting(history)
     numbers = range(first, options.steps * options.accumulate)
     sums: dict[str, list[Any]] = {}
-    for step, batch in _batches(data, options, weights, track(numbers, "training") if track else numbers):
+    for step, batch in _batches(data, options, others, mesh, track(numbers, "training") if track else numbers):
         if options.patience and waiting >= options.patience:
             break
         state, terms = advance(training, state, batch)
@@ -162,9 +176,10 @@ def fit(
             row = {"step": float(done)} | {name: float(np.mean(values)) for name, values in sums.items()}
             sums = {}
             if validate is not None:
-                row["score"] = float(validate(eqx.combine(state.average, training.fixed)))
+                row["score"] = float(validate(eqx.combine(at_hand(state.average, mesh), training.fixed)))
                 if row["score"] < float(state.best_score):
-                    state = state._replace(best=state.average, best_score=jnp.asarray(row["score"]))
+                    score = everywhere(jnp.asarray(row["score"]), mesh)
+                    state = state._replace(best=state.average, best_score=score)
             history.append(row)
             waiting = _waiting(history)
             if saver is not None:
@@ -173,7 +188,7 @@ def fit(
         if saver is not None and (done % options.checkpoint_every == 0 or last or stopping):
             saver.save(state, history)
     kept = state.best if validate is not None and math.isfinite(float(state.best_score)) else state.average
-    return Fitted(eqx.combine(kept, training.fixed), history, state)
+    return Fitted(eqx.combine(at_hand(kept, mesh), training.fixed), history, state)
 
 
 def prepare(
@@ -221,12 +236,14 @@ def muon() -> optax.GradientTransformation:
     )
 
 
-def _batches(data: TrainingSet, options: Options, weights: LossWeights, numbers: Any) -> Iterator[tuple[int, Batch]]:
+def _batches(
+    data: TrainingSet, options: Options, others: int, mesh: Mesh | None, numbers: Any
+) -> Iterator[tuple[int, Batch]]:
     """(step, batch), the next one being read while this one is used."""
-    others = options.unlabelled if weights.unlabelled else 0
 
     def read(step: int) -> Batch:
-        return data.batch(options.seed, step, options.labelled, others, crop=options.crop, turn=options.turn)
+        draw = {"crop": options.crop, "turn": options.turn, "superpose": options.superpose}
+        return deal(data.batch(options.seed, step, options.labelled, others, **draw), mesh)  # type: ignore[arg-type]
 
     with ThreadPoolExecutor(1) as pool:
         waiting = None

@@ -105,21 +105,31 @@ def equivariance(
 
 
 def noise_splitting(
-    reconstruct: Reconstruct, forward: Forward, y: Float[Array, "y x"], key: Array, *, share: float = 0.7
+    reconstruct: Reconstruct,
+    forward: Forward,
+    y: Float[Array, "y x"],
+    key: Array,
+    mask: Bool[Array, "y x"] | None = None,
+    *,
+    share: float = 0.7,
 ) -> Float[Array, ""]:
-    """|H f(y_a) / p - y_b / (1 - p)|^2 / |y_b / (1 - p)|^2, y split by coin toss into frames of independent noise.
+    """|m (H f(y_a / p) - y_b / (1 - p))|^2 / |m y_b / (1 - p)|^2, y split by coin toss into frames of independent noise.
+
+    The light-field error of photons that f has not seen: with the same photons on both sides a network that puts their noise
+    into the volume is rewarded for it, with others it is not.
 
     Args:
         reconstruct: f.
         forward: H.
         y: photons, zero or more; read noise and fractions are rounded away.
         key: of the split.
+        mask: pixels that count, see `light_field_error`.
         share: p, of the photons that f sees.
 
     Source: Moran et al. (Noisier2Noise), CVPR 2020; Krull et al.; for Poisson by thinning, each part is Poisson again.
     """
     seen, held = split_photons(key, y, share)
-    return _relative(forward(reconstruct(seen / share)) - held / (1 - share), held / (1 - share))
+    return light_field_error(forward(reconstruct(seen / share)), held / (1 - share), mask)
 
 
 def split_photons(key: Array, y: Float[Array, "..."], share: float) -> tuple[Array, Array]:

@@ -9,13 +9,16 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float
 
 from lfjax.errors import require
 from lfjax.linop import LinearOperator
 from lfjax.models import trainable
+from lfjax.parallel import WHOLE, spread
 from lfjax.training import losses
 from lfjax.training.data import Batch
 
@@ -105,6 +108,7 @@ class Training(NamedTuple):
         decay: of the moving average.
         half: whether convolution kernels are rounded to bfloat16 in forward and backward passes.
         seed: of all random numbers.
+        mesh: over which the samples of a batch are spread; None is the device at hand.
     """
 
     fixed: Any
@@ -118,6 +122,7 @@ class Training(NamedTuple):
     decay: float
     half: bool
     seed: int
+    mesh: Mesh | None = None
 
     def model(self, arrays: Any) -> Callable[[Array], Array]:
         """The network with these arrays."""
@@ -159,26 +164,69 @@ def advance(training: Training, state: TrainState, batch: Batch) -> tuple[TrainS
         The next state, and the losses by name, each before its weight.
     """
     key = jax.random.fold_in(jax.random.key(training.seed), state.step)
-    turned = _turned(batch)
-
-    def total(arrays: Any) -> tuple[Array, Any]:
-        return _model_losses(training, training.model(arrays), state.critic, turned, key)
-
-    (_, (terms, fake)), slope = jax.value_and_grad(total, has_aux=True)(state.model)
+    slope, critic_slope, terms = _slopes(training, state.model, state.critic, batch, key)
     updates, optimiser = training.optimiser.update(slope, state.optimiser, state.model)
     model = optax.apply_updates(state.model, updates)
     rate = jnp.minimum(training.decay, (1 + state.step) / (10 + state.step))
     average = jax.tree.map(lambda old, new: rate * old + (1 - rate) * new, state.average, model)
     critic, critic_optimiser = state.critic, state.critic_optimiser
     if training.weights.adversarial:
-        value, slope = jax.value_and_grad(lambda c: _critic_loss(training, c, turned.volumes, fake, key))(critic)
-        updates, critic_optimiser = training.critic_optimiser.update(slope, critic_optimiser, critic)
+        updates, critic_optimiser = training.critic_optimiser.update(critic_slope, critic_optimiser, critic)
         critic = optax.apply_updates(critic, updates)
-        terms = terms | {"critic": value}
     after = state._replace(
         model=model, average=average, optimiser=optimiser, critic=critic, critic_optimiser=critic_optimiser, step=state.step + 1
     )
     return after, terms
+
+
+def deal(batch: Batch, mesh: Mesh | None) -> Batch:
+    """A batch spread over a mesh as cards are dealt: sample i, with a label or without, goes to device i modulo mesh.size.
+
+    So that each device has a batch of its own, in which labelled and unlabelled samples of one number meet.
+    """
+    if mesh is None:
+        return batch
+    place, n = NamedSharding(mesh, spread(mesh)), mesh.size
+
+    def dealt(a: np.ndarray) -> Array:
+        return jax.device_put(a.reshape(len(a) // n, n, *a.shape[1:]).swapaxes(0, 1).reshape(a.shape), place)
+
+    return jax.tree.map(dealt, batch)
+
+
+def _slopes(training: Training, model: Any, critic: Any, batch: Batch, key: Array) -> tuple[Any, Any, dict[str, Array]]:
+    """Gradients of model and critic, and the losses; on a mesh the means of what each device finds for its samples."""
+    mesh = training.mesh
+    if mesh is None:
+        return _own_slopes(training, model, critic, batch, key)
+    arrays, fixed = eqx.partition(training, eqx.is_array)
+
+    def share(arrays: Any, *given: Any) -> Any:
+        return jax.lax.pmean(_own_slopes(eqx.combine(arrays, fixed), *given), mesh.axis_names[0])
+
+    specs = (WHOLE, WHOLE, WHOLE, spread(mesh), WHOLE)
+    return jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=WHOLE, check_vma=False)(arrays, model, critic, batch, key)
+
+
+def _own_slopes(training: Training, model: Any, critic: Any, batch: Batch, key: Array) -> tuple[Any, Any, dict[str, Array]]:
+    batch = _turned(batch)
+
+    def total(arrays: Any) -> tuple[Array, Any]:
+        return _model_losses(training, training.model(arrays), critic, batch, key)
+
+    (_, (terms, fake)), slope = jax.value_and_grad(total, has_aux=True)(model)
+    if not training.weights.adversarial:
+        return slope, None, terms
+    value, critic_slope = jax.value_and_grad(lambda c: _critic_loss(training, c, batch.volumes, fake, key))(critic)
+    return slope, critic_slope, terms | {"critic": value}
+
+
+def _keys(training: Training, key: Array, count: int) -> Array:
+    """One a sample, by its number in the whole batch: the same on any number of devices (see `deal`)."""
+    if training.mesh is None:
+        return jax.random.split(key, count)
+    n, device = training.mesh.size, jax.lax.axis_index(training.mesh.axis_names[0])
+    return jax.random.split(key, count * n).reshape(count, n)[:, device]
 
 
 def _turned(batch: Batch) -> Batch:
@@ -196,7 +244,7 @@ def _model_losses(training: Training, model: Any, critic: Any, batch: Batch, key
         labelled = jax.vmap(model)(jnp.asarray(batch.frames))
         terms["volume"] = jnp.mean(jax.vmap(losses.volume_error)(labelled, batch.volumes))
     fake: Any = jax.vmap(model)(frames) if weights.unlabelled else None
-    keys = jax.random.split(key, len(frames))
+    keys = _keys(training, key, len(frames))
     if weights.light_field:
         terms["light_field"] = jnp.mean(jax.vmap(lambda x, y: _resynthesis(training, x, y))(fake, frames))
     if weights.adversarial:
@@ -208,7 +256,7 @@ def _model_losses(training: Training, model: Any, critic: Any, batch: Batch, key
         turn = jax.vmap(lambda x, k: losses.equivariance(model, training.op, x, k))  # type: ignore[arg-type]
         terms["equivariance"] = jnp.mean(turn(fake, keys))
     if weights.noise_splitting:
-        split = jax.vmap(lambda y, k: losses.noise_splitting(model, training.op, y, k))  # type: ignore[arg-type]
+        split = jax.vmap(lambda y, k: losses.noise_splitting(model, training.op, y, k, training.mask))  # type: ignore[arg-type]
         terms["noise_splitting"] = jnp.mean(split(frames, keys))
     value = sum((getattr(weights, name) * term for name, term in terms.items()), jnp.zeros(()))
     return value, (terms | {"total": value}, fake)
@@ -226,7 +274,7 @@ def _critic_loss(training: Training, critic: Any, real: Array, fake: Array, key:
         number = min(len(real), len(fake))
         penalty = jax.vmap(lambda r, f, k: losses.gradient_penalty(judge, r, f, k))
         value += training.weights.gradient_penalty * jnp.mean(
-            penalty(real[:number], fake[:number], jax.random.split(key, number))
+            penalty(real[:number], fake[:number], _keys(training, key, number))
         )
     return value
 

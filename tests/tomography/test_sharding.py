@@ -6,7 +6,7 @@ import pytest
 
 PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np
-from lfjax import rotation
+from lfjax import parallel
 from lfjax.errors import ParameterError
 from lfjax.tomography.fourier_slice import FourierSlice
 from lfjax.tomography.particles import random_particles
@@ -14,7 +14,7 @@ from lfjax.tomography.rays import Rays
 from lfjax.tomography.sharding import Sharded
 
 assert len(jax.devices()) == 8
-mesh = jax.sharding.Mesh(np.array(jax.devices()), ("views",))
+mesh = parallel.mesh()
 particles = random_particles(jax.random.key(0), 24, pixel_angstrom=3.0, shift_px=1.0)
 for whole in (particles.projector(12, batch=2), Rays.parallel_3d(particles.rotations, 12)):
     op = Sharded(whole, mesh)
@@ -26,6 +26,7 @@ for whole in (particles.projector(12, batch=2), Rays.parallel_3d(particles.rotat
     back = jax.jit(lambda op, y: op.T(y)).lower(op, images).compile()
     assert "all-gather" not in forward.as_text() + back.as_text()
     assert "all-reduce" in back.as_text() and "all-reduce" not in forward.as_text()
+    np.testing.assert_array_equal(Sharded(whole)(volume), whole(volume))
     gradient = jax.jit(jax.grad(lambda v: jnp.sum((op(v) - images) ** 2)))(volume)
     np.testing.assert_allclose(gradient, 2 * whole.T(whole(volume) - images), atol=2e-2)
 try:
