@@ -40,6 +40,9 @@ MIXTURES = {
     "+ adversarial": training.LossWeights(adversarial=0.02),
     "all three": training.LossWeights(light_field=0.3, adversarial=0.02),
 }
+UNLABELLED = ((0.1, 1.3), (0.15, 1.0), (0.25, 0.7))
+"""Share of labelled neurons and brightness of the samples of the unlabelled movies; the labelled sample has (0.15, 1)."""
+HELD_OUT = ((0.08, 1.6), (0.15, 1.0), (0.3, 0.6))
 METHODS = ("physics", "convolutional", "compressed")
 
 
@@ -54,8 +57,9 @@ class Size:
     beyond: int = 2
     lenslets: int = 21
     border: int = 3
-    fields: int = 9
-    windows: int = 9
+    fields: int = 16
+    windows: int = 5
+    photons: float = 60.0  # a pixel
     movie: int = 60
     test: int = 36
     shown: tuple[int, ...] = (0, 12, 24)
@@ -100,7 +104,7 @@ class Study:
         self.z_um = self.lit[size.beyond : len(self.lit) - size.beyond]
         field = (size.lenslets, size.lenslets)
         self.experiment = simulate.Experiment(
-            cached_psf(self.scope, self.lit, size.voxels, tolerance=0.05), field, beyond=size.beyond
+            cached_psf(self.scope, self.lit, size.voxels, tolerance=0.05), field, beyond=size.beyond, photons=size.photons
         )
         self.voxel_um = self.experiment.voxel_um
         self.cells = {"cell_voxels": (size.voxels,) * 2, "cell_pixels": (size.pixels,) * 2}
@@ -110,20 +114,22 @@ class Study:
         tissue = {"mean_free_path_um": self.experiment.mean_free_path_um, "anisotropy": self.experiment.anisotropy}
         self.op = optics @ Scattering(optics.in_shape, self.voxel_um[1], thickness, **tissue)
         self.unscattered = optics
-        whole = simulate.Experiment(self.experiment.psf, field)
+        whole = simulate.Experiment(self.experiment.psf, field, photons=size.photons)
         key = partial(jax.random.fold_in, jax.random.key(2026))
         stack = whole.stack(key(0), size.windows, fields=size.fields)
-        movies = [self.experiment.movie(key(1 + i), size.movie) for i in range(3)]
+        movies = [
+            self.experiment.movie(key(1 + i), size.movie, labelled=share, brightness=light)
+            for i, (share, light) in enumerate(UNLABELLED)
+        ]
         self.data = training.TrainingSet(
             np.asarray(stack.frames), np.asarray(stack.volumes), [np.asarray(m.frames) for m in movies],
             self.cells["cell_pixels"], self.cells["cell_voxels"],
         )  # fmt: skip
         self.movies = movies
         self.validation = [self.experiment.movie(key(10), size.test, shown=size.shown)]
-        others = ((0.08, 1.6), (0.15, 1.0), (0.3, 0.6))  # share of labelled neurons, brightness
         self.held_out = [
             self.experiment.movie(key(20 + i), size.test, labelled=share, brightness=light, shown=size.shown)
-            for i, (share, light) in enumerate(others)
+            for i, (share, light) in enumerate(HELD_OUT)
         ]
         self.border = (size.border * size.voxels,) * 2
 
