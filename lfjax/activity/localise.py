@@ -41,5 +41,9 @@ def find_somata(
     highest = score == maximum_filter(score, tuple(sides), mode="nearest")
     peak = highest & (score > threshold * score.max()) & (score > 0)
     places = np.argwhere(peak)
-    places = places[np.argsort(-score[peak])]
-    return (places + 0.5) * np.asarray(voxel_um, float)
+    places = (places[np.argsort(-score[peak], kind="stable")] + 0.5) * np.asarray(voxel_um, float)
+    kept: list[np.ndarray] = []  # a symmetric blob may have its maximum in several voxels
+    for place in places:
+        if all(np.linalg.norm(place - other) >= diameter_um / 2 for other in kept):
+            kept.append(place)
+    return np.array(kept).reshape(-1, 3)
