@@ -59,6 +59,21 @@ def translate(x: Float[Array, "..."], shift: Float[Array, " d"]) -> Float[Array,
     return jnp.fft.irfftn(spectrum, shape, axes)
 
 
+def translate_mirrored(x: Float[Array, "..."], shift: Float[Array, " d"]) -> Float[Array, "..."]:
+    """`translate` of x and its mirror image, axis by axis: they join without a step, so nothing wraps and little rings.
+
+    Args:
+        x: real.
+        shift: s, in samples, of the last d axes; what comes in over an edge is the mirror image, up to a length of the axis.
+    """
+    for axis in range(-len(shift), 0):
+        line = jnp.moveaxis(x, axis, -1)
+        both = jnp.concatenate([line, line[..., ::-1]], axis=-1)
+        moved = translate(both, shift[axis][None])[..., : line.shape[-1]]
+        x = jnp.moveaxis(moved, -1, axis)
+    return x
+
+
 def transfer_fresnel(
     n: int, spacing_um: tuple[Array | float, Array | float], wavelength_um: Array | float, distance_um: Array | float
 ) -> Complex[Array, "ky kx"]:
