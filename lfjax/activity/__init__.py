@@ -18,6 +18,16 @@ from lfjax.activity.localise import find_somata as find_somata
 from lfjax.activity.neurons import Neurons as Neurons
 from lfjax.activity.neurons import read_neurons as read_neurons
 from lfjax.activity.neurons import write_neurons as write_neurons
+from lfjax.activity.nwb import write_nwb as write_nwb
+from lfjax.activity.quality import Crosstalk as Crosstalk
+from lfjax.activity.quality import Quality as Quality
+from lfjax.activity.quality import confinement as confinement
+from lfjax.activity.quality import crosstalk as crosstalk
+from lfjax.activity.quality import crosstalk_matrix as crosstalk_matrix
+from lfjax.activity.quality import frame_noise as frame_noise
+from lfjax.activity.quality import peak_snr_db as peak_snr_db
+from lfjax.activity.quality import quality as quality
+from lfjax.activity.report import write_report as write_report
 from lfjax.activity.segment import Somata as Somata
 from lfjax.activity.segment import neuropil_rings as neuropil_rings
 from lfjax.activity.segment import segment_somata as segment_somata
