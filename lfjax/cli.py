@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import typer
 
-from lfjax import cli_cryo, cli_info, cli_movie, cli_train, io, pipeline, simulate, viz
+from lfjax import cli_activity, cli_cryo, cli_info, cli_movie, cli_train, io, pipeline, simulate, viz
 from lfjax.cli_options import DEPTHS, DepthsOption, VoxelsOption, parse_depths
 from lfjax.errors import CalibrationWarning, LfjaxError, require
 from lfjax.optics import PRESETS, Rectifier, load_microscope
@@ -159,6 +159,9 @@ app.command(epilog="Example: lfjax fsc map_half1.mrc map_half2.mrc --radius 120"
 
 app.command(epilog="Example: lfjax movie raw.h5 --microscope scope.toml --white white.tif --solver ista -o volumes.zarr")(
     cli_movie.movie
+)
+app.command(epilog="Example: lfjax neurons raw.h5 --structure tdtomato.tif --microscope scope.toml -o neurons.h5")(
+    cli_activity.neurons
 )
 app.command(epilog="Example: lfjax train recipe.toml -o model.h5 --folder run")(cli_train.train)
 app.command(epilog="Example: lfjax evaluate small")(cli_train.evaluate)

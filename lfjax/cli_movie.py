@@ -10,7 +10,7 @@ import typer
 
 from lfjax import io, movies, parallel, pipeline
 from lfjax.cli_options import DEPTHS, DepthsOption, VoxelsOption, parse_depths
-from lfjax.errors import ParameterError, require
+from lfjax.errors import require
 from lfjax.optics import LightField, load_microscope
 from lfjax.optics.rectify import Rectifier
 from lfjax.progress import track
@@ -57,7 +57,7 @@ def movie(
     if not rectified:
         whites, darks = (None if path is None else io.read_frame(path) for path in (white, dark))
         rectifier = Rectifier.calibrate(scope, mean, white=whites, dark=darks)
-    field = rectifier.field if rectifier is not None else _field(mean.shape, scope.cell_pixels)
+    field = rectifier.field if rectifier is not None else movies.whole_lenslets(mean.shape, scope.cell_pixels)
     op = LightField(psf, field, frames=batch)
     outer = movies.Rectified(rectifier, psf, None) if rectifier is not None else None
     light = jnp.asarray(mean) if outer is None else outer.light_field(jnp.asarray(mean))
@@ -84,10 +84,3 @@ def movie(
     )  # fmt: skip
     if me.number == 0:
         typer.echo(f"{path}: {len(frames)} volumes of {op.in_shape}, voxels of {psf.voxel_um} um; opens in napari")
-
-
-def _field(shape: tuple[int, ...], cell: tuple[int, int]) -> tuple[int, int]:
-    if any(n % p for n, p in zip(shape, cell, strict=True)):
-        raise ParameterError(f"frames of {shape}: expected whole lenslets of {cell} pixels with --rectified")
-    rows, columns = (n // p for n, p in zip(shape, cell, strict=True))
-    return rows, columns

@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from lfjax import parallel, solvers
-from lfjax.errors import require, require_shape
+from lfjax.errors import ParameterError, require, require_shape
 from lfjax.io.chunks import Chunks, ome_attributes, stream
 from lfjax.linop import LinearOperator
 from lfjax.optics import PSF
@@ -195,3 +195,40 @@ def mean_frame(frames: Any, count: int = 50) -> Float[np.ndarray, "y x"]:
     for number in chosen:
         total += np.asarray(frames[int(number)], float)
     return (total / len(chosen)).astype(np.float32)
+
+
+def whole_lenslets(shape: tuple[int, ...], cell_pixels: tuple[int, int]) -> tuple[int, int]:
+    """Lenslets (Y, X) of rectified frames.
+
+    Raises:
+        ParameterError: not a whole number of them.
+    """
+    if any(n % p for n, p in zip(shape, cell_pixels, strict=True)):
+        raise ParameterError(f"frames of {shape}: expected whole lenslets of {cell_pixels} pixels where they are rectified")
+    rows, columns = (n // p for n, p in zip(shape, cell_pixels, strict=True))
+    return rows, columns
+
+
+class Prepared:
+    """A movie whose frames go through a function as they are read: raw frames as light fields, for example.
+
+    Args:
+        frames: (t, y, x), read by number or slice.
+        function: frame -> frame, traceable.
+    """
+
+    def __init__(self, frames: Any, function: Callable[[Array], Array]) -> None:
+        self.frames = frames
+        self.function = jax.jit(lambda block: jax.lax.map(function, block))
+        self.shape = (len(frames), *jax.eval_shape(function, jax.ShapeDtypeStruct(frames.shape[1:], jnp.float32)).shape)
+        self.dtype = np.dtype(np.float32)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, which: Any) -> np.ndarray:
+        """Frames by number or slice."""
+        block = np.asarray(self.frames[which], np.float32)
+        single = block.ndim == 2
+        made = np.asarray(self.function(jnp.asarray(block[None] if single else block)))
+        return made[0] if single else made

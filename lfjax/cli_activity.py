@@ -1,0 +1,78 @@
+"""The command that makes neurons of a movie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax.numpy as jnp
+import numpy as np
+import typer
+
+from lfjax import activity, io, movies, parallel
+from lfjax.cli_options import DEPTHS, DepthsOption, VoxelsOption, parse_depths
+from lfjax.errors import FileError, require
+from lfjax.optics import LightField, load_microscope
+from lfjax.optics.rectify import Rectifier
+from lfjax.progress import track
+
+
+def neurons(
+    raw: Annotated[Path, typer.Argument(help="Frames (t, y, x): HDF5 with `frames`, a TIFF stack, or OME-Zarr.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="HDF5 file to write, .h5.")],
+    structure: Annotated[
+        Path | None, typer.Option(help="Structural volume (tdTomato), same grid; if not given, neurons are found as they fire.")
+    ] = None,
+    microscope: Annotated[str, typer.Option(help="Preset or TOML file.")] = "60x1.2w",
+    white: Annotated[Path | None, typer.Option(help="Raw white frame; the mean of the movie if not given.")] = None,
+    dark: Annotated[Path | None, typer.Option(help="Raw dark frame.")] = None,
+    rectified: Annotated[bool, typer.Option(help="Frames are rectified already, dark subtracted.")] = False,
+    z: DepthsOption = DEPTHS,
+    voxels: VoxelsOption = 4,
+    rate_hz: Annotated[float, typer.Option(help="Frames a second of the recording.")] = 100.0,
+    diameter_um: Annotated[float, typer.Option(help="Of a soma.")] = 12.0,
+    chunk: Annotated[int, typer.Option(help="Frames a chunk: what is in memory.")] = 256,
+    devices: Annotated[int, typer.Option(help="Over which the frames of a chunk are spread.")] = 1,
+    tolerance: Annotated[float, typer.Option(help="Largest relative convergence error of the PSF.")] = 0.02,
+) -> None:
+    """Neurons of a movie without volumes in between: places, footprints, time courses, dF/F, spikes.
+
+    Time courses are kept in a folder beside the result while the run goes on; started again, it goes on from there.
+    """
+    require(rate_hz > 0, "--rate-hz", rate_hz, "a positive number")
+    frames = io.open_movie(raw)
+    scope = load_microscope(microscope)
+    depths = parse_depths(z)
+    psf = io.cached_psf(scope, depths, voxels, tolerance=tolerance, track=track)
+    mean = movies.mean_frame(frames)
+    light_field: Any = None
+    if rectified:
+        field = movies.whole_lenslets(mean.shape, scope.cell_pixels)
+    else:
+        whites, darks = (None if path is None else io.read_frame(path) for path in (white, dark))
+        rectifier = Rectifier.calibrate(scope, mean, white=whites, dark=darks)
+        field, light_field = rectifier.field, movies.Rectified(rectifier, psf, None).light_field
+    op = LightField(psf, field)
+    rest = jnp.asarray(mean) if light_field is None else light_field(jnp.asarray(mean))
+    if structure is None:
+        lit = frames if light_field is None else movies.Prepared(frames, light_field)
+        centres = activity.discover(lit, 1 / rate_hz, op, psf.voxel_um, diameter_um=diameter_um)
+        footprints = activity.soma_footprints(centres, op.in_shape, psf.voxel_um, diameter_um=diameter_um)
+        masks = footprints > 0.5 * footprints.max((1, 2, 3), keepdims=True)
+    else:
+        volume = io.read_volume(structure).array
+        if volume.shape != op.in_shape:
+            raise FileError(f"{structure}: volume of {volume.shape}; expected {op.in_shape}, the grid of the reconstruction")
+        somata = activity.segment_somata(volume, psf.voxel_um, diameter_um=diameter_um)
+        centres, masks = somata.centres_um, somata.masks()
+        footprints = masks * np.maximum(volume, 0)
+    require(len(centres) > 0, "neurons", "none were found", "a structural volume, or a movie, in which neurons show")
+    found = activity.extract(
+        frames, op, centres, footprints.astype(np.float32), output.with_suffix(".courses.zarr"), frame_s=1 / rate_hz,
+        voxel_um=psf.voxel_um, mean=rest, neuropil=activity.neuropil_rings(centres, masks, psf.voxel_um), size=chunk,
+        mesh=parallel.mesh(devices) if devices > 1 else None, prepare=light_field, track=track,
+    )  # fmt: skip
+    activity.write_neurons(output, found)
+    peak = np.median(activity.peak_dff(found.dff))
+    typer.echo(f"{output}: {len(found)} neurons, {found.dff.shape[1]} frames, peak dF/F {peak:.2f} (median), "
+               f"{sum(map(len, found.spikes))} spikes")  # fmt: skip
