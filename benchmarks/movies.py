@@ -1,0 +1,265 @@
+"""Movies: traces by volumes and by the direct path, neurons found, memory, kills, devices, the cost model.  `make bench-movies`
+
+The recording is kept in build/movies and not simulated again; remove that folder to start afresh.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+
+from benchmarks.common import RESULTS, Report, arguments
+from benchmarks.machine import Limits, seconds
+from benchmarks.movie_checks import devices, kills
+from benchmarks.movie_scene import FRAME_S, Recording, Size, record
+from lfjax import activity, io, metrics, movies, preset, solvers, training
+from lfjax.activity.quality import crosstalk_matrix
+from lfjax.cli_info import abstract_light_field, operator_costs, solver_costs
+from lfjax.fri.spikes import spike_score
+from lfjax.roofline import DEVICES, Device, roofline
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+
+FOLDER = Path(__file__).parents[1] / "build" / "movies"
+TOY = Size(
+    pixels=5, voxels=2, depths=5, step_um=6.0, beyond=1, lenslets=25, margin=2, border=2, labelled=0.3, frames=240, shown=40,
+    folder="toy",
+)  # fmt: skip
+SOMA_UM = 12.0
+
+
+def traces_of(volumes: np.ndarray, recording: Recording) -> np.ndarray:
+    """Mean over the true masks, so that volumes have the best of it."""
+    masks = recording.masks / np.maximum(recording.masks.sum((1, 2, 3), keepdims=True), 1)
+    return np.einsum("nzyx,tzyx->nt", masks, volumes)
+
+
+def judge(report: Report, name: str, dff: np.ndarray, recording: Recording, pairs: np.ndarray, rate: float) -> dict[str, float]:
+    """Rows of one method; `pairs` are (true, extracted) numbers of neurons."""
+    true, got = recording.dff[pairs[:, 0], : dff.shape[1]], dff[pairs[:, 1]]
+    fires = np.ptp(true, axis=1) > 0.1
+    correlation = [np.corrcoef(a, b)[0, 1] for a, b in zip(true[fires], got[fires], strict=True)]
+    snr = [float(metrics.temporal_snr(b, a)) for a, b in zip(true[fires], got[fires], strict=True)]
+    matrix = crosstalk_matrix(got[fires], true[fires])
+    centres = recording.centres_um[pairs[fires, 0]]
+    distance = np.linalg.norm(centres[:, None] - centres, axis=-1)
+    near, far = ((distance > a) & (distance <= b) & np.isfinite(matrix) for a, b in ((20, 40), (40, 1e9)))
+    scores = {
+        "correlation with the true dF/F, median": float(np.median(correlation)),
+        "temporal SNR, median": float(np.median(snr)),
+        "crosstalk at 20-40 um, mean": float(np.mean(matrix[near])) if near.any() else float("nan"),
+        "crosstalk beyond 40 um, mean": float(np.mean(matrix[far])) if far.any() else float("nan"),
+        "crosstalk beyond 40 um, root mean square": float(np.sqrt(np.mean(matrix[far] ** 2))) if far.any() else float("nan"),
+        "frames a second": rate,
+    }
+    times, _ = activity.find_spikes(got[fires], FRAME_S)
+    ends = dff.shape[1] * FRAME_S
+    truth = [recording.spikes[i][recording.spikes[i] < ends] for i in pairs[fires, 0]]
+    scores["spike F1 within 20 ms, median"] = float(
+        np.median([spike_score(a, b)[0] for a, b in zip(truth, times, strict=True) if len(a)])
+    )
+    for label, value in scores.items():
+        report.row(f"{name}: {label}", value, "dB" if "SNR" in label else "1/s" if "second" in label else "")
+    return scores
+
+
+def matched(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(true, found) numbers of neurons within one soma radius of each other, one to one."""
+    from scipy.optimize import linear_sum_assignment
+
+    distance = np.linalg.norm(truth[:, None] - found[None], axis=-1)
+    rows, columns = linear_sum_assignment(np.where(distance <= SOMA_UM / 2, distance, 1e6))
+    good = distance[rows, columns] <= SOMA_UM / 2
+    return np.stack([rows[good], columns[good]], axis=1)
+
+
+def within(centres: np.ndarray, recording: Recording, size: Size) -> np.ndarray:
+    """Those inside of the border, where the truth is listed."""
+    extent = np.array(recording.structure.shape) * np.asarray(recording.voxel_um)
+    edge = np.array([0, 1, 1]) * size.border * size.voxels * np.asarray(recording.voxel_um)
+    return centres[np.all((centres > edge) & (centres < extent - edge), axis=1)]
+
+
+def direct(
+    report: Report, recording: Recording, size: Size, frames: Any, mean: np.ndarray
+) -> tuple[Any, dict[str, float], np.ndarray]:
+    """Neurons from structure, time courses from frames."""
+    somata = activity.segment_somata(recording.structure, recording.voxel_um)
+    found = within(somata.centres_um, recording, size)
+    score = metrics.f1_score(found, recording.centres_um, SOMA_UM / 2)
+    report.at_least("neurons found with structure, within one soma radius: F1", score, 0.9)
+    masks = somata.masks()
+    footprints = (masks * np.maximum(recording.structure, 0)).astype(np.float32)
+    rings = activity.neuropil_rings(somata.centres_um, masks, recording.voxel_um)
+    with tempfile.TemporaryDirectory() as folder:
+        neurons = activity.extract(
+            frames, recording.op, somata.centres_um, footprints, Path(folder) / "run.zarr", frame_s=FRAME_S,
+            voxel_um=recording.voxel_um, mean=jnp.asarray(mean), neuropil=rings,
+        )  # fmt: skip
+    images = activity.direct_images(recording.op, footprints, jnp.asarray(mean), neuropil=rings)
+    block = jnp.asarray(np.asarray(frames[: min(256, len(frames))], np.float32))
+    solve = jax.jit(lambda images, y: images.time_courses(y))
+    rate = len(block) / seconds(solve, images, block)
+    pairs = matched(somata.centres_um, recording.centres_um)
+    return neurons, judge(report, "direct path", neurons.dff, recording, pairs, rate), pairs
+
+
+def by_volumes(report: Report, recording: Recording, size: Size, frames: Any, mean: np.ndarray) -> dict[str, dict[str, float]]:
+    """Traces from volumes of the first frames, by 20 iterations, and by the small model where it fits."""
+    op, shown = recording.op, min(size.shown, len(frames))
+    light = jnp.maximum(jnp.asarray(mean), 0)
+    methods: dict[str, Callable[[Any], Any]] = {
+        "Richardson-Lucy 20": movies.frame_solver(lambda p: solvers.RichardsonLucy(), op, light, 20, warm=False),
+        "ISTA 20": movies.frame_solver(
+            lambda p: solvers.ISTA(1e-3 * p.lambda_max(), 1 / p.lipschitz()), op, light, 20, warm=False
+        ),
+        "ISTA 20, from the background": movies.frame_solver(
+            lambda p: solvers.ISTA(1e-3 * p.lambda_max(), 1 / p.lipschitz()), op, light, 20
+        ),
+    }
+    if size.pixels == 9 and size.depths == 11:
+        methods["UnfoldedISTA (small model)"] = training.small_model().network
+    found = {}
+    pairs = np.stack([np.arange(len(recording.centres_um))] * 2, axis=1)
+    for name, method in methods.items():
+        run = eqx.filter_jit(lambda ys, method=method: jax.lax.map(method, ys))
+        rate, parts = [], []
+        for first in range(0, shown, 20):
+            y = jnp.maximum(jnp.asarray(np.asarray(frames[first : first + 20], np.float32)), 0)
+            begin = time.perf_counter()
+            volumes = np.asarray(run(y, method))
+            rate.append(len(y) / (time.perf_counter() - begin))
+            parts.append(traces_of(volumes, recording))
+        dff = activity.dff(np.concatenate(parts, axis=1), FRAME_S, window_s=2.0)
+        found[name] = judge(report, name, dff, recording, pairs, float(np.median(rate)))
+    return found
+
+
+def memory(report: Report, recording: Recording, folder: Path) -> None:
+    """Peak memory of a process that extracts time courses of a tenth of the movie, and of all."""
+    peaks = []
+    program = "import sys; from benchmarks.movies import courses_alone as run; run(sys.argv[1], int(sys.argv[2]), sys.argv[3])"
+    whole = io.open_movie(recording.path)
+    for count in (len(whole) // 10, len(whole)):
+        with tempfile.TemporaryDirectory() as out:
+            command = [sys.executable, "-c", program, str(recording.path), str(count), out]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+        peaks.append(float(done.stdout.split()[-1]))
+        report.row(f"peak memory, {count} frames", peaks[-1], "GiB")
+    report.at_most("peak memory, all frames against a tenth: difference", abs(peaks[1] / peaks[0] - 1), 0.1)
+
+
+def courses_alone(path: str, count: int, out: str) -> None:
+    """In a process of its own: stream time courses, print the peak memory in GiB."""
+
+    class First:
+        def __init__(self, movie: Any) -> None:
+            self.movie, self.shape = movie, (count, *movie.shape[1:])
+
+        def __len__(self) -> int:
+            return count
+
+        def __getitem__(self, which: Any) -> np.ndarray:
+            return self.movie[which]
+
+    movie = io.open_movie(path)
+    rows, columns = movie.shape[1:]
+    images = activity.Images.of(jax.random.uniform(jax.random.key(0), (40, rows, columns)))
+    activity.stream_courses(First(movie), images, Path(out) / "courses.zarr", size=min(24, count))
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+
+
+def costs(report: Report) -> None:
+    """Imperial size in batches of 16: the roofline of an H100, and what this machine does."""
+    depths = tuple(float(z) for z in np.linspace(-28.6, 28.6, 5 if report.toy else 53))
+    side, batch = (13, 2) if report.toy else (106, 16)
+    op = abstract_light_field(preset("25x1.0w"), depths, 3, side, batch, "float32")
+    h100, spent = DEVICES["h100"], operator_costs(op, batch)
+    for name, cost in spent.items():
+        least = roofline(cost, h100)
+        report.row(f"Imperial, {batch} frames, {name}: roofline of an H100", 1 / least.seconds, "1/s")
+    for name, count in (("ista", 20), ("richardson_lucy", 30)):
+        least = roofline(solver_costs(op, name, count, batch)[1], h100)
+        report.row(f"Imperial, {batch} frames, {name} {count}: roofline of an H100, by {least.limit}", 1 / least.seconds, "1/s")
+    limits = Limits.measure(toy=report.toy)
+    cpu = Device("CPU", limits.gemm / 1e12, None, None, limits.memory / 1e9, None, "measured in this run")
+    key = jax.random.key(0)
+
+    def number(a: Any) -> Any:  # random matrices take the time that those of a PSF do
+        if not isinstance(a, jax.ShapeDtypeStruct):
+            return a
+        floating = jnp.issubdtype(a.dtype, jnp.floating)
+        return jax.random.uniform(key, a.shape, a.dtype) if floating else jnp.zeros(a.shape, a.dtype)
+
+    real = jax.tree.map(number, op)
+    x = jax.random.uniform(key, (batch, *real.in_shape))
+    took = seconds(jax.jit(lambda op, x: jax.vmap(op.matvec)(x)), real, x) / batch
+    report.row(f"Imperial, {batch} frames, H: measured on this CPU", 1 / took, "1/s")
+    report.row("the same: share of this CPU's roofline", roofline(spent["H"], cpu).seconds / took, "")
+
+
+def picture(neurons: Any, recording: Recording, pairs: np.ndarray) -> None:
+    """Extracted traces on the true ones."""
+    shown = pairs[np.argsort(-np.ptp(recording.dff[pairs[:, 0]], axis=1))][:12]
+    figure, axis = plt.subplots(figsize=(9, 6), layout="constrained")
+    t = np.arange(neurons.dff.shape[1]) * FRAME_S
+    for row, (true, got) in enumerate(shown):
+        axis.plot(t, neurons.dff[got] + 3 * row, lw=0.4, color="tab:orange", label="direct path" if row == 0 else None)
+        axis.plot(t, recording.dff[true] + 3 * row, lw=0.8, color="black", label="truth" if row == 0 else None)
+    axis.set_xlabel("time (s)")
+    axis.set_ylabel("dF/F, neurons 3 apart")
+    axis.legend(loc="upper right")
+    figure.savefig(RESULTS / "movies.png", dpi=110)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Run all, at the size asked."""
+    report = Report("movies", arguments(__doc__ or "").toy)
+    size = TOY if report.toy else Size()
+    with tempfile.TemporaryDirectory() as temporary:
+        recording = record(size, Path(temporary) if report.toy else FOLDER)
+        frames = io.open_movie(recording.path)
+        mean = movies.mean_frame(frames, 200)
+        report.row("neurons inside of the border", len(recording.centres_um), "")
+        neurons, scores, pairs = direct(report, recording, size, frames, mean)
+        volumes = by_volumes(report, recording, size, frames, mean)
+        short = judge(
+            report, f"direct path, first {size.shown} frames", activity.dff(neurons.fluorescence[:, : size.shown], FRAME_S,
+            window_s=2.0), recording, pairs, scores["frames a second"],
+        )  # fmt: skip
+        correlation, rate = "correlation with the true dF/F, median", "frames a second"
+        ista = volumes["ISTA 20"]
+        gain = short[correlation] - ista[correlation]
+        report.at_least("direct path against ISTA 20, same frames: correlation gained", gain, 0)
+        report.at_least("direct path against ISTA 20: times as many frames a second", short[rate] / ista[rate], 20)
+        report.at_least("direct path: correlation with the true dF/F, median", scores[correlation], 0.9)
+        report.at_most("direct path: crosstalk beyond 40 um", abs(scores["crosstalk beyond 40 um, mean"]), 0.1)
+        places = within(activity.discover(frames, FRAME_S, recording.op, recording.voxel_um), recording, size)
+        alone = metrics.f1_score(places, recording.centres_um, SOMA_UM / 2)
+        report.at_least("neurons found without structure, within one soma radius: F1", alone, 0.8)
+        memory(report, recording, FOLDER)
+        if not report.toy:
+            picture(neurons, recording, pairs)
+    jax.clear_caches()
+    kills(report)
+    devices(report)
+    costs(report)
+    report.write()
+
+
+if __name__ == "__main__":
+    main()
