@@ -32,3 +32,5 @@ from lfjax.activity.segment import Somata as Somata
 from lfjax.activity.segment import neuropil_rings as neuropil_rings
 from lfjax.activity.segment import segment_somata as segment_somata
 from lfjax.activity.segment import soma_footprints as soma_footprints
+from lfjax.activity.tradeoff import IterationTradeoff as IterationTradeoff
+from lfjax.activity.tradeoff import iteration_tradeoff as iteration_tradeoff
