@@ -11,6 +11,7 @@ communicated on the way forward. `pmap` is not used; `jax.shard_map` took its pl
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -133,6 +134,7 @@ def join(address: str | None = None, count: int | None = None, index: int | None
     """Join the other processes of a job; call it before anything else of JAX.
 
     Under SLURM (SLURM_NTASKS above 1) everything is found by itself; elsewhere give all three. One process alone needs nothing.
+    A process that has a node of SLURM for itself gets all of its devices; of several on a node each gets one.
 
     Args:
         address: host:port of process 0.
@@ -144,8 +146,11 @@ def join(address: str | None = None, count: int | None = None, index: int | None
     """
     given = [v is not None for v in (address, count, index)]
     require(all(given) or not any(given), "address, count, index", (address, count, index), "all three, or none")
+    # JAX believes that under SLURM a process wants one device; an empty list stands for all
+    alone = re.fullmatch(r"1([(]x[0-9]+[)])?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    own: list[int] | None = [] if alone else None
     if all(given):
-        jax.distributed.initialize(address, count, index)
+        jax.distributed.initialize(address, count, index, own)
     elif int(os.environ.get("SLURM_NTASKS", "1")) > 1:
-        jax.distributed.initialize()
+        jax.distributed.initialize(local_device_ids=own)
     return Process(jax.process_index(), jax.process_count())

@@ -89,6 +89,34 @@ def test_two_processes_do_what_one_does(tmp_path):
     np.testing.assert_array_equal(one, two)
 
 
+SLURM = """
+import jax
+from lfjax import parallel
+me = parallel.join()
+print(me.number, me.processes, jax.config.jax_cuda_visible_devices)
+"""
+
+
+@pytest.mark.parametrize("layout, ids, seen", [("1(x2)", "00", ["all", "all"]), ("2", "01", ["0", "1"])])
+def test_under_slurm_processes_find_each_other_and_their_devices(layout, ids, seen):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    job = {
+        "SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2", "JAX_COORDINATOR_PORT": port,
+        "SLURM_STEP_TASKS_PER_NODE": layout,
+    }  # fmt: skip
+    pair = [
+        subprocess.Popen(
+            [sys.executable, "-c", SLURM], env={**environment(1), **job, "SLURM_PROCID": str(i), "SLURM_LOCALID": ids[i]},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    outs = [process.communicate(timeout=600) for process in pair]
+    assert [out.split() for out, _ in outs] == [[str(i), "2", seen[i]] for i in range(2)], outs
+
+
 def test_items_may_be_trees_and_memory_does_not_grow_with_their_number():
     pairs = {"a": jnp.arange(6.0), "b": jnp.ones((6, 2))}
     got = parallel.over_batch(lambda one: one["a"] * one["b"], pairs, mesh=parallel.mesh(1))

@@ -17,13 +17,15 @@ from lfjax.activity.segment import soma_footprints
 from lfjax.errors import require, require_shape
 from lfjax.linop import LinearOperator
 
+AROUND = 4  # radii around a neuron within which light counts
+
 
 class IterationTradeoff(NamedTuple):
     """Both sides of the trade, medians over neurons.
 
     Attributes:
         iterations: (k,).
-        confinement: (k,), share of a neuron's activity within the radius.
+        confinement: (k,), share of a neuron's activity within the radius, of what is within four.
         snr_db: (k,), `peak_snr_db` of the traces.
         best: of `iterations`, the one at the knee.
     """
@@ -49,7 +51,8 @@ def iteration_tradeoff(
 ) -> IterationTradeoff:
     """Volumes of some frames after more and more iterations, and what that does to known neurons.
 
-    The activity of a neuron is what the mean of its brightest twentieth of frames has over the mean of its darker half.
+    The activity of a neuron is what the mean of its brightest twentieth of frames has over the mean of its darker half, within
+    four radii: what others do further away is not its own.
 
     Args:
         frames: (t, y, x), rectified; a few hundred with activity, all of whose volumes have to fit into memory.
@@ -97,10 +100,17 @@ def iteration_tradeoff(
         for trace, centre in zip(traces, np.asarray(centres_um, float), strict=True):
             bright, dark = trace >= np.percentile(trace, 95), trace <= np.median(trace)
             active = np.maximum(volumes[bright].mean(0) - volumes[dark].mean(0), 0)
+            active = np.where(_distance(active.shape, centre, voxel_um) < AROUND * radius_um, active, 0)
             if active.sum() > 0:
                 shares.append(confinement(active, centre, voxel_um, radius_um))
         confined.append(float(np.median(shares)) if shares else 0.0)
     return IterationTradeoff(iterations, np.array(confined), np.array(ratio), iterations[knee(confined, ratio)])
+
+
+def _distance(shape: tuple[int, ...], centre: np.ndarray, voxel_um: tuple[float, float, float]) -> np.ndarray:
+    lengths = zip(shape, voxel_um, centre, strict=True)
+    z, y, x = (((np.arange(n) + 0.5) * v - c) ** 2 for n, v, c in lengths)
+    return np.sqrt(z[:, None, None] + y[:, None] + x)
 
 
 def knee(rising: ArrayLike, falling: ArrayLike) -> int:
