@@ -93,7 +93,7 @@ SLURM = """
 import jax
 from lfjax import parallel
 me = parallel.join()
-print(me.number, me.processes, jax.config.jax_cuda_visible_devices)
+print(me.number, me.processes, jax.config.values["jax_cuda_visible_devices"])
 """
 
 

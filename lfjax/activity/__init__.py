@@ -1,6 +1,9 @@
 """From movies to neurons: where they are, and what they do."""
 
 from lfjax.activity.background import SlowBackground as SlowBackground
+from lfjax.activity.demix import Statistics as Statistics
+from lfjax.activity.demix import movie_statistics as movie_statistics
+from lfjax.activity.demix import refine_footprints as refine_footprints
 from lfjax.activity.direct import Images as Images
 from lfjax.activity.direct import image_footprints as image_footprints
 from lfjax.activity.direct import photon_weights as photon_weights

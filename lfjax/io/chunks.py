@@ -21,6 +21,7 @@ import zarr
 
 from lfjax.errors import FileError, require
 from lfjax.parallel import Process
+from lfjax.progress import Steps
 
 PATIENCE_S = 24 * 3600.0  # processes may differ that much
 
@@ -176,7 +177,8 @@ def stream(
         chunks.write(number, {name: np.asarray(value)[:count] for name, value in results.items()})
 
     def numbers() -> Iterator[int]:
-        yield from track(left, f"movie, {chunks.size} frames a step") if track else left
+        steps = Steps(left, chunks.size, "frames")
+        yield from track(steps, f"movie, {chunks.size} frames a step") if track else left
 
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         ahead = reader.submit(read, left[0]) if left else None

@@ -89,6 +89,26 @@ def test_neurons_are_found_by_what_they_do(op, recording):
     assert metrics.f1_score(found, PLACES_UM, 9.0) >= 0.8
 
 
+def test_footprints_come_from_function(op, footprints, recording):
+    frames, truth, _ = recording
+    wrong = np.stack([np.roll(f, (1, 1), (1, 2)) for f in footprints])
+    around = activity.soma_footprints(PLACES_UM, op.in_shape, VOXEL_UM, diameter_um=20.0)
+    support = around > 0.2 * around.max((1, 2, 3), keepdims=True)
+    fade = np.exp(-np.arange(1200) * FRAME_S / 30)
+    courses = np.concatenate([2e5 * (1 + truth) * fade, fade[None]])
+    whole = np.concatenate([wrong, np.full((1, *op.in_shape), 100, np.float32)])
+    free = np.concatenate([support, np.zeros((1, *op.in_shape), bool)])
+    found = activity.refine_footprints(op, whole, activity.movie_statistics(frames, courses, size=500), free, steps=60)
+    assert np.all(found[:4][~support] == 0) and found.min() >= 0
+    np.testing.assert_array_equal(found[4], whole[4])
+
+    def alike(a, b):
+        return np.vdot(a, b) / np.linalg.norm(a) / np.linalg.norm(b)
+
+    for right, start, end in zip(footprints, wrong, found[:4], strict=True):
+        assert alike(end, right) > 0.97 > alike(start, right)
+
+
 def test_flares_are_the_frames_that_flare():
     frames = np.full((200, 4, 4), 10.0, np.float32)
     frames[100:105, 1, 1] += 50
