@@ -22,14 +22,14 @@ from benchmarks.common import Report
 KILLED = """
 import sys, time
 import numpy as np, jax, jax.numpy as jnp
-from lfjax import movies, solvers
+from lfjax import movies, recordings, solvers
 from lfjax.optics import PSF, LightField, Microscope
 values = jax.random.uniform(jax.random.key(0), (2, 2, 2, 15, 15)) ** 6
 psf = PSF(values / values.sum((3, 4), keepdims=True), Microscope(20, 0.5, 1.33, 0.52, 125, 2500, 5), (0.0, 30.0))
 op = LightField(psf, (12, 12))
 frames = np.random.default_rng(0).poisson(50, (200, 60, 60)).astype(np.float32)
 solve = movies.frame_solver(
-    lambda p: solvers.ISTA(1e-3 * p.lambda_max(), 1 / p.lipschitz()), op, jnp.asarray(movies.mean_frame(frames)), 50)
+    lambda p: solvers.ISTA(1e-3 * p.lambda_max(), 1 / p.lipschitz()), op, jnp.asarray(recordings.mean_frame(frames)), 50)
 print("go", flush=True)
 movies.reconstruct_movie(frames, solve, sys.argv[1], op.in_shape, (30., 2., 2.), frame_s=.01, size=4, batch=1)
 print("done", flush=True)
@@ -102,14 +102,14 @@ import numpy as np
 from lfjax import parallel
 me = parallel.join(sys.argv[1], 2, int(sys.argv[2])) if sys.argv[1] != "-" else parallel.Process()
 import jax, jax.numpy as jnp
-from lfjax import movies, solvers
+from lfjax import movies, recordings, solvers
 from lfjax.optics import PSF, LightField, Microscope
 values = jax.random.uniform(jax.random.key(0), (2, 2, 2, 15, 15)) ** 6
 psf = PSF(values / values.sum((3, 4), keepdims=True), Microscope(20, 0.5, 1.33, 0.52, 125, 2500, 5), (0.0, 30.0))
 op = LightField(psf, (12, 12))
 frames = np.random.default_rng(0).poisson(50, (24, 60, 60)).astype(np.float32)
 solve = movies.frame_solver(
-    lambda p: solvers.ISTA(1e-3 * p.lambda_max(), 1 / p.lipschitz()), op, jnp.asarray(movies.mean_frame(frames)), 20)
+    lambda p: solvers.ISTA(1e-3 * p.lambda_max(), 1 / p.lipschitz()), op, jnp.asarray(recordings.mean_frame(frames)), 20)
 movies.reconstruct_movie(frames, solve, sys.argv[3], op.in_shape, (30., 2., 2.), frame_s=.01, size=4, process=me)
 """
 

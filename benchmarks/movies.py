@@ -233,7 +233,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         recording = record(size, Path(temporary) if report.toy else FOLDER)
         frames = io.open_movie(recording.path)
-        mean = movies.mean_frame(frames, 200)
+        mean = recordings.mean_frame(frames, 200)
         report.row("neurons inside of the border", len(recording.centres_um), "")
         neurons, scores, pairs = direct(report, recording, size, frames, mean)
         volumes = by_volumes(report, recording, size, frames, mean)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import jax.numpy as jnp
 import numpy as np
 import typer
 
-from lfjax import activity, io, movies, parallel
+from lfjax import activity, io, parallel, recordings
 from lfjax.cli_options import DEPTHS, DepthsOption, VoxelsOption, parse_depths
 from lfjax.errors import FileError, require
 from lfjax.optics import LightField, load_microscope
-from lfjax.optics.rectify import Rectifier
 from lfjax.progress import track
 
 
@@ -27,6 +26,7 @@ def neurons(
     white: Annotated[Path | None, typer.Option(help="Raw white frame; the mean of the movie if not given.")] = None,
     dark: Annotated[Path | None, typer.Option(help="Raw dark frame.")] = None,
     rectified: Annotated[bool, typer.Option(help="Frames are rectified already, dark subtracted.")] = False,
+    register: Annotated[bool, typer.Option(help="Move frames onto the first ones: rigid, across the axis.")] = False,
     z: DepthsOption = DEPTHS,
     voxels: VoxelsOption = 4,
     rate_hz: Annotated[float, typer.Option(help="Frames a second of the recording.")] = 100.0,
@@ -44,19 +44,13 @@ def neurons(
     scope = load_microscope(microscope)
     depths = parse_depths(z)
     psf = io.cached_psf(scope, depths, voxels, tolerance=tolerance, track=track)
-    mean = movies.mean_frame(frames)
-    light_field: Any = None
-    if rectified:
-        field = movies.whole_lenslets(mean.shape, scope.cell_pixels)
-    else:
-        whites, darks = (None if path is None else io.read_frame(path) for path in (white, dark))
-        rectifier = Rectifier.calibrate(scope, mean, white=whites, dark=darks)
-        field, light_field = rectifier.field, movies.Rectified(rectifier, psf, None).light_field
-    op = LightField(psf, field)
-    rest = jnp.asarray(mean) if light_field is None else light_field(jnp.asarray(mean))
+    whites, darks = (None if path is None else io.read_frame(path) for path in (white, dark))
+    lit = recordings.light_fields(
+        frames, scope, psf, white=whites, dark=darks, rectified=rectified, register=register, frame_s=1 / rate_hz
+    )
+    op = LightField(psf, lit.field)
     if structure is None:
-        lit = frames if light_field is None else movies.Prepared(frames, light_field)
-        centres = activity.discover(lit, 1 / rate_hz, op, psf.voxel_um, diameter_um=diameter_um)
+        centres = activity.discover(lit.frames, 1 / rate_hz, op, psf.voxel_um, diameter_um=diameter_um)
         footprints = activity.soma_footprints(centres, op.in_shape, psf.voxel_um, diameter_um=diameter_um)
         masks = footprints > 0.5 * footprints.max((1, 2, 3), keepdims=True)
     else:
@@ -67,10 +61,11 @@ def neurons(
         centres, masks = somata.centres_um, somata.masks()
         footprints = masks * np.maximum(volume, 0)
     require(len(centres) > 0, "neurons", "none were found", "a structural volume, or a movie, in which neurons show")
+    rings = activity.neuropil_rings(centres, masks, psf.voxel_um)
     found = activity.extract(
-        frames, op, centres, footprints.astype(np.float32), output.with_suffix(".courses.zarr"), frame_s=1 / rate_hz,
-        voxel_um=psf.voxel_um, mean=rest, neuropil=activity.neuropil_rings(centres, masks, psf.voxel_um), size=chunk,
-        mesh=parallel.mesh(devices) if devices > 1 else None, prepare=light_field, track=track,
+        lit.frames, op, centres, footprints.astype(np.float32), output.with_suffix(".courses.zarr"), frame_s=1 / rate_hz,
+        voxel_um=psf.voxel_um, mean=jnp.asarray(lit.mean), neuropil=rings, size=chunk,
+        mesh=parallel.mesh(devices) if devices > 1 else None, track=track,
     )  # fmt: skip
     activity.write_neurons(output, found)
     peak = np.median(activity.peak_dff(found.dff))

@@ -8,11 +8,10 @@ from typing import Annotated, Any
 import jax.numpy as jnp
 import typer
 
-from lfjax import io, movies, parallel, pipeline
+from lfjax import io, movies, parallel, pipeline, recordings
 from lfjax.cli_options import DEPTHS, DepthsOption, VoxelsOption, parse_depths
 from lfjax.errors import require
 from lfjax.optics import LightField, load_microscope
-from lfjax.optics.rectify import Rectifier
 from lfjax.progress import track
 from lfjax.training.model_file import read_model, small_model
 
@@ -24,6 +23,8 @@ def movie(
     white: Annotated[Path | None, typer.Option(help="Raw white frame; the mean of the movie if not given.")] = None,
     dark: Annotated[Path | None, typer.Option(help="Raw dark frame.")] = None,
     rectified: Annotated[bool, typer.Option(help="Frames are rectified already, dark subtracted.")] = False,
+    register: Annotated[bool, typer.Option(help="Move frames onto the first ones: rigid, across the axis.")] = False,
+    background: Annotated[int, typer.Option(help="Rank of the slow background to take away; 0 takes none.")] = 0,
     solver: Annotated[str, typer.Option(help=f"One of {', '.join(pipeline.SOLVERS)}.")] = "ista",
     iterations: Annotated[int, typer.Option(help="For each frame.")] = 20,
     model: Annotated[str | None, typer.Option(help="Model file, or `small`, in place of a solver.")] = None,
@@ -46,40 +47,34 @@ def movie(
     require(warm in movies.WARM, "--warm", warm, f"one of {', '.join(movies.WARM)}")
     require(solver in pipeline.SOLVERS, "--solver", solver, f"one of {', '.join(pipeline.SOLVERS)}")
     require(rate_hz > 0, "--rate-hz", rate_hz, "a positive number")
-    frames = io.open_movie(raw)
-    mean = movies.mean_frame(frames)
     trained = None if model is None else small_model() if model == "small" else read_model(model)
     scope = load_microscope(microscope) if trained is None else trained.recipe.microscope
     depths = parse_depths(z) if trained is None else tuple(trained.recipe.volume.z_um)
     across = voxels if trained is None else trained.recipe.volume.voxels_per_lenslet
+    frames = io.open_movie(raw)
     psf = io.cached_psf(scope, depths, across, tolerance=tolerance, track=track)
-    rectifier = None
-    if not rectified:
-        whites, darks = (None if path is None else io.read_frame(path) for path in (white, dark))
-        rectifier = Rectifier.calibrate(scope, mean, white=whites, dark=darks)
-    field = rectifier.field if rectifier is not None else movies.whole_lenslets(mean.shape, scope.cell_pixels)
-    op = LightField(psf, field, frames=batch)
-    outer = movies.Rectified(rectifier, psf, None) if rectifier is not None else None
-    light = jnp.asarray(mean) if outer is None else outer.light_field(jnp.asarray(mean))
+    whites, darks = (None if path is None else io.read_frame(path) for path in (white, dark))
+    lit = recordings.light_fields(
+        frames, scope, psf, white=whites, dark=darks, rectified=rectified, register=register, background=background,
+        frame_s=1 / rate_hz,
+    )  # fmt: skip
+    op, start = LightField(psf, lit.field, frames=batch), None
     if trained is not None:
         reconstruct: Any = trained.network
-        start = None
     else:
-        weights = None if rectifier is None else rectifier.mask.astype(light.dtype)
         reconstruct = movies.frame_solver(
-            lambda problem: pipeline.SOLVERS[solver][0](problem, sparsity, total_variation), op, light, iterations,
-            weights=weights, warm=warm != "none",
+            lambda problem: pipeline.SOLVERS[solver][0](problem, sparsity, total_variation), op, jnp.asarray(lit.mean),
+            iterations, weights=None if lit.mask is None else lit.mask.astype(jnp.float32), warm=warm != "none",
         )  # fmt: skip
         start = reconstruct.start if warm == "previous" else None
-    if rectifier is not None:
-        reconstruct = movies.Rectified(rectifier, psf, reconstruct)
-    chosen = {"model": model} if trained is not None else {
+    chosen: dict[str, Any] = {"model": model} if trained is not None else {
         "solver": solver, "iterations": iterations, "sparsity": sparsity, "total_variation": total_variation, "warm": warm
     }  # fmt: skip
+    chosen |= {"register": register, "background": background}
     settings = {"raw": raw.name, "microscope": scope.to_dict(), "z_um": depths, "voxels": across} | chosen
     mesh = parallel.mesh(devices) if devices > 1 else None
     path = movies.reconstruct_movie(
-        frames, reconstruct, output, op.in_shape, psf.voxel_um, frame_s=1 / rate_hz, size=chunk, batch=batch, start=start,
+        lit.frames, reconstruct, output, op.in_shape, psf.voxel_um, frame_s=1 / rate_hz, size=chunk, batch=batch, start=start,
         mesh=mesh, process=me, settings=settings, track=track,
     )  # fmt: skip
     if me.number == 0:

@@ -22,11 +22,9 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from lfjax import parallel, solvers
-from lfjax.errors import ParameterError, require, require_shape
+from lfjax.errors import require, require_shape
 from lfjax.io.chunks import Chunks, ome_attributes, stream
 from lfjax.linop import LinearOperator
-from lfjax.optics import PSF
-from lfjax.optics.rectify import Rectifier
 
 WARM = ("none", "background", "previous")
 
@@ -90,28 +88,6 @@ def frame_solver(
     return FrameSolver(op, solver, weights, start, iterations)
 
 
-class Rectified(eqx.Module):
-    """A reconstruction of raw camera frames: they are rectified and flattened first.
-
-    Attributes:
-        rectifier: found in the white frame, or in the mean of the movie.
-        psf: whose vignetting is divided out.
-        reconstruct: light field -> volume.
-    """
-
-    rectifier: Rectifier
-    psf: PSF
-    reconstruct: Any
-
-    def light_field(self, raw: Float[Array, "y x"]) -> Float[Array, "y x"]:
-        """The rectified frame, zero or more: noise around the dark level is cut off."""
-        return jnp.maximum(self.rectifier.flatten(self.rectifier(raw), self.psf), 0)
-
-    def __call__(self, raw: Float[Array, "y x"], *start: Array) -> Float[Array, "z y x"]:
-        """The volume of a raw frame."""
-        return self.reconstruct(self.light_field(raw), *start)
-
-
 class _InTurn(eqx.Module):
     """Frames one after another, each starting where the last one ended; the first from the background."""
 
@@ -147,9 +123,8 @@ def reconstruct_movie(
     computed, one that is written.
 
     Args:
-        frames: (t, y, x): an array, or `io.open_movie`.
-        reconstruct: frame -> volume, traceable: `FrameSolver`, `models.UnfoldedISTA`, `training.TrainedModel.network`, or
-            `Rectified` around one of them.
+        frames: (t, y, x), light fields: an array, `io.open_movie`, or what `recordings.light_fields` makes of raw frames.
+        reconstruct: frame -> volume, traceable: `FrameSolver`, `models.UnfoldedISTA`, `training.TrainedModel.network`.
         path: of the result, a folder ending with .zarr.
         shape: of a volume (z, y, x).
         voxel_um: voxel size (z, y, x).
@@ -185,50 +160,3 @@ def reconstruct_movie(
     stream(frames, result, volumes, track=track)
     name = Path(path).name.removesuffix(".zarr").removesuffix(".ome")
     return result.finish(ome_attributes(name, "tzyx", (frame_s, *voxel_um)))
-
-
-def mean_frame(frames: Any, count: int = 50) -> Float[np.ndarray, "y x"]:
-    """Mean of about `count` frames, evenly spread over the movie and read one by one."""
-    require(count >= 1, "count", count, "1 or more frames")
-    chosen = np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int))
-    total = np.zeros(frames.shape[1:])
-    for number in chosen:
-        total += np.asarray(frames[int(number)], float)
-    return (total / len(chosen)).astype(np.float32)
-
-
-def whole_lenslets(shape: tuple[int, ...], cell_pixels: tuple[int, int]) -> tuple[int, int]:
-    """Lenslets (Y, X) of rectified frames.
-
-    Raises:
-        ParameterError: not a whole number of them.
-    """
-    if any(n % p for n, p in zip(shape, cell_pixels, strict=True)):
-        raise ParameterError(f"frames of {shape}: expected whole lenslets of {cell_pixels} pixels where they are rectified")
-    rows, columns = (n // p for n, p in zip(shape, cell_pixels, strict=True))
-    return rows, columns
-
-
-class Prepared:
-    """A movie whose frames go through a function as they are read: raw frames as light fields, for example.
-
-    Args:
-        frames: (t, y, x), read by number or slice.
-        function: frame -> frame, traceable.
-    """
-
-    def __init__(self, frames: Any, function: Callable[[Array], Array]) -> None:
-        self.frames = frames
-        self.function = jax.jit(lambda block: jax.lax.map(function, block))
-        self.shape = (len(frames), *jax.eval_shape(function, jax.ShapeDtypeStruct(frames.shape[1:], jnp.float32)).shape)
-        self.dtype = np.dtype(np.float32)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, which: Any) -> np.ndarray:
-        """Frames by number or slice."""
-        block = np.asarray(self.frames[which], np.float32)
-        single = block.ndim == 2
-        made = np.asarray(self.function(jnp.asarray(block[None] if single else block)))
-        return made[0] if single else made

@@ -87,31 +87,59 @@ def over_batch(
     Raises:
         ParameterError: a mesh of more than one axis, or no items.
     """
+    return over_shares(_OneByOne(function, batch_size, checkpoint), items, mesh=mesh)
+
+
+def over_shares(function: Callable[[Any], Any], items: Any, *, mesh: Mesh | None = None) -> Any:
+    """`function` of all items at once, (n, ...) -> (n, ...), each device seeing its share of them.
+
+    Args:
+        function: of a block of items, each treated by itself; an Equinox module, or a function whose arrays are constants.
+        items: array, or arrays in a tree, (n, ...).
+        mesh: of one axis; None is the device at hand.
+
+    Returns:
+        (n, ...) of what the function returns; on a mesh, spread over it.
+
+    Raises:
+        ParameterError: a mesh of more than one axis, or no items.
+    """
     count = len(jax.tree.leaves(items)[0])
     require(count >= 1, "items", count, "1 or more")
-    return _over_batch(function, items, mesh, batch_size, checkpoint)
+    return _over_shares(function, items, mesh)
+
+
+class _OneByOne(eqx.Module):
+    """A block of items by `jax.lax.map`."""
+
+    function: Any
+    batch_size: int = eqx.field(static=True)
+    checkpoint: bool = eqx.field(static=True)
+
+    def __call__(self, items: Any) -> Any:
+        def one(item: Any) -> Any:  # JAX hashes functions, and modules hash their arrays
+            return self.function(item)
+
+        some = self.batch_size if self.batch_size > 1 else None  # batches of one would be a copy of all items
+        return jax.lax.map(jax.checkpoint(one) if self.checkpoint else one, items, batch_size=some)
 
 
 @eqx.filter_jit
-def _over_batch(function: Any, items: Any, mesh: Mesh | None, batch_size: int, checkpoint: bool) -> Any:
-    arrays, fixed = eqx.partition(function, eqx.is_array)
-
-    def each(arrays: Any, items: Any) -> Any:
-        def one(item: Any) -> Any:
-            return eqx.combine(arrays, fixed)(item)
-
-        some = batch_size if batch_size > 1 else None  # batches of one would be a copy of all items
-        return jax.lax.map(jax.checkpoint(one) if checkpoint else one, items, batch_size=some)
-
+def _over_shares(function: Any, items: Any, mesh: Mesh | None) -> Any:
     if mesh is None:
-        return each(arrays, items)
+        return function(items)
+    arrays, fixed = eqx.partition(function, eqx.is_array)
     count = len(jax.tree.leaves(items)[0])
     missing = -count % mesh.size
     if missing:
         items = jax.tree.map(lambda a: jnp.concatenate([a, jnp.repeat(a[-1:], missing, axis=0)]), items)
     out = spread(mesh)
-    several = jax.shard_map(each, mesh=mesh, in_specs=(WHOLE, out), out_specs=out, check_vma=False)
-    return jax.tree.map(lambda a: a[:count], several(arrays, items)) if missing else several(arrays, items)
+
+    def share(arrays: Any, items: Any) -> Any:
+        return eqx.combine(arrays, fixed)(items)
+
+    each = jax.shard_map(share, mesh=mesh, in_specs=(WHOLE, out), out_specs=out, check_vma=False)
+    return jax.tree.map(lambda a: a[:count], each(arrays, items)) if missing else each(arrays, items)
 
 
 class Process(NamedTuple):

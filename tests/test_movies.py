@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import zarr
 
-from lfjax import movies, parallel, solvers
+from lfjax import movies, parallel, recordings, solvers
 from lfjax.errors import FileError, ParameterError
 from lfjax.optics import PSF, LightField, Microscope
 
@@ -43,7 +43,7 @@ def volumes(path):
 
 
 def test_a_movie_is_its_frames_one_by_one(op, frames, tmp_path):
-    solve = movies.frame_solver(ista, op, jnp.asarray(movies.mean_frame(frames)), 5)
+    solve = movies.frame_solver(ista, op, jnp.asarray(recordings.mean_frame(frames)), 5)
     path = movies.reconstruct_movie(
         frames, solve, tmp_path / "out.zarr", op.in_shape, (30.0, 2.0, 2.0), frame_s=0.01, size=3, batch=2,
         mesh=parallel.mesh(1),
@@ -56,14 +56,14 @@ def test_a_movie_is_its_frames_one_by_one(op, frames, tmp_path):
 
 @pytest.mark.parametrize("make", [ista, lambda problem: solvers.RichardsonLucy()])
 def test_warm_starts_are_nearer_the_end(op, frames, make):
-    mean = jnp.asarray(movies.mean_frame(frames))
+    mean = jnp.asarray(recordings.mean_frame(frames))
     cold, warm = (movies.frame_solver(make, op, mean, 4, warm=w)(jnp.asarray(frames[3])) for w in (False, True))
     errors = [float(jnp.linalg.norm(op(x) - frames[3])) for x in (cold, warm)]
     assert errors[1] < 0.5 * errors[0]
 
 
 def test_frames_in_turn_start_where_the_last_one_ended(op, frames, tmp_path):
-    solve = movies.frame_solver(ista, op, jnp.asarray(movies.mean_frame(frames)), 3)
+    solve = movies.frame_solver(ista, op, jnp.asarray(recordings.mean_frame(frames)), 3)
     path = movies.reconstruct_movie(
         frames, solve, tmp_path / "turn.zarr", op.in_shape, (30.0, 2.0, 2.0), frame_s=0.01, size=4, start=solve.start
     )
@@ -78,11 +78,11 @@ PROGRAM = """
 import sys, time
 import numpy as np
 from tests.test_movies import ista, small_operator
-from lfjax import movies
+from lfjax import movies, recordings
 import jax.numpy as jnp
 op = small_operator()
 frames = np.load(sys.argv[1])
-solve = movies.frame_solver(ista, op, jnp.asarray(movies.mean_frame(frames)), 5)
+solve = movies.frame_solver(ista, op, jnp.asarray(recordings.mean_frame(frames)), 5)
 def slowly(items, text):
     for item in items:
         print("go", flush=True)
@@ -110,21 +110,6 @@ def test_killed_it_goes_on_and_ends_the_same(frames, tmp_path):
         process.communicate(timeout=600)
         assert process.returncode == 0
     np.testing.assert_array_equal(volumes(tmp_path / "killed.zarr"), volumes(tmp_path / "whole.zarr"))
-
-
-def test_the_mean_reads_few_frames():
-    class Counted:
-        shape, seen = (1000, 2, 2), 0
-
-        def __len__(self):
-            return 1000
-
-        def __getitem__(self, number):
-            Counted.seen += 1
-            return np.full((2, 2), number, np.uint16)
-
-    np.testing.assert_allclose(movies.mean_frame(Counted(), 11), 499.5, atol=1)
-    assert Counted.seen == 11
 
 
 def test_what_cannot_be_is_named(op, frames, tmp_path):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,6 +64,15 @@ def direct_images(
     return Images.of(images, weights)
 
 
+class _Courses(eqx.Module):
+    """Time courses of a block of frames, (t, y, x) -> (t, n)."""
+
+    images: Images
+
+    def __call__(self, block: Float[Array, "t y x"]) -> Float[Array, "t n"]:
+        return self.images.time_courses(block).T
+
+
 def stream_courses(
     frames: Any,
     images: Images,
@@ -72,7 +82,6 @@ def stream_courses(
     mesh: Any = None,
     process: parallel.Process | None = None,
     settings: Mapping[str, Any] | None = None,
-    prepare: Callable[[Array], Array] | None = None,
     track: Callable[..., Any] | None = None,
 ) -> Path:
     """Time courses of all frames as Zarr (t, n), chunk by chunk; run again after an interruption, it goes on.
@@ -85,19 +94,13 @@ def stream_courses(
         mesh: devices over which the frames of a chunk are spread.
         process: from `parallel.join`.
         settings: what decides the result.
-        prepare: frame -> rectified light field, traceable; frames are light fields already if not given.
         track: see `lfjax.progress.track`.
     """
     n = len(images.images)
     result = Chunks(path, len(frames), size, {"courses": (n,)}, dict(settings or {}), process)
-    project = jax.jit(lambda images, block: images.project(block).T)
-    solve = jax.jit(lambda images, right: nonnegative_least_squares(images.gram, right.T).T)
 
     def courses(block: np.ndarray) -> Mapping[str, Any]:
-        y = jnp.asarray(block, jnp.float32)
-        if prepare is not None:
-            y = parallel.over_batch(prepare, y, mesh=mesh)
-        return {"courses": solve(images, project(images, y))}
+        return {"courses": parallel.over_shares(_Courses(images), jnp.asarray(block, jnp.float32), mesh=mesh)}
 
     stream(frames, result, courses, track=track)
     return result.finish()
@@ -146,7 +149,6 @@ def extract(
     size: int = 256,
     mesh: Any = None,
     process: parallel.Process | None = None,
-    prepare: Callable[[Array], Array] | None = None,
     track: Callable[..., Any] | None = None,
 ) -> Neurons:
     """Neurons of a movie: time courses by the direct path, dF/F, spikes.
@@ -166,14 +168,13 @@ def extract(
         size: frames a chunk.
         mesh: see `stream_courses`.
         process: see `stream_courses`; all processes read all time courses in the end.
-        prepare: see `stream_courses`.
         track: see `lfjax.progress.track`.
     """
     centres = np.asarray(centres_um, float)
     require_shape("centres_um", centres.shape, (len(footprints), 3))
     require(frame_s > 0, "frame_s", frame_s, "a positive number")
     images = direct_images(op, footprints, mean, neuropil=neuropil)
-    kept = stream_courses(frames, images, path, size=size, mesh=mesh, process=process, prepare=prepare, track=track)
+    kept = stream_courses(frames, images, path, size=size, mesh=mesh, process=process, track=track)
     courses = np.asarray(zarr.open_group(kept, mode="r")["courses"][:]).T  # type: ignore[index]
     n = len(centres)
     change = dff(courses[:n], frame_s)

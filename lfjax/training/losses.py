@@ -129,7 +129,10 @@ def noise_splitting(
     Source: Moran et al. (Noisier2Noise), CVPR 2020; Krull et al.; for Poisson by thinning, each part is Poisson again.
     """
     seen, held = split_photons(key, y, share)
-    return light_field_error(forward(reconstruct(seen / share)), held / (1 - share), mask)
+    weight = 1.0 if mask is None else mask.astype(y.dtype)
+    wanted = weight * held / (1 - share)
+    missed = weight * forward(reconstruct(seen / share)) - wanted
+    return jnp.sum(missed**2) / jnp.maximum(jnp.sum(wanted**2), 1.0)  # of a frame of no photons nothing is asked
 
 
 def split_photons(key: Array, y: Float[Array, "..."], share: float) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import zarr
 
-from lfjax import activity, metrics, movies, simulate
+from lfjax import activity, metrics, recordings, simulate
 from lfjax.errors import FileError, ParameterError, ShapeError
 from lfjax.fri.spikes import spike_score
 from lfjax.optics import PSF, LightField, Microscope
@@ -50,7 +50,7 @@ def test_frames_become_spikes(op, footprints, recording, tmp_path):
     neuropil = np.full((1, *op.in_shape), 1.0, np.float32)
     neurons = activity.extract(
         frames, op, PLACES_UM, footprints, tmp_path / "run.zarr", frame_s=FRAME_S, voxel_um=VOXEL_UM, size=500,
-        mean=jnp.asarray(movies.mean_frame(frames)), neuropil=neuropil, amplitude=0.41,
+        mean=jnp.asarray(recordings.mean_frame(frames)), neuropil=neuropil, amplitude=0.41,
     )  # fmt: skip
     assert not (tmp_path / "run.zarr").exists()
     for n in range(4):
@@ -66,7 +66,7 @@ def test_frames_become_spikes(op, footprints, recording, tmp_path):
 
 def test_courses_do_not_depend_on_chunks(op, footprints, recording, tmp_path):
     frames = recording[0][:50]
-    images = activity.direct_images(op, footprints, jnp.asarray(movies.mean_frame(frames)))
+    images = activity.direct_images(op, footprints, jnp.asarray(recordings.mean_frame(frames)))
     paths = [activity.stream_courses(frames, images, tmp_path / f"{size}.zarr", size=size) for size in (7, 50)]
     a, b = (np.asarray(zarr.open_group(path, mode="r")["courses"][:]) for path in paths)
     assert a.shape == (50, len(images.images))

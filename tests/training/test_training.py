@@ -214,3 +214,14 @@ def test_files_are_streamed_a_sample_at_a_time(op, data, tmp_path):
     for name in ("broken.h5", "missing.tif"):
         with pytest.raises(FileError, match=name):
             open_pairs(tmp_path / name)
+
+
+def test_a_dark_frame_asks_nothing_of_the_splitting_loss():
+    def value(x):
+        return losses.noise_splitting(lambda y: x * y[None], lambda v: v[0], jnp.zeros((6, 6)), jax.random.key(0))
+
+    assert np.isfinite(jax.value_and_grad(value)(1.0)).all() and value(1.0) == 0
+    y = jax.random.poisson(jax.random.key(1), jnp.full((40, 40), 30.0)).astype(jnp.float32)
+    mask = jnp.zeros((40, 40), bool).at[5:-5, 5:-5].set(True)
+    inner = losses.noise_splitting(lambda y: y[None], lambda v: v[0], y.at[:5].mul(100), jax.random.key(0), mask)
+    assert 0 < inner < 0.3  # variance of both parts over the square of the mean; the bright rim is left out
