@@ -107,7 +107,12 @@ def stream_courses(
 
 
 def find_spikes(
-    traces: Float[np.ndarray, "n t"], frame_s: float, *, pulse: Pulse = JGCAMP8F_PULSE, amplitude: float | None = None
+    traces: Float[np.ndarray, "n t"],
+    frame_s: float,
+    *,
+    pulse: Pulse = JGCAMP8F_PULSE,
+    amplitude: float | None = None,
+    least_snr: float = 1.5,
 ) -> tuple[list[np.ndarray], Float[np.ndarray, " n"]]:
     """Spike times of every trace, and its noise (`fri.spikes`).
 
@@ -117,6 +122,8 @@ def find_spikes(
         pulse: shape of a transient.
         amplitude: dF/F of one spike; if not given, for each neuron the median of a first pass, since single spikes are the most
             frequent.
+        least_snr: of the peak of one spike and the noise of a frame; of a neuron below it no spikes are told, since any noise
+            would look like some.
     """
     found, noises = [], []
     run = jax.jit(lambda y, a: spikes(y, frame_s, pulse, a))
@@ -128,8 +135,8 @@ def find_spikes(
             heights = np.asarray(first.amplitudes)[np.asarray(first.found)]
             one = float(np.median(heights)) if len(heights) else guess
         result = run(trace, one)
-        found.append(result.train())
         noises.append(float(result.noise))
+        found.append(result.train() if one >= least_snr * noises[-1] else np.zeros(0))
     return found, np.array(noises)
 
 

@@ -131,3 +131,13 @@ def test_files_of_others_are_refused(tmp_path):
     assert len(activity.read_neurons(tmp_path / "none.h5")) == 0
     with pytest.raises(ShapeError, match="spikes has shape"):
         dataclasses.replace(empty, spikes=[np.zeros(1)]).check()
+
+
+def test_noise_has_no_spikes():
+    noise = np.random.default_rng(0).normal(size=(2, 800))
+    made = simulate.activity(jax.random.key(5), 2, 800, FRAME_S, rate_hz=2.0)
+    loud, _ = activity.find_spikes(np.asarray(made.dff) + noise, FRAME_S, amplitude=0.41)
+    assert [len(s) for s in loud] == [0, 0]
+    quiet, sigma = activity.find_spikes(np.asarray(made.dff) + 0.05 * noise, FRAME_S, amplitude=0.41)
+    np.testing.assert_allclose(sigma, 0.05, rtol=0.3)
+    assert all(len(s) > 0 for s in quiet)
