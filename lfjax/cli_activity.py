@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,11 @@ def neurons(
     diameter_um: Annotated[float, typer.Option(help="Of a soma.")] = 12.0,
     chunk: Annotated[int, typer.Option(help="Frames a chunk: what is in memory.")] = 256,
     devices: Annotated[int, typer.Option(help="Over which the frames of a chunk are spread.")] = 1,
+    report: Annotated[Path | None, typer.Option(help="One page to look at: .html or .pdf.")] = None,
+    nwb: Annotated[Path | None, typer.Option(help="NWB file for other tools; needs --session-start.")] = None,
+    session_start: Annotated[
+        str | None, typer.Option(help="When it was recorded, with time zone: 2026-03-04T10:30:00+00:00.")
+    ] = None,
     tolerance: Annotated[float, typer.Option(help="Largest relative convergence error of the PSF.")] = 0.02,
 ) -> None:
     """Neurons of a movie without volumes in between: places, footprints, time courses, dF/F, spikes.
@@ -40,6 +46,7 @@ def neurons(
     Time courses are kept in a folder beside the result while the run goes on; started again, it goes on from there.
     """
     require(rate_hz > 0, "--rate-hz", rate_hz, "a positive number")
+    begun = _instant(session_start) if nwb is not None else None
     frames = io.open_movie(raw)
     scope = load_microscope(microscope)
     depths = parse_depths(z)
@@ -49,6 +56,7 @@ def neurons(
         frames, scope, psf, white=whites, dark=darks, rectified=rectified, register=register, frame_s=1 / rate_hz
     )
     op = LightField(psf, lit.field)
+    volume = None
     if structure is None:
         centres = activity.discover(lit.frames, 1 / rate_hz, op, psf.voxel_um, diameter_um=diameter_um)
         footprints = activity.soma_footprints(centres, op.in_shape, psf.voxel_um, diameter_um=diameter_um)
@@ -68,6 +76,20 @@ def neurons(
         mesh=parallel.mesh(devices) if devices > 1 else None, track=track,
     )  # fmt: skip
     activity.write_neurons(output, found)
+    if report is not None:
+        activity.write_report(report, found, volume, title=raw.name)
+    if nwb is not None and begun is not None:
+        activity.write_nwb(nwb, found, session_start=begun, description=f"light-field recording {raw.name}")
     peak = np.median(activity.peak_dff(found.dff))
     typer.echo(f"{output}: {len(found)} neurons, {found.dff.shape[1]} frames, peak dF/F {peak:.2f} (median), "
                f"{sum(map(len, found.spikes))} spikes")  # fmt: skip
+
+
+def _instant(text: str | None) -> datetime:
+    try:
+        instant = datetime.fromisoformat(text or "")
+    except ValueError:
+        instant = None
+    require(instant is not None and instant.tzinfo is not None, "--session-start", text, "a time with its zone, in ISO 8601")
+    assert instant is not None
+    return instant

@@ -10,6 +10,9 @@ import pytest
 import tifffile
 import zarr
 
+from lfjax import activity, io
+from lfjax.optics import LightField, preset
+
 
 def lfjax(*arguments, cwd, cache):
     import os
@@ -153,8 +156,6 @@ def test_cryo_em_from_a_map_to_a_map(tmp_path, capsys, monkeypatch):
 
 
 def test_a_raw_movie_becomes_volumes(folder):
-    from lfjax import io
-
     frame = io.read_frame(folder / "sim/light_field.tif")
     io.write_movie(folder / "raw.h5", np.stack([frame] * 3))
     done = lfjax(
@@ -167,3 +168,34 @@ def test_a_raw_movie_becomes_volumes(folder):
     found = np.asarray(zarr.open_group(folder / "volumes.zarr", mode="r")["0"][:])
     assert found.shape[:2] == (3, 4) and np.isfinite(found).all() and found.max() > 0
     np.testing.assert_allclose(found[0], found[2], rtol=1e-4, atol=1e-4 * found.max())
+
+
+def test_a_movie_becomes_neurons(folder):
+    psf = io.cached_psf(preset("60x1.2w"), (-1.5, -0.5, 0.5, 1.5), 2, cache=folder / "c", tolerance=0.02)
+    op = LightField(psf, (8, 8))
+    places = np.array([[1.5, 5.0, 5.0], [2.5, 12.0, 11.0]])
+    somata = activity.soma_footprints(places, op.in_shape, psf.voxel_um, diameter_um=2.5)
+    light = 2e4 * (1 + np.stack([np.arange(90) % 30 < 5, np.arange(90) % 30 > 25]))
+    clean = np.einsum("nt,nyx->tyx", light, np.stack([op(s) for s in somata]))
+    io.write_movie(folder / "light.h5", np.random.default_rng(0).poisson(np.maximum(clean, 0)).astype(np.uint16))
+    io.write_volume(folder / "red.tif", somata.sum(0), psf.voxel_um)
+    done = lfjax(
+        "neurons", "light.h5", "--structure", "red.tif", "--rectified", "--microscope", "60x1.2w", "--z=-1.5:1.5:1",
+        "--voxels", 2, "--diameter-um", 2.5, "-o", "neurons.h5", "--report", "n.html", "--nwb", "n.nwb",
+        "--session-start", "2026-03-04T10:30:00+00:00", cwd=folder, cache=folder / "c",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "2 neurons, 90 frames" in done.stdout
+    found = activity.read_neurons(folder / "neurons.h5")
+    assert "light.h5" in (folder / "n.html").read_text() and (folder / "n.nwb").stat().st_size > 0
+    order = np.linalg.norm(found.centres_um[:, None] - places, axis=-1).argmin(0)
+    for trace, truth in zip(found.dff[order], light, strict=True):
+        assert np.corrcoef(trace, truth)[0, 1] > 0.9
+    bad = ("neurons", "light.h5", "--nwb", "n.nwb", "--session-start", "today", "-o", "n.h5")
+    late = lfjax(*bad, cwd=folder, cache=folder / "c")
+    assert late.returncode == 2 and "--session-start = 'today'" in late.stderr
+    missing = lfjax(
+        "neurons", "light.h5", "--structure", "sim/light_field.tif", "--rectified", "--z=-1.5:1.5:1", "--voxels", 2,
+        "-o", "n.h5", cwd=folder, cache=folder / "c",
+    )  # fmt: skip
+    assert missing.returncode == 2 and "lfjax: sim/light_field.tif" in missing.stderr
