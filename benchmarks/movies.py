@@ -5,7 +5,6 @@ The recording is kept in build/movies and not simulated again; remove that folde
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 import tempfile
@@ -179,7 +178,9 @@ def courses_alone(path: str, count: int, out: str) -> None:
     rows, columns = movie.shape[1:]
     images = activity.Images.of(jax.random.uniform(jax.random.key(0), (40, rows, columns)))
     activity.stream_courses(First(movie), images, Path(out) / "courses.zarr", size=min(24, count))
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+    # not getrusage, whose maximum a new process inherits from the one that started it
+    status = Path("/proc/self/status").read_text()
+    print(int(status.split("VmHWM:")[1].split()[0]) / 2**20)
 
 
 def costs(report: Report) -> None:
