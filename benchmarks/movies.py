@@ -134,12 +134,12 @@ def by_volumes(report: Report, recording: Recording, size: Size, frames: Any, me
     found = {}
     pairs = np.stack([np.arange(len(recording.centres_um))] * 2, axis=1)
     for name, method in methods.items():
-        run = eqx.filter_jit(lambda ys, method=method: jax.lax.map(method, ys))
+        run = eqx.filter_jit(lambda method, ys: jax.lax.map(method, ys))
         rate, parts = [], []
         for first in range(0, shown, 20):
             y = jnp.maximum(jnp.asarray(np.asarray(frames[first : first + 20], np.float32)), 0)
             begin = time.perf_counter()
-            volumes = np.asarray(run(y, method))
+            volumes = np.asarray(run(method, y))
             rate.append(len(y) / (time.perf_counter() - begin))
             parts.append(traces_of(volumes, recording))
         dff = activity.dff(np.concatenate(parts, axis=1), FRAME_S, window_s=2.0)

@@ -89,6 +89,9 @@ def discover(
 ) -> Float[np.ndarray, "n 3"]:
     """Places of neurons that fired, without a structural volume.
 
+    Somata are sought in the square root of the flare map: bursts differ by orders of magnitude, and a threshold relative to the
+    brightest would leave out most neurons.
+
     Args:
         frames: rectified (t, y, x): an array, or `io.open_movie`.
         frame_s: time of a frame.
@@ -106,5 +109,5 @@ def discover(
     """
     slow = SlowBackground.fit(frames, frame_s) if background is None else background
     flares = flare_frames(frames, frame_s, slow, count=count)
-    return find_somata(flare_map(op, flares, iterations=iterations, batch=batch), voxel_um, diameter_um=diameter_um,
-                       threshold=threshold)  # fmt: skip
+    bright = np.sqrt(flare_map(op, flares, iterations=iterations, batch=batch))
+    return find_somata(bright, voxel_um, diameter_um=diameter_um, threshold=threshold)
