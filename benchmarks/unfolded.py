@@ -1,6 +1,7 @@
 """Unfolded ISTA with one label, physics and an adversary, against classical methods and a U-Net.  `make bench-unfolded`
 
 Everything that was trained is kept in build/unfolded and not trained again; remove that folder to start afresh.
+LFJAX_SHARE=1/8 trains every eighth network, the second first, and stops: eight such processes fill a GPU.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ import matplotlib.pyplot as plt
 FOLDER = Path(__file__).parents[1] / "build" / "unfolded"
 MIXTURES = {
     "supervised": training.LossWeights(),
-    "+ light field": training.LossWeights(light_field=0.3),
-    "+ adversarial": training.LossWeights(adversarial=0.02),
-    "all three": training.LossWeights(light_field=0.3, adversarial=0.02),
+    "+ light field": training.LossWeights(noise_splitting=0.3),
+    "+ adversarial": training.LossWeights(adversarial=0.005),
+    "all three": training.LossWeights(noise_splitting=0.3, adversarial=0.005),
 }
+"""The light-field loss is taken between parts of the photons: with the same on both sides it rewards noise in the volume."""
 UNLABELLED = ((0.1, 1.3), (0.15, 1.0), (0.25, 0.7))
 """Share of labelled neurons and brightness of the samples of the unlabelled movies; the labelled sample has (0.15, 1)."""
 HELD_OUT = ((0.08, 1.6), (0.15, 1.0), (0.3, 0.6))
@@ -64,7 +66,10 @@ class Size:
     test: int = 36
     shown: tuple[int, ...] = (0, 12, 24)
     seeds: int = 3
-    steps: tuple[int, int, int, int] = (150, 250, 1000, 600)  # physics, convolutional, compressed, U-Net
+    steps: tuple[int, int, int, int] = (40, 150, 800, 800)  # physics, convolutional, compressed, U-Net
+    batch: tuple[int, int, int, int] = (1, 2, 4, 4)  # labelled samples, of the same
+    few: int = 2  # fields of the comparison with few labels
+    few_steps: int = 300
     layers: int = 6
     physics_layers: int = 10
     width: int = 51
@@ -73,7 +78,7 @@ class Size:
 
 TOY = Size(
     pixels=5, voxels=2, depths=7, step_um=5, beyond=1, lenslets=15, border=1, fields=2, windows=2, movie=6, test=40,
-    shown=(0, 20), seeds=2, steps=(6, 6, 6, 6), layers=2, physics_layers=3, width=8, compress=5,
+    shown=(0, 20), seeds=2, steps=(6, 6, 6, 6), few=1, few_steps=6, layers=2, physics_layers=3, width=8, compress=5,
 )  # fmt: skip
 LARGE = Size(
     pixels=19, depths=53, step_um=1.0, beyond=6, lenslets=51, border=8, windows=50, movie=200, test=200,
@@ -206,18 +211,24 @@ def network(study: Study, name: str, seed: int) -> Any:
     return training.FromNNX(models.ViewUNet(depths, *cells, rngs=nnx.Rngs(seed)))
 
 
-def trained(study: Study, name: str, mixture: str, seed: int, folder: Path | None) -> training.Fitted:
-    """A network after training; resumed or taken as it is if `folder` holds it."""
-    size = study.size
+def trained(
+    study: Study, name: str, mixture: str, seed: int, folder: Path | None, *, few: bool = False
+) -> training.Fitted:
+    """A network after training; resumed or taken as it is if `folder` holds it. `few` leaves the label few fields."""
+    size, data = study.size, study.data
     rates = {"physics": 3e-2, "convolutional": 8e-3, "compressed": 8e-3, "U-Net": 1e-3}
-    steps = dict(zip(rates, size.steps, strict=True))[name]
+    steps, labelled = (dict(zip(rates, row, strict=True))[name] for row in (size.steps, size.batch))
+    if few:
+        kept = np.arange(len(data.frames)).reshape(-1, size.fields)[:, : size.few].ravel()
+        data, steps = data._replace(frames=data.frames[kept], volumes=data.volumes[kept]), size.few_steps
     options = training.Options(
-        steps=steps, labelled=2, unlabelled=1, border=size.border, learning_rate=rates[name], relative=name != "U-Net",
-        seed=seed, validate_every=max(steps // 8, 1), checkpoint_every=max(steps // 4, 1), decay=0.98,
+        steps=steps, labelled=labelled, unlabelled=1, border=size.border, learning_rate=rates[name], relative=name != "U-Net",
+        seed=seed, superpose=0.5, validate_every=max(steps // 8, 1), checkpoint_every=max(steps // 4, 1), decay=0.98,
     )  # fmt: skip
+    where = f"{name}-{mixture}-{seed}{'-few' * few}".replace(" ", "_")
     return training.fit(
-        network(study, name, seed), study.data, op=study.op, weights=MIXTURES[mixture], options=options, validate=study.error,
-        folder=None if folder is None else folder / f"{name}-{mixture}-{seed}".replace(" ", "_"), track=track,
+        network(study, name, seed), data, op=study.op, weights=MIXTURES[mixture], options=options, validate=study.error,
+        folder=None if folder is None else folder / where, track=track,
     )  # fmt: skip
 
 
@@ -313,10 +324,14 @@ def main() -> None:
     mixtures = ("supervised", "all three") if report.toy else tuple(MIXTURES)
     methods = METHODS[-1:] if report.toy else METHODS
     plans = [("U-Net", "supervised")] + [(name, mixture) for name in methods for mixture in mixtures]
-    for name, mixture in reversed(plans) if folder else ():  # all training first, then all that is measured
-        for seed in range(size.seeds):
-            trained(study, name, mixture, seed, folder)
+    few = [] if report.toy else [("compressed", mixture, True) for mixture in ("supervised", "all three")]
+    share, shares = (int(n) for n in os.environ.get("LFJAX_SHARE", "0/1").split("/"))
+    runs = [(*plan, seed) for plan in (*few, *((*p, False) for p in reversed(plans))) for seed in range(size.seeds)]
+    for name, mixture, with_few, seed in runs[share::shares] if folder else ():  # all training first, then all that is measured
+        trained(study, name, mixture, seed, folder, few=with_few)
         jax.clear_caches()  # dozens of compiled programs are more memory maps than Linux gives a process
+    if shares > 1:
+        return
 
     untrained(report, study)
     memory(report, study)
@@ -334,6 +349,11 @@ def main() -> None:
         kept[f"{name}, {mixture}"] = fits[0].model
         table(report, f"{name}, {mixture}", found[f"{name}, {mixture}"], count_parameters(fits[0].model))
         jax.clear_caches()
+    for name, mixture, _ in few:
+        fits = [trained(study, name, mixture, seed, folder, few=True) for seed in range(size.seeds)]
+        row = f"{name}, {mixture}, few labels"
+        found[row] = [study.score(fit.model) for fit in fits]
+        table(report, row, found[row], count_parameters(fits[0].model))
 
     verdict(report, found, kept, study, shown)
     report.write()
@@ -345,12 +365,15 @@ def verdict(report: Report, found: dict[str, list[Scores]], kept: dict[str, Any]
     def mean(name: str) -> Scores:
         return Scores(*np.mean(found[name], axis=0))
 
-    for name in [n for n in METHODS if f"{n}, supervised" in found]:
-        one, all_three = ([s.psnr_db for s in found[f"{name}, {m}"]] for m in ("supervised", "all three"))
-        deviation = max(np.std(one, ddof=1), np.std(all_three, ddof=1))
-        gain = float(np.mean(all_three) - np.mean(one))
-        report.row(f"{name}: PSNR gained by all three losses", gain, "dB", f"> sd {deviation:.2g}", bool(gain > deviation))
-    best = max((n for n in found if n.split(",")[0] in METHODS), key=lambda n: mean(n).psnr_db)
+    for name in METHODS:
+        for labels in ("", ", few labels"):
+            if f"{name}, supervised{labels}" not in found:
+                continue
+            one, all_three = ([s.psnr_db for s in found[f"{name}, {m}{labels}"]] for m in ("supervised", "all three"))
+            deviation = max(np.std(one, ddof=1), np.std(all_three, ddof=1))
+            gain, row = float(np.mean(all_three) - np.mean(one)), f"{name}{labels}: PSNR gained by all three losses"
+            report.row(row, gain, "dB", f"> sd {deviation:.2g}", bool(gain > deviation))
+    best = max((n for n in kept if n.split(",")[0] in METHODS), key=lambda n: mean(n).psnr_db)
     iterative = max(("Richardson-Lucy", "ISTA 200", "ADMM-TV"), key=lambda n: mean(n).psnr_db)
     print(f"best unfolded: {best}; best iterative: {iterative}")
     gain = mean(best).psnr_db - mean(iterative).psnr_db
@@ -360,6 +383,8 @@ def verdict(report: Report, found: dict[str, list[Scores]], kept: dict[str, Any]
         gain = getattr(mean(best), column) - getattr(mean("U-Net, supervised"), column)
         report.row(f"best unfolded against U-Net: {column} gained", gain, "", "> 0", bool(gain > 0), peer="U-Net")
     trust(report, study, kept[best])
+    eight = study.score(lambda y: symmetries(kept[best], y).mean)
+    table(report, f"{best}, mean of eight turns", [eight], count_parameters(kept[best]))
     if not report.toy:
         plain = f"{best.split(',')[0]}, supervised"
         chosen = {iterative: shown[iterative], "U-Net": kept["U-Net, supervised"], plain: kept[plain], best: kept[best]}
