@@ -46,6 +46,12 @@ def neurons(
     Time courses are kept in a folder beside the result while the run goes on; started again, it goes on from there.
     """
     require(rate_hz > 0, "--rate-hz", rate_hz, "a positive number")
+    for option, path, suffixes in (
+        ("--output", output, (".h5", ".hdf5")), ("--report", report, (".html", ".pdf")), ("--nwb", nwb, (".nwb",))
+    ):  # fmt: skip
+        require(path is None or path.suffix in suffixes, option, str(path), f"a name that ends with {' or '.join(suffixes)}")
+    require(session_start is None or nwb is not None, "--session-start", session_start, "nothing without --nwb")
+    mesh = parallel.mesh(devices) if devices != 1 else None
     begun = _instant(session_start) if nwb is not None else None
     frames = io.open_movie(raw)
     scope = load_microscope(microscope)
@@ -56,6 +62,8 @@ def neurons(
         frames, scope, psf, white=whites, dark=darks, rectified=rectified, register=register, frame_s=1 / rate_hz
     )
     op = LightField(psf, lit.field)
+    extent = min(n * v for n, v in zip(op.in_shape[1:], psf.voxel_um[1:], strict=True))
+    require(0 < diameter_um < extent, "--diameter-um", diameter_um, f"a size above 0 and below the field's {extent:.3g} um")
     volume = None
     if structure is None:
         centres = activity.discover(lit.frames, 1 / rate_hz, op, psf.voxel_um, diameter_um=diameter_um)
@@ -73,7 +81,7 @@ def neurons(
     found = activity.extract(
         lit.frames, op, centres, footprints.astype(np.float32), output.with_suffix(".courses.zarr"), frame_s=1 / rate_hz,
         voxel_um=psf.voxel_um, mean=jnp.asarray(lit.mean), neuropil=rings, size=chunk,
-        mesh=parallel.mesh(devices) if devices > 1 else None, track=track,
+        mesh=mesh, track=track,
     )  # fmt: skip
     activity.write_neurons(output, found)
     if report is not None:

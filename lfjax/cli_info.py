@@ -23,7 +23,7 @@ from lfjax.optics import PRESETS, PSF, AntiAlias, LightField, Microscope, load_m
 from lfjax.optics.psf import support_lenslets
 from lfjax.pipeline import SOLVERS
 from lfjax.roofline import DEVICES, Device, find_device, roofline
-from lfjax.training.model_file import read_model
+from lfjax.training.model_file import find_model
 
 RATE = 100  # volumes a second, as a camera takes them
 
@@ -39,7 +39,7 @@ def info(
     batch: Annotated[int, typer.Option(help="Frames computed at once.")] = 16,
     precision: Annotated[str, typer.Option(help="Of H: float32, tf32 or bfloat16.")] = "float32",
     anti_alias: Annotated[bool, typer.Option(help="Smooth each plane in the solvers, as `lfjax reconstruct` does.")] = True,
-    model: Annotated[Path | None, typer.Option(help="Trained model, .h5, whose cost to print as well.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Model file or `small`, whose cost to print; needs --device.")] = None,
     tflops: Annotated[float | None, typer.Option(help="Measured float32 peak, 1e12 flops a second.")] = None,
     bandwidth: Annotated[float | None, typer.Option(help="Measured memory bandwidth, GB/s.")] = None,
 ) -> None:
@@ -57,6 +57,7 @@ def info(
     typer.echo(f"# voxel at s = {voxels}: {scope.voxel_um(voxels):.3f} um")
     typer.echo(f"# half angle: {np.degrees(float(scope.half_angle)):.1f} degrees")
     typer.echo(f"# sampling distance at z = {z} um, in lenslets: {widths}")
+    require(model is None or processor is not None, "--model", str(model), "nothing without --device")
     if processor is None:
         return
     op = abstract_light_field(scope, depths, voxels, lenslets, batch, precision)
@@ -140,7 +141,7 @@ def model_cost(path: Path, lenslets: int, batch: int) -> tuple[Cost, tuple[int, 
     Raises:
         FileError: not a model.
     """
-    network, recipe = read_model(path)
+    network, recipe = find_model(path)
     shape = tuple(lenslets * pixels for pixels in recipe.cells[1])
     if recipe.model.kind == "physics":
         shape = network.data_term.out_shape

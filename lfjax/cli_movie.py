@@ -13,7 +13,7 @@ from lfjax.cli_options import DEPTHS, DepthsOption, VoxelsOption, parse_depths
 from lfjax.errors import require
 from lfjax.optics import LightField, load_microscope
 from lfjax.progress import track
-from lfjax.training.model_file import read_model, small_model
+from lfjax.training.model_file import find_model
 
 
 def movie(
@@ -46,8 +46,13 @@ def movie(
     me = parallel.join(address, processes, process)
     require(warm in movies.WARM, "--warm", warm, f"one of {', '.join(movies.WARM)}")
     require(solver in pipeline.SOLVERS, "--solver", solver, f"one of {', '.join(pipeline.SOLVERS)}")
-    require(rate_hz > 0, "--rate-hz", rate_hz, "a positive number")
-    trained = None if model is None else small_model() if model == "small" else read_model(model)
+    require(output.suffix == ".zarr", "--output", str(output), "a name that ends with .zarr")
+    for name, value in (("--rate-hz", rate_hz), ("--iterations", iterations), ("--chunk", chunk), ("--batch", batch)):
+        require(value > 0, name, value, "a positive number")
+    for name, value in (("--sparsity", sparsity), ("--total-variation", total_variation), ("--background", background)):
+        require(value >= 0, name, value, "zero or more")
+    mesh = parallel.mesh(devices) if devices != 1 else None
+    trained = None if model is None else find_model(model)
     scope = load_microscope(microscope) if trained is None else trained.recipe.microscope
     depths = parse_depths(z) if trained is None else tuple(trained.recipe.volume.z_um)
     across = voxels if trained is None else trained.recipe.volume.voxels_per_lenslet
@@ -71,11 +76,13 @@ def movie(
         "solver": solver, "iterations": iterations, "sparsity": sparsity, "total_variation": total_variation, "warm": warm
     }  # fmt: skip
     chosen |= {"register": register, "background": background}
+    chosen |= {"rectified": rectified, "tolerance": tolerance, "inputs": recordings.fingerprint(frames, whites, darks)}
     settings = {"raw": raw.name, "microscope": scope.to_dict(), "z_um": depths, "voxels": across} | chosen
-    mesh = parallel.mesh(devices) if devices > 1 else None
     path = movies.reconstruct_movie(
-        lit.frames, reconstruct, output, op.in_shape, psf.voxel_um, frame_s=1 / rate_hz, size=chunk, batch=batch, start=start,
+        lit.frames, reconstruct, output, op.in_shape, psf.voxel_um, frame_s=1 / rate_hz,
+        origin_um=(depths[0], 0.0, 0.0), size=chunk, batch=batch, start=start,
         mesh=mesh, process=me, settings=settings, track=track,
     )  # fmt: skip
     if me.number == 0:
-        typer.echo(f"{path}: {len(frames)} volumes of {op.in_shape}, voxels of {psf.voxel_um} um; opens in napari")
+        size = " x ".join(f"{v:.3g}" for v in psf.voxel_um)
+        typer.echo(f"{path}: {len(frames)} volumes of {op.in_shape}, voxels of {size} um by {scope.name}; opens in napari")

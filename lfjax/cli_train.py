@@ -14,7 +14,7 @@ from lfjax.models.frozen import count_parameters
 from lfjax.progress import track
 from lfjax.training.evaluate import Scores
 from lfjax.training.evaluate import evaluate as score
-from lfjax.training.model_file import TrainedModel, read_model, small_model, write_model
+from lfjax.training.model_file import TrainedModel, find_model, write_model
 from lfjax.training.recipe import Recipe
 
 
@@ -48,7 +48,7 @@ def evaluate(
     frames: Annotated[int, typer.Option(help="Frames of each held-out movie.")] = 60,
 ) -> None:
     """Score a model, and Richardson-Lucy beside it, on simulated samples of other density and brightness."""
-    trained = small_model() if model == "small" else read_model(model)
+    trained = find_model(model)
     plan = trained.recipe
     movies = plan.test_movies(plan.experiment(), frames)
     voxels, _ = plan.cells

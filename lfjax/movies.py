@@ -109,6 +109,7 @@ def reconstruct_movie(
     voxel_um: tuple[float, float, float],
     *,
     frame_s: float,
+    origin_um: tuple[float, float, float] = (0.0, 0.0, 0.0),
     size: int = 16,
     batch: int = 4,
     start: Float[Array, "z y x"] | None = None,
@@ -129,6 +130,7 @@ def reconstruct_movie(
         shape: of a volume (z, y, x).
         voxel_um: voxel size (z, y, x).
         frame_s: time of a frame.
+        origin_um: middle of the first voxel (z, y, x), which the file tells.
         size: frames a chunk.
         batch: frames at once on each device.
         start: with it, frames go in turn on one device, each starting from the volume of the frame before, and each chunk from
@@ -148,7 +150,7 @@ def reconstruct_movie(
     require(frame_s > 0, "frame_s", frame_s, "a positive number of seconds")
     require(batch >= 1, "batch", batch, "1 or more frames")
     require(start is None or mesh is None or mesh.size == 1, "mesh", mesh, "one device where frames go in turn")
-    result = Chunks(path, len(frames), size, {"0": shape}, dict(settings or {}), process)
+    result = Chunks(path, len(frames), size, {"0": shape}, dict(settings or {}), process, {"0": "tzyx"})
     in_turn = eqx.filter_jit(_InTurn(reconstruct))
 
     def volumes(block: np.ndarray) -> Mapping[str, Any]:
@@ -159,4 +161,4 @@ def reconstruct_movie(
 
     stream(frames, result, volumes, track=track)
     name = Path(path).name.removesuffix(".zarr").removesuffix(".ome")
-    return result.finish(ome_attributes(name, "tzyx", (frame_s, *voxel_um)))
+    return result.finish(ome_attributes(name, "tzyx", (frame_s, *voxel_um), origin=(0.0, *origin_um)))

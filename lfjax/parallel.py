@@ -174,6 +174,10 @@ def join(address: str | None = None, count: int | None = None, index: int | None
     """
     given = [v is not None for v in (address, count, index)]
     require(all(given) or not any(given), "address, count, index", (address, count, index), "all three, or none")
+    if address is not None and count is not None and index is not None:
+        host, _, port = address.rpartition(":")
+        require(bool(host) and port.isdigit(), "address", address, "host:port")
+        require(0 <= index < count, "index", index, f"0 to count - 1 = {count - 1}")
     # JAX believes that under SLURM a process wants one device; an empty list stands for all
     alone = re.fullmatch(r"1([(]x[0-9]+[)])?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
     own: list[int] | None = [] if alone else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -112,6 +113,7 @@ def light_fields(
         ParameterError: frames that are said to be rectified and have no whole number of lenslets.
         LfjaxError: as `Rectifier.calibrate`.
     """
+    require(isinstance(background, int) and background >= 0, "background", background, "a rank of 1 or more, or 0 for none")
     mask = None
     if rectified:
         field = whole_lenslets(frames.shape[1:], microscope.cell_pixels)
@@ -132,6 +134,18 @@ def light_fields(
     if background:
         frames = WithoutBackground(frames, SlowBackground.fit(frames, frame_s, rank=background))
     return LightFields(frames, field, mean_frame(frames), mask)
+
+
+def fingerprint(*arrays: Any) -> str:
+    """SHA-256 of arrays (None is left out), of movies by their first, middle and last frame: whether inputs are the same."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        if array is None:
+            continue
+        movie = len(array.shape) == 3
+        for part in [array[i] for i in sorted({0, len(array) // 2, len(array) - 1})] if movie else [array]:
+            digest.update(f"{array.shape} {array.dtype}".encode() + np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()
 
 
 def mean_frame(frames: Any, count: int = 50) -> Float[np.ndarray, "y x"]:

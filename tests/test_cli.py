@@ -165,6 +165,10 @@ def test_a_raw_movie_becomes_volumes(folder):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "3 volumes" in done.stdout
+    refused = {"--sparsity = -1": ("--sparsity", -1), "--output = 'e.h5'": ("-o", "e.h5"), "devices = 0": ("--devices", 0)}
+    for told, wrong in refused.items():
+        bad = lfjax("movie", "raw.h5", "--microscope", "60x1.2w", "-o", "w.zarr", *wrong, cwd=folder, cache=folder / "c")
+        assert bad.returncode == 2 and told in bad.stderr, bad.stderr
     found = np.asarray(zarr.open_group(folder / "volumes.zarr", mode="r")["0"][:])
     assert found.shape[:2] == (3, 4) and np.isfinite(found).all() and found.max() > 0
     np.testing.assert_allclose(found[0], found[2], rtol=1e-4, atol=1e-4 * found.max())

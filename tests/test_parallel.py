@@ -136,6 +136,10 @@ def test_what_cannot_be_is_named():
         parallel.mesh(1000)
     with pytest.raises(ParameterError, match="items = 0"):
         parallel.over_batch(jnp.sin, jnp.zeros((0, 2)))
+    with pytest.raises(ParameterError, match="address = 'localhost': expected host:port"):
+        parallel.join("localhost", 2, 0)
+    with pytest.raises(ParameterError, match="index = 5: expected 0 to count - 1 = 1"):
+        parallel.join("localhost:1", 2, 5)
     with pytest.raises(ParameterError, match="all three, or none"):
         parallel.join("localhost:1")
     assert [parallel.Process(1, 3).owns(k) for k in range(4)] == [False, True, False, False]

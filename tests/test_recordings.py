@@ -92,3 +92,12 @@ def test_frames_that_are_not_rectified_are_refused():
     psf = compute_psf(SCOPE, (0.0,), 1, tolerance=0.5)
     with pytest.raises(ParameterError, match="whole lenslets"):
         recordings.light_fields(jnp.ones((3, 11, 10)) * jax.random.uniform(key), SCOPE, psf, rectified=True)
+
+
+def test_a_fingerprint_tells_inputs_apart():
+    movie = np.arange(5 * 4 * 4, dtype=np.uint16).reshape(5, 4, 4)
+    white = np.ones((4, 4))
+    same = recordings.fingerprint(movie, white, None)
+    assert recordings.fingerprint(movie.copy(), white, None) == same
+    others = [recordings.fingerprint(*given) for given in ((movie, None), (movie[:4], white), (movie + 1, white))]
+    assert same not in others and len(set(others)) == 3

@@ -48,7 +48,7 @@ class SlowBackground(NamedTuple):
             frames: (t, y, x): an array, or `io.open_movie`.
             frame_s: time of a frame.
             rank: r; 1 is one image that bleaches, 2 lets parts bleach at different speeds.
-            bin_s: time of a bin; longer where a movie would have more than 128.
+            bin_s: time of a bin; longer where a movie would have more than 128, shorter where it would have too few.
             window_s: of the running percentile.
 
         Raises:
@@ -57,10 +57,10 @@ class SlowBackground(NamedTuple):
         for name, value in (("frame_s", frame_s), ("bin_s", bin_s), ("window_s", window_s)):
             require(0 < value < math.inf, name, value, "a positive number")
         t = len(frames)
-        size = max(1, round(bin_s / frame_s), math.ceil(t / MOST_BINS))
+        require(isinstance(rank, int) and 1 <= rank <= t, "rank", rank, f"1 to the number of frames, {t}")
+        size = min(max(1, round(bin_s / frame_s), math.ceil(t / MOST_BINS)), max(1, t // (4 * rank)))
         edges = list(range(0, t - size // 2, size)) or [0]
         spans = [(a, min(a + size, t) if a != edges[-1] else t) for a in edges]
-        require(isinstance(rank, int) and 1 <= rank <= len(spans), "rank", rank, f"1 to the number of bins, {len(spans)}")
         means = np.stack([np.mean(np.asarray(frames[a:b], np.float32), axis=0) for a, b in spans])
         width = min(max(1, round(window_s / (size * frame_s))), 2 * len(spans) - 1)
         low = percentile_filter(means, 25, size=(width, 1, 1), mode="nearest") if width > 2 else means

@@ -45,6 +45,7 @@ class Chunks:
         arrays: Mapping[str, tuple[int, ...]],
         settings: Mapping[str, Any],
         process: Process | None = None,
+        axes: Mapping[str, str] | None = None,
     ) -> None:
         """Start, or go on where a run of the same settings was interrupted.
 
@@ -55,6 +56,7 @@ class Chunks:
             arrays: name -> shape of one frame's part, written as float32.
             settings: whatever decides the result; numbers, texts and lists.
             process: from `parallel.join`; this one alone if not given.
+            axes: name -> letters of the array's axes, "tzyx".
 
         Raises:
             FileError: the result is there already, or an interrupted run has other settings.
@@ -68,7 +70,7 @@ class Chunks:
         self.folder = self.path.with_name(f".{self.path.name}.partial")
         wanted = json.loads(json.dumps({"frames": frames, "size": size, **settings}, default=list))
         if self.process.number == 0:
-            self._begin(arrays, wanted)
+            self._begin(arrays, wanted, axes or {})
         _wait(lambda: self._settings() == wanted, f"{self.folder} of process 0")
         self.group = zarr.open_group(self.folder, mode="r+")
 
@@ -77,17 +79,20 @@ class Chunks:
             return None
         return zarr.open_group(self.folder, mode="r").attrs.get("lfjax")
 
-    def _begin(self, arrays: Mapping[str, tuple[int, ...]], wanted: dict[str, Any]) -> None:
+    def _begin(self, arrays: Mapping[str, tuple[int, ...]], wanted: dict[str, Any], axes: Mapping[str, str]) -> None:
         found = self._settings()
         if found == wanted:
             return
         if found is not None:  # else it was killed before it had begun
-            raise FileError(f"{self.folder}: holds a run with other settings; go on with those, or remove it")
+            other = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
+            told = ", ".join(f"{name} = {found.get(name)!r} there and {wanted.get(name)!r} here" for name in other)
+            raise FileError(f"{self.folder}: holds a run with other settings ({told}); go on with those, or remove it")
         shutil.rmtree(self.folder, ignore_errors=True)
         group = zarr.create_group(self.folder)
         for name, shape in arrays.items():
             group.create_array(
                 name, shape=(self.frames, *shape), chunks=(1, *shape), shards=(self.size, *shape), dtype="float32",
+                dimension_names=list(axes[name]) if name in axes else None,
                 fill_value=np.nan,  # Zarr leaves out chunks that hold nothing else, and a volume may be all zeros
             )  # fmt: skip
         group.attrs["lfjax"] = wanted
@@ -169,12 +174,16 @@ def stream(
 
     def read(number: int) -> np.ndarray:
         block = np.asarray(frames[chunks.span(number)])
+        _check(block, chunks.span(number), "frame", "finite numbers")
         short = chunks.size - len(block)
         return np.concatenate([block, np.repeat(block[-1:], short, axis=0)]) if short else block
 
     def write(number: int, results: Mapping[str, Any]) -> None:
         count = chunks.span(number).stop - chunks.span(number).start
-        chunks.write(number, {name: np.asarray(value)[:count] for name, value in results.items()})
+        arrays = {name: np.asarray(value)[:count] for name, value in results.items()}
+        for value in arrays.values():
+            _check(value, chunks.span(number), "the result of frame", "finite numbers: look at the solver's settings")
+        chunks.write(number, arrays)
 
     def numbers() -> Iterator[int]:
         steps = Steps(left, chunks.size, "frames")
@@ -194,8 +203,15 @@ def stream(
             written.result()
 
 
+def _check(values: np.ndarray, span: slice, what: str, expected: str) -> None:
+    if values.dtype.kind == "f":
+        bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))
+        if len(bad):
+            raise FileError(f"{what} {span.start + bad[0]} holds NaN or infinity; expected {expected}")
+
+
 def ome_attributes(
-    name: str, axes: str, scale: tuple[float, ...], *, path: str = "0"
+    name: str, axes: str, scale: tuple[float, ...], *, origin: tuple[float, ...] | None = None, path: str = "0"
 ) -> dict[str, Any]:
     """Metadata of OME-Zarr 0.5 for one array, which napari and Fiji open with its scale.
 
@@ -203,9 +219,13 @@ def ome_attributes(
         name: of the image.
         axes: of "tczyx", those it has.
         scale: of each axis, seconds and micrometres.
+        origin: where the first element of each axis is, in the same units; 0 if not given.
         path: of the array in the group.
     """
     kinds = {"t": {"type": "time", "unit": "second"}, "c": {"type": "channel"}}
+    moves: list[dict[str, Any]] = [{"type": "scale", "scale": list(scale)}]
+    if origin is not None:
+        moves.append({"type": "translation", "translation": list(origin)})
     space = {"type": "space", "unit": "micrometer"}
     return {
         "ome": {
@@ -214,7 +234,7 @@ def ome_attributes(
                 {
                     "name": name,
                     "axes": [{"name": axis, **kinds.get(axis, space)} for axis in axes],
-                    "datasets": [{"path": path, "coordinateTransformations": [{"type": "scale", "scale": list(scale)}]}],
+                    "datasets": [{"path": path, "coordinateTransformations": moves}],
                 }
             ],
         }

@@ -89,6 +89,15 @@ def small_model() -> TrainedModel:
     return read_model(Path(str(files("lfjax.training") / "small.h5")))
 
 
+def find_model(name: str | Path) -> TrainedModel:
+    """`small_model` for "small", else the model of that file.
+
+    Raises:
+        FileError: as `read_model`.
+    """
+    return small_model() if str(name) == "small" else read_model(name)
+
+
 def _kept(network: Any) -> Any:
     """What a file holds: all that learns, and constants of one number; a fixed H is built anew from the recipe."""
 

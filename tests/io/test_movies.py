@@ -102,7 +102,7 @@ def test_it_goes_on_with_what_is_missing_and_refuses_other_settings(tmp_path):
     assert first.missing() == [0, 2]
     with pytest.raises(FileError, match="2 of 3 chunks are missing"):
         first.finish()
-    with pytest.raises(FileError, match="other settings"):
+    with pytest.raises(FileError, match="sparsity = 1 there and 2 here"):
         chunks(tmp_path / "out.zarr", sparsity=2)
     again, count = chunks(tmp_path / "out.zarr", sparsity=1), []
     stream(MOVIE, again, lambda block: count.append(1) or double(block))
@@ -114,6 +114,27 @@ def test_a_chunk_of_zeros_is_there(tmp_path):
     result = Chunks(tmp_path / "out.zarr", 4, 2, {"0": (3,)}, {})
     stream(np.zeros((4, 3)), result, lambda block: {"0": block})
     assert result.missing() == []
+
+
+def test_what_is_not_finite_is_named(tmp_path):
+    frames = MOVIE.astype(np.float32)
+    frames[4, 2, 2] = np.nan
+    with pytest.raises(FileError, match="frame 4 holds NaN or infinity; expected finite numbers"):
+        stream(frames, chunks(tmp_path / "in.zarr"), double)
+    with pytest.raises(FileError, match="the result of frame 2 holds NaN or infinity"):
+        spoilt = chunks(tmp_path / "out.zarr")
+        stream(MOVIE, spoilt, lambda block: {"0": np.where(block == MOVIE[2], np.nan, block), "sum": block[:, 0, 0]})
+
+
+def test_axes_and_origin_are_in_the_file(tmp_path):
+    result = Chunks(tmp_path / "out.zarr", 2, 2, {"0": (3, 4, 5)}, {}, axes={"0": "tzyx"})
+    result.write(0, {"0": np.ones((2, 3, 4, 5))})
+    result.finish(ome_attributes("v", "tzyx", (0.01, 2.0, 1.0, 1.0), origin=(0.0, -4.0, 0.0, 0.0)))
+    group = zarr.open_group(tmp_path / "out.zarr")
+    assert group["0"].metadata.dimension_names == ("t", "z", "y", "x")
+    moves = group.attrs["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+    assert moves[0] == {"type": "scale", "scale": [0.01, 2.0, 1.0, 1.0]}
+    assert moves[1] == {"type": "translation", "translation": [0.0, -4.0, 0.0, 0.0]}
 
 
 PROGRAM = """
