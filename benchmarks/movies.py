@@ -23,7 +23,7 @@ from benchmarks.common import RESULTS, Report, arguments
 from benchmarks.machine import Limits, seconds
 from benchmarks.movie_checks import devices, kills
 from benchmarks.movie_scene import FRAME_S, Recording, Size, record
-from lfjax import activity, io, metrics, movies, preset, solvers, training
+from lfjax import activity, io, metrics, movies, preset, recordings, solvers, training
 from lfjax.activity.quality import crosstalk_matrix
 from lfjax.cli_info import abstract_light_field, operator_costs, solver_costs
 from lfjax.fri.spikes import spike_score
