@@ -44,13 +44,25 @@ class Report:
         """Add a figure that must reach a bound."""
         self.row(name, value, unit, f">= {bound:g}", bool(value >= bound), peer)
 
-    def write(self) -> None:
-        """Write the JSON, atomically; nothing at toy size."""
+    def write(self, *, parts: bool = False) -> None:
+        """Write the JSON, atomically; nothing at toy size.
+
+        Args:
+            parts: whether rows of the same names replace those of an earlier run, each with the commit that it is of.
+        """
         if self.toy:
             return
         commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
         packages = ("jax", "jaxlib", "equinox", "numpy", "scipy")
         packages += ("pyolaf", "cryojax", "aspire", "finufft", "astra-toolbox", "scikit-image")
+        path, rows = RESULTS / f"{self.name}.json", self.rows
+        if parts:
+            new = {row["name"]: row | {"commit": commit.stdout.strip()} for row in self.rows}
+            document = json.loads(path.read_text(encoding="utf-8"))
+            document["rows"] = [new.pop(row["name"], row) for row in document["rows"]] + list(new.values())
+            with writing(path) as temporary:
+                temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            return
         document = {
             "machine": {
                 "processor": platform.processor() or platform.machine(),
@@ -60,9 +72,9 @@ class Report:
             },
             "versions": {name: _version(name) for name in packages},
             "commit": commit.stdout.strip(),
-            "rows": self.rows,
+            "rows": rows,
         }
-        with writing(RESULTS / f"{self.name}.json") as temporary:
+        with writing(path) as temporary:
             temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 

@@ -1,10 +1,12 @@
 """Movies: traces by volumes and by the direct path, neurons found, memory, kills, devices, the cost model.  `make bench-movies`
 
 The recording is kept in build/movies and not simulated again; remove that folder to start afresh.
+LFJAX_PARTS=discover,memory,kills,devices,costs runs those alone and puts their rows in place of the old ones.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -227,6 +229,24 @@ def picture(neurons: Any, recording: Recording, pairs: np.ndarray) -> None:
     plt.close(figure)
 
 
+def without_structure(report: Report, recording: Recording, size: Size, frames: Any) -> None:
+    """Neurons found by what they do."""
+    places = within(activity.discover(frames, FRAME_S, recording.op, recording.voxel_um), recording, size)
+    alone = metrics.f1_score(places, recording.centres_um, SOMA_UM / 2)
+    report.at_least("neurons found without structure, within one soma radius: F1", alone, 0.8)
+
+
+def _parts(report: Report, recording: Recording, size: Size, frames: Any, names: list[str]) -> None:
+    for name in names:
+        if name == "discover":
+            without_structure(report, recording, size, frames)
+        elif name == "memory":
+            memory(report, recording, FOLDER)
+        else:
+            {"kills": kills, "devices": devices, "costs": costs}[name](report)
+    report.write(parts=True)
+
+
 def main() -> None:
     """Run all, at the size asked."""
     report = Report("movies", arguments(__doc__ or "").toy)
@@ -236,6 +256,9 @@ def main() -> None:
         frames = io.open_movie(recording.path)
         mean = recordings.mean_frame(frames, 200)
         report.row("neurons inside of the border", len(recording.centres_um), "")
+        if os.environ.get("LFJAX_PARTS"):
+            _parts(report, recording, size, frames, os.environ["LFJAX_PARTS"].split(","))
+            return
         neurons, scores, pairs = direct(report, recording, size, frames, mean)
         volumes = by_volumes(report, recording, size, frames, mean)
         short = judge(
@@ -249,9 +272,7 @@ def main() -> None:
         report.at_least("direct path against ISTA 20: times as many frames a second", short[rate] / ista[rate], 20)
         report.at_least("direct path: correlation with the true dF/F, median", scores[correlation], 0.9)
         report.at_most("direct path: crosstalk beyond 40 um", abs(scores["crosstalk beyond 40 um, mean"]), 0.1)
-        places = within(activity.discover(frames, FRAME_S, recording.op, recording.voxel_um), recording, size)
-        alone = metrics.f1_score(places, recording.centres_um, SOMA_UM / 2)
-        report.at_least("neurons found without structure, within one soma radius: F1", alone, 0.8)
+        without_structure(report, recording, size, frames)
         memory(report, recording, FOLDER)
         if not report.toy:
             picture(neurons, recording, pairs)
