@@ -86,13 +86,32 @@ psf = PSF(values / values.sum((3, 4), keepdims=True), Microscope(20, 0.5, 1.33, 
 op = LightField(psf, (12, 12))
 x = jax.random.uniform(jax.random.key(1), (16, *op.in_shape))
 told = {}
+
+def communicated(text):
+    """Bytes that the collectives of a compiled program give to a device."""
+    total = 0
+    for line in text.splitlines():
+        found = re.search(r"= (.*?) (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(-start)?[(]", line)
+        for kind, shape in re.findall(r"(f32|c64|f64|s32|bf16)[[]([0-9,]*)[]]", found.group(1)) if found else ():
+            size = {"f32": 4, "c64": 8, "f64": 8, "s32": 4, "bf16": 2}[kind]
+            total += size * int(np.prod([int(n) for n in shape.split(",") if n]))
+    return total
+
 for count in (2, 4, 8):
     mesh = parallel.mesh(count)
     for name, f, a in (("H", op.matvec, x), ("H^T", op.rmatvec, jax.vmap(op)(x))):
         one = np.asarray(parallel.over_batch(f, a)); many = np.asarray(parallel.over_batch(f, a, mesh=mesh))
         told[f"{name} {count}"] = float(np.linalg.norm(one - many) / np.linalg.norm(one))
         text = jax.jit(lambda a: parallel.over_batch(f, a, mesh=mesh)).lower(a).compile().as_text()
+        told[f"{name} {count} bytes"] = communicated(text)
         told[f"{name} {count} collectives"] = len(re.findall("all-gather|all-to-all|all-reduce|collective-permute", text))
+from lfjax import rotation
+from lfjax.tomography.fourier_slice import FourierSlice
+from lfjax.tomography.sharding import Sharded
+project = Sharded(FourierSlice(rotation.random_rotations(jax.random.key(0), 16), 32), parallel.mesh(8))
+images = jax.random.normal(jax.random.key(1), project.out_shape)
+text = jax.jit(project.rmatvec).lower(images).compile().as_text()
+told["back-projection bytes"] = communicated(text)
 print(json.dumps(told))
 """
 
@@ -121,10 +140,12 @@ def devices(report: Report) -> None:
     done = subprocess.run(run, env=environment, check=True, capture_output=True, text=True)
     told = json.loads(done.stdout.splitlines()[-1])
     collectives = sum(value for name, value in told.items() if "collectives" in name)
-    error = max(value for name, value in told.items() if "collectives" not in name)
+    error = max(value for name, value in told.items() if "collectives" not in name and "bytes" not in name)
+    exchanged = sum(value for name, value in told.items() if name.startswith("H") and "bytes" in name)
     report.at_most("2, 4, 8 devices against 1: H and H^T, relative", error, 1e-6)
     report.at_most("collectives in the compiled text of H and H^T over devices", collectives, 0)
-    report.row("bytes communicated a frame, H, H^T, solvers and models", 0, "B")
+    report.row("bytes communicated by H and H^T over devices", exchanged, "B")
+    report.row("bytes to each device in a back-projection to 32^3 voxels", told["back-projection bytes"], "B")
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
