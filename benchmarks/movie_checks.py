@@ -88,7 +88,7 @@ x = jax.random.uniform(jax.random.key(1), (16, *op.in_shape))
 told = {}
 
 def communicated(text):
-    """Bytes that the collectives of a compiled program give to a device."""
+    # bytes that the collectives of a compiled program give to a device
     total = 0
     for line in text.splitlines():
         found = re.search(r"= (.*?) (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(-start)?[(]", line)
