@@ -110,7 +110,7 @@ from lfjax.tomography.fourier_slice import FourierSlice
 from lfjax.tomography.sharding import Sharded
 project = Sharded(FourierSlice(rotation.random_rotations(jax.random.key(0), 16), 32), parallel.mesh(8))
 images = jax.random.normal(jax.random.key(1), project.out_shape)
-text = jax.jit(project.rmatvec).lower(images).compile().as_text()
+text = jax.jit(lambda y: project.rmatvec(y)).lower(images).compile().as_text()
 told["back-projection bytes"] = communicated(text)
 print(json.dumps(told))
 """
