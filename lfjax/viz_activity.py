@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from lfjax.activity.neurons import Neurons
 from lfjax.activity.quality import Quality, quality
+from lfjax.activity.tradeoff import IterationTradeoff
 from lfjax.errors import require, require_shape
 from lfjax.viz import _figure, _saved, round_length
 
@@ -85,6 +86,27 @@ def raster(neurons: Neurons, path: str | Path | None = None) -> Figure:
     neurons.check()
     figure = _figure((8.0, 2.0 + min(0.06 * len(neurons), 6.0)), layout="constrained")
     _draw_raster(figure, neurons)
+    return _saved(figure, path)
+
+
+def tradeoff(found: IterationTradeoff, path: str | Path | None = None) -> Figure:
+    """Confinement and temporal SNR against iterations, the knee dotted.
+
+    Args:
+        found: from `activity.iteration_tradeoff`.
+        path: PNG file to write, if any.
+    """
+    figure = _figure((6.0, 3.5), layout="constrained")
+    left = figure.add_subplot()
+    left.semilogx(found.iterations, found.confinement, "o-", color="tab:blue")
+    left.set_xlabel("iterations")
+    left.set_ylabel("share of the activity within the radius", color="tab:blue")
+    right = left.twinx()
+    right.semilogx(found.iterations, found.snr_db, "s-", color="tab:red")
+    right.set_ylabel("peak dF/F over noise (dB)", color="tab:red")
+    left.axvline(found.best, color="gray", ls=":")
+    left.set_xticks(found.iterations, [str(k) for k in found.iterations])
+    left.minorticks_off()
     return _saved(figure, path)
 
 

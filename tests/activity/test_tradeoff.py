@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfjax import activity
+from lfjax import activity, viz_activity
 from lfjax.activity.tradeoff import knee
 from lfjax.errors import ParameterError, ShapeError
 from lfjax.optics import LightField, Microscope, compute_psf
@@ -26,7 +26,7 @@ def case():
     return op, centres, psf.voxel_um, np.asarray(jax.random.poisson(jax.random.key(0), clean))
 
 
-def test_iterations_confine_and_cost_signal(case):
+def test_iterations_confine_and_cost_signal(case, tmp_path):
     op, centres, voxel_um, frames = case
     found = activity.iteration_tradeoff(
         frames, op, centres, voxel_um, 0.01, iterations=(1, 8, 64), radius_um=30.0, diameter_um=20.0
@@ -34,6 +34,8 @@ def test_iterations_confine_and_cost_signal(case):
     assert found.confinement[0] < found.confinement[1] < found.confinement[2]
     assert found.snr_db[2] < found.snr_db[0]
     assert found.best in found.iterations
+    viz_activity.tradeoff(found, tmp_path / "tradeoff.png")
+    assert (tmp_path / "tradeoff.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
 def test_the_knee_of_known_curves():
