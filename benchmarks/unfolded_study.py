@@ -1,0 +1,137 @@
+"""The data of `benchmarks.unfolded`: one labelled sample, unlabelled movies, held-out samples; how methods are scored."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lfjax import simulate, training
+from lfjax.io import cached_psf
+from lfjax.optics import LightField, Microscope, Scattering
+from lfjax.simulate import Movie
+from lfjax.training.evaluate import Scores, evaluate, inside
+
+UNLABELLED = ((0.1, 1.3), (0.15, 1.0), (0.25, 0.7))
+"""Share of labelled neurons and brightness of the samples of the unlabelled movies; the labelled sample has (0.15, 1)."""
+HELD_OUT = ((0.08, 1.6), (0.15, 1.0), (0.3, 0.6))
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """Everything that makes the experiment smaller or larger."""
+
+    pixels: int = 9
+    voxels: int = 3
+    depths: int = 11
+    step_um: float = 3.0
+    beyond: int = 2
+    lenslets: int = 21
+    border: int = 3
+    fields: int = 16
+    windows: int = 5
+    photons: float = 60.0  # a pixel
+    movie: int = 60
+    test: int = 36
+    shown: tuple[int, ...] = (0, 12, 24)
+    seeds: int = 3
+    steps: tuple[int, int, int, int] = (40, 150, 1200, 1200)  # physics, convolutional, compressed, U-Net
+    batch: tuple[int, int, int, int] = (1, 2, 4, 4)  # labelled samples, of the same
+    few: int = 2  # labelled samples of a batch where there is one field
+    few_steps: int = 400
+    layers: int = 6
+    physics_layers: int = 10
+    width: int = 51
+    compress: int = 11  # the PSF is 11 lenslets wide; 15 at full size
+
+
+TOY = Size(
+    pixels=5, voxels=2, depths=7, step_um=5, beyond=1, lenslets=15, border=1, fields=2, windows=2, movie=6, test=40,
+    shown=(0, 20), seeds=2, steps=(6, 6, 6, 6), few_steps=6, layers=2, physics_layers=3, width=8, compress=5,
+)  # fmt: skip
+LARGE = Size(
+    pixels=19, depths=53, step_um=1.0, beyond=6, lenslets=51, border=8, windows=50, movie=200, test=200,
+    steps=(2000, 20_000, 20_000, 20_000), compress=15,
+)  # fmt: skip
+"""The microscope of the TCI 2023 paper, for accelerators: LFJAX_SIZE=large."""
+
+
+class Within(eqx.Module):
+    """A reconstruction without the planes above and below those of interest."""
+
+    reconstruct: Callable[[Any], Any]
+    beyond: int = eqx.field(static=True)
+
+    def __call__(self, y: Any) -> Any:
+        x = self.reconstruct(y)
+        return x[self.beyond : len(x) - self.beyond]
+
+
+class Study:
+    """One labelled sample, three unlabelled movies, validation and held-out samples."""
+
+    def __init__(self, size: Size) -> None:
+        self.size = size
+        self.scope = Microscope(25, 1.0, 1.33, 0.515, 125, 1250, size.pixels)
+        half = size.depths // 2 + size.beyond
+        self.lit = tuple(size.step_um * i for i in range(-half, half + 1))
+        self.z_um = self.lit[size.beyond : len(self.lit) - size.beyond]
+        field = (size.lenslets, size.lenslets)
+        self.experiment = simulate.Experiment(
+            cached_psf(self.scope, self.lit, size.voxels, tolerance=0.05), field, beyond=size.beyond, photons=size.photons
+        )
+        self.voxel_um = self.experiment.voxel_um
+        self.cells = {"cell_voxels": (size.voxels,) * 2, "cell_pixels": (size.pixels,) * 2}
+        # Networks and their H have all planes that are lit, as the label has, so that light from beyond has where to go.
+        optics = LightField(self.experiment.psf, field)
+        thickness = self.experiment.depth_um + np.asarray(self.lit)
+        tissue = {"mean_free_path_um": self.experiment.mean_free_path_um, "anisotropy": self.experiment.anisotropy}
+        self.op = optics @ Scattering(optics.in_shape, self.voxel_um[1], thickness, **tissue)
+        self.unscattered = optics
+        whole = simulate.Experiment(self.experiment.psf, field, photons=size.photons)
+        key = partial(jax.random.fold_in, jax.random.key(2026))
+        stack = whole.stack(key(0), size.windows, fields=size.fields)
+        movies = [
+            self.experiment.movie(key(1 + i), size.movie, labelled=share, brightness=light)
+            for i, (share, light) in enumerate(UNLABELLED)
+        ]
+        self.data = training.TrainingSet(
+            np.asarray(stack.frames), np.asarray(stack.volumes), [np.asarray(m.frames) for m in movies],
+            self.cells["cell_pixels"], self.cells["cell_voxels"],
+        )  # fmt: skip
+        self.movies = movies
+        self.validation = [self.experiment.movie(key(10), size.test, shown=size.shown)]
+        self.held_out = [
+            self.experiment.movie(key(20 + i), size.test, labelled=share, brightness=light, shown=size.shown)
+            for i, (share, light) in enumerate(HELD_OUT)
+        ]
+        self.border = (size.border * size.voxels,) * 2
+
+    def beside(self, volume: Any) -> Any:
+        """The field, of all that is lit."""
+        (a, b), m = self.cells["cell_voxels"], self.experiment.margin
+        return volume[:, m * a : -m * a, m * b : -m * b]
+
+    def within(self, reconstruct: Callable[[Any], Any]) -> Within:
+        """The same, of the planes of interest."""
+        return Within(reconstruct, self.size.beyond)
+
+    def score(self, reconstruct: Callable[[Any], Any], movies: list[Movie] | None = None) -> Scores:
+        """Of a method, on the held-out samples."""
+        return evaluate(self.within(reconstruct), movies or self.held_out, self.voxel_um, border=self.border)
+
+    def error(self, reconstruct: Callable[[Any], Any]) -> float:
+        """Validation: mean relative squared error of the volumes inside of the border."""
+        movie, values = self.validation[0], []
+        reconstruct = eqx.filter_jit(self.within(reconstruct))
+        for number, t in enumerate(movie.shown):
+            truth = inside(movie.volumes[number], self.border)
+            x = inside(reconstruct(movie.frames[t]), self.border)
+            values.append(float(jnp.sum((x - truth) ** 2) / jnp.sum(truth**2)))
+        return float(np.mean(values))
