@@ -41,8 +41,8 @@ FOLDER = Path(__file__).parents[1] / "build" / "unfolded"
 MIXTURES = {
     "supervised": training.LossWeights(),
     "+ light field": training.LossWeights(noise_splitting=1.0),
-    "+ adversarial": training.LossWeights(adversarial=0.005),
-    "all three": training.LossWeights(noise_splitting=1.0, adversarial=0.005),
+    "+ adversarial": training.LossWeights(adversarial=0.002),
+    "all three": training.LossWeights(noise_splitting=1.0, adversarial=0.002),
 }
 """The light-field loss is taken between parts of the photons: with the same on both sides it rewards noise in the volume."""
 METHODS = ("physics", "convolutional", "compressed")

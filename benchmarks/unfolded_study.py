@@ -41,7 +41,7 @@ class Size:
     test: int = 36
     shown: tuple[int, ...] = (0, 12, 24)
     seeds: int = 3
-    steps: tuple[int, int, int, int] = (40, 150, 1200, 1200)  # physics, convolutional, compressed, U-Net
+    steps: tuple[int, int, int, int] = (40, 300, 1200, 1200)  # physics, convolutional, compressed, U-Net
     batch: tuple[int, int, int, int] = (1, 2, 4, 4)  # labelled samples, of the same
     few: int = 2  # labelled samples of a batch where there is one field
     few_steps: int = 400

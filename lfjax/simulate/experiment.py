@@ -39,6 +39,7 @@ class Movie(NamedTuple):
         footprints: (n, z, y, x), of the neurons inside of the volume.
         dff: (n, t), their true dF/F.
         centres_um: (n, 3), of their somata, from the corner of the volume.
+        outside_um: (m, 3), of neurons whose centre lies outside of the volume; it may cut some of their somata.
     """
 
     frames: Float[Array, "t y x"]
@@ -47,6 +48,7 @@ class Movie(NamedTuple):
     footprints: Float[Array, "n z y x"]
     dff: Float[Array, "n t"]
     centres_um: Float[np.ndarray, "n 3"]
+    outside_um: Float[np.ndarray, "m 3"]
 
 
 class Experiment:
@@ -171,7 +173,7 @@ class Experiment:
         kept = np.flatnonzero(inner)
         return Movie(
             seen, jnp.stack(volumes) if volumes else jnp.zeros((0, *within.shape[1:])), shown,
-            scale * within[kept], dff[kept], centres[kept],
+            scale * within[kept], dff[kept], centres[kept], centres[~inner],
         )  # fmt: skip
 
     def record(self, key: Array, image: Float[Array, "y x"]) -> Float[Array, "y x"]:

@@ -27,7 +27,7 @@ class Scores(NamedTuple):
         psnr_db: of volumes scaled to fit the truth best (`metrics.match_scale`).
         ssim: of the same.
         correlation: of volume and truth.
-        f1: of somata found, within two thirds of a soma of a true one.
+        f1: of somata found, within two thirds of a soma of a true one; those that the border cuts do not count.
         temporal_snr_db: median over neurons of `metrics.temporal_snr` of their traces; nan if no neuron fires.
         seconds: a volume, one at a time; median.
     """
@@ -78,6 +78,25 @@ def inside(volume: Array, border: tuple[int, int]) -> Array:
     return volume[..., border[0] : rows - border[0], border[1] : columns - border[1]]
 
 
+def somata_f1(volume: Array, voxel_um: tuple[float, float, float], centres_um: np.ndarray) -> float:
+    """F1 of the somata that `find_somata` finds in a volume.
+
+    Args:
+        volume: (z, y, x).
+        voxel_um: voxel size (z, y, x).
+        centres_um: (n, 3), true centres, from the corner of the volume. Those outside of it need not be found, and what is found
+            of them, where the volume's border cuts them, is no mistake.
+    """
+    radius = 2 / 3 * SOMA_UM
+    inner = np.all((centres_um > 0) & (centres_um < np.array(volume.shape) * np.asarray(voxel_um)), axis=1)
+    found = find_somata(volume, voxel_um, diameter_um=SOMA_UM)
+    if len(found) and not inner.all():
+        distance = np.linalg.norm(found[:, None] - centres_um[None], axis=-1)
+        nearest = distance.argmin(1)
+        found = found[inner[nearest] | (distance.min(1) > radius)]
+    return metrics.f1_score(found, centres_um[inner], radius)
+
+
 def _images(
     reconstruct: Callable[[Array], Array], movie: Movie, voxel_um: tuple[float, float, float], border: tuple[int, int]
 ) -> list[float]:
@@ -86,10 +105,7 @@ def _images(
     for number, t in enumerate(movie.shown):
         truth = inside(movie.volumes[number], border)
         x = inside(reconstruct(movie.frames[t]), border)
-        somata = movie.centres_um - corner
-        size = np.array(truth.shape) * np.asarray(voxel_um)
-        somata = somata[np.all((somata > 0) & (somata < size), axis=1)]
-        f1 = metrics.f1_score(find_somata(x, voxel_um, diameter_um=SOMA_UM), somata, 2 / 3 * SOMA_UM)
+        f1 = somata_f1(x, voxel_um, np.concatenate([movie.centres_um, movie.outside_um]) - corner)
         x = x * metrics.match_scale(x, truth)
         alike = metrics.correlation(x, truth) if float(jnp.ptp(x)) > 0 else 0.0
         rows.append([float(metrics.psnr(x, truth)), float(metrics.ssim(x, truth)), float(alike), f1])
