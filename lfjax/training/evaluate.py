@@ -84,8 +84,8 @@ def somata_f1(volume: Array, voxel_um: tuple[float, float, float], centres_um: n
     Args:
         volume: (z, y, x).
         voxel_um: voxel size (z, y, x).
-        centres_um: (n, 3), true centres, from the corner of the volume. Those outside of it need not be found, and what is found
-            of them, where the volume's border cuts them, is no mistake.
+        centres_um: (n, 3), true centres, from the corner of the volume. Those outside of it need not be found, and what is
+            found of them, where the volume's border cuts them, is no mistake.
     """
     radius = 2 / 3 * SOMA_UM
     inner = np.all((centres_um > 0) & (centres_um < np.array(volume.shape) * np.asarray(voxel_um)), axis=1)
