@@ -2,6 +2,7 @@
 
 What was trained and scored is kept in build/unfolded and not done again; remove that folder to start afresh.
 LFJAX_SHARE=1/8 trains and scores every eighth network, the second first, and stops: eight such processes fill a GPU.
+LFJAX_KEPT=1 trains nothing and reports what is kept, of fewer seeds or networks.
 """
 
 from __future__ import annotations
@@ -149,9 +150,14 @@ def named(folder: Path, plan: Any, seed: int, *settings: Any) -> Path:
     return folder / "".join(c if c.isalnum() or c in "-." else "_" for c in name)
 
 
+def score_file(study: Study, plan: Any, seed: int, folder: Path) -> Path:
+    """Where the scores of a method lie."""
+    return named(folder, plan, seed, study.size, MIXTURES).with_suffix(".json")
+
+
 def scored(study: Study, plan: Any, seed: int, folder: Path | None, find: Callable[[], tuple[Any, int]]) -> tuple[Scores, int]:
     """Scores of a method, and a number that `find` gives with it; from the folder if they are there."""
-    path = None if folder is None else named(folder, plan, seed, study.size, MIXTURES).with_suffix(".json")
+    path = None if folder is None else score_file(study, plan, seed, folder)
     if path is not None and path.exists():
         kept = json.loads(path.read_text(encoding="utf-8"))
         return Scores(*kept["scores"]), kept["number"]
@@ -264,6 +270,9 @@ def main() -> None:
             scored_network(study, plan, seed, folder)
         return
 
+    def wanted(plan: Plan, seed: int) -> bool:
+        return folder is None or "LFJAX_KEPT" not in os.environ or score_file(study, plan, seed, folder).exists()
+
     untrained(report, study)
     memory(report, study)
     resumed(report)
@@ -275,7 +284,9 @@ def main() -> None:
         found[name] = [scores._replace(seconds=seconds(study, settings[number]))]
         table(report, name, found[name], 0)
     for plan in plans(size):
-        every = [scored_network(study, plan, seed, folder) for seed in range(size.seeds)]
+        every = [scored_network(study, plan, seed, folder) for seed in range(size.seeds) if wanted(plan, seed)]
+        if not every:
+            continue
         taken = seconds(study, network(study, plan.network, 0))  # which weights it has does not matter
         found[str(plan)] = [scores._replace(seconds=taken) for scores, _ in every]
         table(report, str(plan), found[str(plan)], every[0][1])
@@ -289,10 +300,10 @@ def verdict(report: Report, found: dict[str, list[Scores]], study: Study, shown:
     def mean(name: Any) -> Scores:
         return Scores(*np.mean(found[str(name)], axis=0))
 
-    listed = plans(study.size)
+    listed = [plan for plan in plans(study.size) if str(plan) in found]
     for plan in (p for p in listed if p.mixture == "all three"):
         one, all_three = ([s.psnr_db for s in found[str(p)]] for p in (plan._replace(mixture="supervised"), plan))
-        deviation = max(np.std(one, ddof=1), np.std(all_three, ddof=1))
+        deviation = max(np.std(a, ddof=1) for a in (one, all_three) if len(a) > 1)
         gain = float(np.mean(all_three) - np.mean(one))
         row = f"{plan.network}{', one field' * plan.one_field}: PSNR gained by all three losses"
         report.row(row, gain, "dB", f"> sd {deviation:.2g}", bool(gain > deviation))
