@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 import zlib
 from collections.abc import Callable
 from functools import partial
@@ -25,6 +24,7 @@ import numpy as np
 from flax import nnx
 
 from benchmarks.common import RESULTS, Report, arguments
+from benchmarks.machine import seconds
 from benchmarks.unfolded_checks import memory, resumed, untrained
 from benchmarks.unfolded_study import LARGE, TOY, Size, Study
 from lfjax import models, solvers, training
@@ -124,7 +124,8 @@ def trained(study: Study, plan: Plan, seed: int, folder: Path | None) -> Any:
     steps, labelled = (dict(zip(RATES, row, strict=True))[plan.network] for row in (size.steps, size.batch))
     if plan.one_field:
         kept = slice(None, None, size.fields)
-        data, steps, labelled = data._replace(frames=data.frames[kept], volumes=data.volumes[kept]), size.few_steps, size.few
+        data = data._replace(frames=data.frames[kept], volumes=data.volumes[kept])
+        steps, labelled = size.one_field
     options = training.Options(
         steps=steps, labelled=labelled, unlabelled=1, border=size.border, learning_rate=RATES[plan.network],
         relative=plan.network != "U-Net", seed=seed, superpose=0.5, validate_every=max(steps // 8, 1),
@@ -190,17 +191,6 @@ def scored_classical(study: Study, name: str, settings: list[Any], folder: Path 
         return settings[number], number
 
     return scored(study, name, 0, folder, find)
-
-
-def seconds(study: Study, reconstruct: Callable[[Any], Any]) -> float:
-    """A volume takes, compiled; median of 5."""
-    f, frame, taken = eqx.filter_jit(study.within(reconstruct)), study.held_out[0].frames[0], []
-    jax.block_until_ready(f(frame))
-    for _ in range(5):
-        begin = time.perf_counter()
-        jax.block_until_ready(f(frame))
-        taken.append(time.perf_counter() - begin)
-    return float(np.median(taken))
 
 
 def table(report: Report, name: str, scores: list[Scores], parameters: int) -> None:
@@ -276,19 +266,22 @@ def main() -> None:
     untrained(report, study)
     memory(report, study)
     resumed(report)
+    def taken(reconstruct: Callable[[Any], Any]) -> float:
+        return seconds(eqx.filter_jit(study.within(reconstruct)), study.held_out[0].frames[0])
+
     found: dict[str, list[Scores]] = {}
     shown: dict[str, Any] = {}
     for name, settings in classical(study).items():
         scores, number = scored_classical(study, name, settings, folder)
         shown[name] = settings[number]
-        found[name] = [scores._replace(seconds=seconds(study, settings[number]))]
+        found[name] = [scores._replace(seconds=taken(settings[number]))]
         table(report, name, found[name], 0)
     for plan in plans(size):
         every = [scored_network(study, plan, seed, folder) for seed in range(size.seeds) if wanted(plan, seed)]
         if not every:
             continue
-        taken = seconds(study, network(study, plan.network, 0))  # which weights it has does not matter
-        found[str(plan)] = [scores._replace(seconds=taken) for scores, _ in every]
+        time = taken(network(study, plan.network, 0))  # which weights it has does not matter
+        found[str(plan)] = [scores._replace(seconds=time) for scores, _ in every]
         table(report, str(plan), found[str(plan)], every[0][1])
     verdict(report, found, study, shown, folder)
     report.write()

@@ -43,8 +43,7 @@ class Size:
     seeds: int = 3
     steps: tuple[int, int, int, int] = (40, 300, 1200, 1200)  # physics, convolutional, compressed, U-Net
     batch: tuple[int, int, int, int] = (1, 2, 4, 4)  # labelled samples, of the same
-    few: int = 2  # labelled samples of a batch where there is one field
-    few_steps: int = 400
+    one_field: tuple[int, int] = (400, 2)  # steps and labelled samples of a batch where the label has one field
     layers: int = 6
     physics_layers: int = 10
     width: int = 51
@@ -53,7 +52,7 @@ class Size:
 
 TOY = Size(
     pixels=5, voxels=2, depths=7, step_um=5, beyond=1, lenslets=15, border=1, fields=2, windows=2, movie=6, test=40,
-    shown=(0, 20), seeds=2, steps=(6, 6, 6, 6), few_steps=6, layers=2, physics_layers=3, width=8, compress=5,
+    shown=(0, 20), seeds=2, steps=(6, 6, 6, 6), one_field=(6, 2), layers=2, physics_layers=3, width=8, compress=5,
 )  # fmt: skip
 LARGE = Size(
     pixels=19, depths=53, step_um=1.0, beyond=6, lenslets=51, border=8, windows=50, movie=200, test=200,
