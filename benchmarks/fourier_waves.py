@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfjax.optics import Microscope, SubPupils, hexagonal_centres
-from lfjax.optics.debye import debye_field, interpolate_profile, quadrature_nodes
+from lfjax.optics.psf.debye import debye_field, interpolate_profile, quadrature_nodes
 
 SIDE, STEP_UM = 1024, 4.0  # samples of the Fourier plane
 

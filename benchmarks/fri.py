@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from benchmarks.common import RESULTS, Report, arguments
 from benchmarks.fri_solids import sorted_gap
+from lfjax.fri.annihilation import recover_line
 from lfjax.fri.kernels import Kernel, bspline, dirichlet, espline, gaussian
 from lfjax.fri.matching import recover_alike
 from lfjax.fri.multistart import Effort, recover_noisy
 from lfjax.fri.planar import Features, Sampling
-from lfjax.fri.prony import recover_line
 from lfjax.fri.refine import cramer_rao
-from lfjax.fri.turntable import axis_vector, turntable
+from lfjax.fri.turntables import axis_vector, turntable
 from lfjax.fri.unknown_view import aligned_error, recover, structure_bound, view_samples
 from lfjax.rotation import from_vector, random_rotations
 

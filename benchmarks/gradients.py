@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from lfjax.optics import Alignment, Microscope, Pupil
-from lfjax.optics.psf import Sampling, psf_images
+from lfjax.optics.psf.images import Sampling, psf_images
 
 Change = Callable[[Microscope, Pupil, Alignment, Any], tuple[Microscope, Pupil, Alignment]]
 

@@ -180,8 +180,8 @@ def exactness(report: Report, toy: bool) -> None:
     image = np.zeros([side * n + 2 * reach for side in field])
     for z, y, x in np.ndindex(*volume.shape):
         top, left = y // 3 * n, x // 3 * n
-        image[top : top + psf.values.shape[-1], left : left + psf.values.shape[-1]] += (
-            float(volume[z, y, x]) * np.asarray(psf.values[z, y % 3, x % 3], np.float64)
+        image[top : top + psf.values.shape[-1], left : left + psf.values.shape[-1]] += float(volume[z, y, x]) * np.asarray(
+            psf.values[z, y % 3, x % 3], np.float64
         )
     image = image[reach:-reach, reach:-reach]
     tiled, plain = LightField(psf, field, tile=(4, 4)), LightField(psf, field, mirror=False)

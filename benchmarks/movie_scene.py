@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lfjax import io, simulate
-from lfjax.optics import PSF, LightField, Microscope, Scattering
+from lfjax.optics import PSF, LightField, Microscope, Scattering, cached_psf
 from lfjax.progress import track
 
 FRAME_S = 0.01
@@ -65,13 +65,11 @@ def record(size: Size, folder: Path) -> Recording:
     scope = Microscope(25, 1.0, 1.33, 0.515, 125, 1250, size.pixels)
     half = size.depths // 2 + size.beyond
     lit = tuple(size.step_um * i for i in range(-half, half + 1))
-    psf = io.cached_psf(scope, lit, size.voxels, tolerance=0.05)
+    psf = cached_psf(scope, lit, size.voxels, tolerance=0.05)
     field = (size.lenslets, size.lenslets)
     made = simulate.Experiment(psf, field, beyond=size.beyond, margin=size.margin, photons=size.photons)
     key = jax.random.key(8)
-    tissue = simulate.cortex(
-        jax.random.fold_in(key, 0), made.optics.in_shape, made.voxel_um, labelled=size.labelled
-    )
+    tissue = simulate.cortex(jax.random.fold_in(key, 0), made.optics.in_shape, made.voxel_um, labelled=size.labelled)
     n = len(tissue.footprints)
     active = simulate.activity(jax.random.fold_in(key, 1), n, size.frames, FRAME_S, rate_hz=size.rate_hz)
     motion = simulate.brain_motion(

@@ -25,11 +25,12 @@ from benchmarks.common import RESULTS, Report, arguments
 from benchmarks.machine import Limits, seconds
 from benchmarks.movie_checks import devices, kills
 from benchmarks.movie_scene import FRAME_S, Recording, Size, record
-from lfjax import activity, io, metrics, movies, preset, recordings, solvers, training
-from lfjax.activity.quality import crosstalk_matrix
-from lfjax.cli_info import abstract_light_field, operator_costs, solver_costs
-from lfjax.fri.spikes import spike_score
-from lfjax.roofline import DEVICES, Device, roofline
+from lfjax import activity, io, metrics, movies, preset, solvers, training
+from lfjax.activity.measures import crosstalk_matrix
+from lfjax.activity.spike_times import spike_score
+from lfjax.cli.info import abstract_light_field, operator_costs, solver_costs
+from lfjax.movies import prepare as recordings
+from lfjax.performance.bounds import DEVICES, Device, roofline
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt

@@ -33,8 +33,8 @@ from lfjax.optics import (
     fit_scattering,
     preset,
 )
-from lfjax.optics.calibration import bead_frame
-from lfjax.optics.psf import Sampling, psf_images, support_lenslets
+from lfjax.optics.camera.calibration import bead_frame
+from lfjax.optics.psf.images import Sampling, psf_images, support_lenslets
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -55,9 +55,7 @@ def scattering(report: Report, toy: bool) -> list[tuple[float, NDArray[np.float6
     for paths in (1.0,) if toy else (0.5, 1.0, 1.5, 2.0):
         d = paths * FREE_PATH_UM
         truth = waves.mean_image(d, 0.0, layers_per_free_path=4 if toy else 8, realisations=1 if toy else 64)
-        tissue = Scattering(
-            op.in_shape, SCOPE.voxel_um(5), [d], mean_free_path_um=FREE_PATH_UM, anisotropy=ANISOTROPY
-        )
+        tissue = Scattering(op.in_shape, SCOPE.voxel_um(5), [d], mean_free_path_um=FREE_PATH_UM, anisotropy=ANISOTROPY)
         image = np.asarray(op(tissue(point)))
         name = f"scattering against phase screens, {paths:g} mean free paths, relative L2"
         report.at_most(name, relative_error(image, truth), 0.15, peer="phase screens")
@@ -102,9 +100,7 @@ def reconstruction(report: Report, toy: bool) -> list[tuple[str, NDArray[np.floa
             image[y * n : (y + LENSLETS) * n, x * n : (x + LENSLETS) * n] += weight * spread
     image = image[reach * n : -reach * n, reach * n : -reach * n]
     counts = rng.poisson(image * 3e4).astype(np.float32)
-    tissue = Scattering(
-        op.in_shape, SCOPE.voxel_um(3), thickness, mean_free_path_um=FREE_PATH_UM, anisotropy=ANISOTROPY
-    )
+    tissue = Scattering(op.in_shape, SCOPE.voxel_um(3), thickness, mean_free_path_um=FREE_PATH_UM, anisotropy=ANISOTROPY)
     near = partial(gaussian_filter, sigma=(0, 1, 1))  # single voxels: half a voxel off should not count as nothing
     pictures, scores = [("truth", truth)], {}
     for name, model in (("without", op), ("with", op @ tissue)):
@@ -156,9 +152,7 @@ def calibration(report: Report, toy: bool) -> None:
     truth = eqx.tree_at(lambda m: m.lenslet_focal_length_um, SCOPE, 1.02 * SCOPE.lenslet_focal_length_um)
     system = (truth, None, Alignment(array_to_sensor_um=SCOPE.lenslet_focal_length_um + 3.0))
     sampling = Sampling.of(truth, 40.0, 9, 3 if toy else 9)
-    clean = bead_frame(
-        system, jnp.asarray(np.c_[spots, bright]), np.round(spots[:, 1:]).astype(int), (21, 21), sampling
-    )
+    clean = bead_frame(system, jnp.asarray(np.c_[spots, bright]), np.round(spots[:, 1:]).astype(int), (21, 21), sampling)
     noise = jax.random.normal(jax.random.key(0), clean.shape)
     frame = clean + noise * jnp.linalg.norm(clean) / jnp.linalg.norm(noise) * 10 ** (-30 / 20)
     guess = spots + np.random.default_rng(1).normal(size=spots.shape) * [1.0, 0.1, 0.1]

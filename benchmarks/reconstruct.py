@@ -19,9 +19,9 @@ from benchmarks.common import RESULTS, Report, arguments
 from benchmarks.reference import clipped, psf_errors, relative_error
 from lfjax import metrics, pipeline, simulate, solvers, viz
 from lfjax.errors import CalibrationWarning
-from lfjax.io import cached_psf, read_frame
-from lfjax.optics import PRESETS, AntiAlias, LightField, Rectifier, compute_psf
-from lfjax.optics.psf import Sampling, psf_images, sub_lenslet_offsets
+from lfjax.io import read_frame
+from lfjax.optics import PRESETS, AntiAlias, LightField, Rectifier, cached_psf, compute_psf
+from lfjax.optics.psf.images import Sampling, psf_images, sub_lenslet_offsets
 
 SHARED = Path(__file__).parents[2] / "shared"
 Z_UM = tuple(np.arange(10) - 4.5)
@@ -87,7 +87,11 @@ def candidates(problem: solvers.Problem) -> dict[str, tuple[list[tuple[str, solv
 
 
 def choose(
-    problem: solvers.Problem, settings: list[tuple[str, solvers.Solver]], longest: int, held: np.ndarray, data: jax.Array,
+    problem: solvers.Problem,
+    settings: list[tuple[str, solvers.Solver]],
+    longest: int,
+    held: np.ndarray,
+    data: jax.Array,
     smooth: AntiAlias | None = None,
 ) -> Choice:
     """The setting and iterations, of eight looks each, whose volume predicts the withheld pixels best."""

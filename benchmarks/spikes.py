@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from benchmarks.common import Report, arguments
-from lfjax.fri.spikes import Pulse, spike_score, spikes
+from lfjax.activity.spike_times import Pulse, spike_score, spikes
 from lfjax.simulate import JGCAMP8F, activity
 
 

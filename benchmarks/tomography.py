@@ -19,17 +19,17 @@ from numpy.typing import NDArray
 
 from benchmarks import common, peers_cryo
 from benchmarks.common import RESULTS, Report
-from lfjax import metrics, rotation, viz_cryo
-from lfjax.io import read_particles
+from lfjax import metrics, rotation
 from lfjax.solvers import ADMM, FISTA, SIRT, Problem, run
-from lfjax.tomography import fsc
+from lfjax.tomography import fourier_shells, read_particles
 from lfjax.tomography.ct import filtered_back_projection
 from lfjax.tomography.ctf import Ctf
 from lfjax.tomography.fourier_slice import FourierSlice
+from lfjax.tomography.inversion import Sums, reconstruct
 from lfjax.tomography.particles import Particles, add_noise, random_particles
 from lfjax.tomography.rays import Rays
-from lfjax.tomography.reconstruct import Sums, reconstruct
 from lfjax.tomography.refine import refine_poses
+from lfjax.viz import cryo as viz_cryo
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -153,18 +153,16 @@ def known_poses(report: Report, truth: NDArray[np.float32], toy: bool) -> None:
     count = 100 if toy else 2000
     particles = random_particles(jax.random.key(0), count, pixel_angstrom=pixel, shift_px=1.0)
     optics = Ctf(jnp.linspace(8000.0, 20000.0, 40)[jnp.arange(count) % 40])  # 40 micrographs; no astigmatism, for ASPIRE
-    particles = Particles(
-        particles.rotations, shifts=particles.shifts, ctf=optics, pixel_angstrom=pixel, half=particles.half
-    )
+    particles = Particles(particles.rotations, shifts=particles.shifts, ctf=optics, pixel_angstrom=pixel, half=particles.half)
     clean = FourierSlice(particles.rotations, n, shifts=particles.shifts, ctf=optics, pixel_angstrom=pixel, cutoff=1.0)
     images = np.asarray(add_noise(jax.random.key(1), caller(clean, jnp.asarray(truth))(), 0.1))
     curves = {}
 
     def judged(name: str, volume: Any, seconds: float, peer: str | None = None) -> float:
-        curve = np.asarray(fsc.fsc(jnp.asarray(volume), jnp.asarray(truth)))
+        curve = np.asarray(fourier_shells.fsc(jnp.asarray(volume), jnp.asarray(truth)))
         curve = curve * np.sign(curve[1])  # ASPIRE's CTF has the other sign
         curves[name] = curve
-        found = fsc.resolution(curve, n * pixel, 0.5)
+        found = fourier_shells.resolution(curve, n * pixel, 0.5)
         report.row(f"ribosome, {count} images, SNR 0.1: resolution at FSC 0.5, {name}", found, "A", peer=peer)
         report.row(f"ribosome, {count} images, SNR 0.1: time, {name}", seconds, "s", peer=peer)
         return found
@@ -211,12 +209,12 @@ def real_tilts(report: Report) -> None:
     images = -file.images()
     images = (images - images.mean((1, 2), keepdims=True)) / images.std((1, 2), keepdims=True)
     half = jnp.asarray(np.unique(file.tables[""]["rlnGroupName"], return_inverse=True)[1] % 2 + 1)
-    mask = jnp.asarray(fsc.spherical_mask(64, 10.0))
+    mask = jnp.asarray(fourier_shells.spherical_mask(64, 10.0))
     values = []
     for seed in (None, 0, 1, 2, 3, 4):
         order = np.arange(len(file)) if seed is None else np.random.default_rng(seed).permutation(len(file))
         posed = Particles(file.particles.rotations[order], ctf=file.particles.ctf, pixel_angstrom=14.56, half=half)
-        values.append(float(fsc.fsc(*(h * mask for h in reconstruct([(images, posed)], 64).halves))[6]))
+        values.append(float(fourier_shells.fsc(*(h * mask for h in reconstruct([(images, posed)], 64).halves))[6]))
     report.row("real tilt images: half-set FSC at shell 6, shuffled poses, largest of 5", max(values[1:]), "1")
     report.at_least("real tilt images: half-set FSC at shell 6, above that of shuffled poses", values[0], max(values[1:]), "1")
     report.write()

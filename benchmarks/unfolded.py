@@ -32,7 +32,7 @@ from lfjax.io import writing
 from lfjax.linop import LinearOperator
 from lfjax.models.frozen import count_parameters, trainable
 from lfjax.progress import track
-from lfjax.training.evaluate import Scores, inside
+from lfjax.training.evaluation import Scores, inside
 from lfjax.training.trust import ResynthesisFlag, symmetries
 
 matplotlib.use("agg")
@@ -266,6 +266,7 @@ def main() -> None:
     untrained(report, study)
     memory(report, study)
     resumed(report)
+
     def taken(reconstruct: Callable[[Any], Any]) -> float:
         return seconds(eqx.filter_jit(study.within(reconstruct)), study.held_out[0].frames[0])
 

@@ -13,10 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from lfjax import simulate, training
-from lfjax.io import cached_psf
-from lfjax.optics import LightField, Microscope, Scattering
+from lfjax.optics import LightField, Microscope, Scattering, cached_psf
 from lfjax.simulate import Movie
-from lfjax.training.evaluate import Scores, evaluate, inside
+from lfjax.training.evaluation import Scores, evaluate, inside
 
 UNLABELLED = ((0.1, 1.3), (0.15, 1.0), (0.25, 0.7))
 """Share of labelled neurons and brightness of the samples of the unlabelled movies; the labelled sample has (0.15, 1)."""

@@ -1,8 +1,9 @@
-"""lfjax: differentiable physics for light-field microscopy (and, next, cryo-EM), in JAX."""
+"""lfjax: differentiable physics for light-field microscopy and cryo-EM, in JAX."""
 
-from lfjax.linop import FunctionOperator as FunctionOperator
-from lfjax.linop import LinearOperator as LinearOperator
-from lfjax.optics import Microscope as Microscope
-from lfjax.optics import preset as preset
+from lfjax import _moved
+from lfjax._lazy import attach
 
+__getattr__, __dir__, __all__ = attach(__name__, __file__)
 __version__ = "0.1.0"
+
+_moved.install()

@@ -41,9 +41,7 @@ def require_shape(argument: str, got: Sequence[int], expected: Sequence[int | st
 
     >>> require_shape("frame", (4, 5), ("y", "x"))
     """
-    same = len(got) == len(expected) and all(
-        isinstance(e, str) or g == e for g, e in zip(got, expected, strict=True)
-    )
+    same = len(got) == len(expected) and all(isinstance(e, str) or g == e for g, e in zip(got, expected, strict=True))
     if not same:
         wanted = ", ".join(str(e) for e in expected)
         raise ShapeError(f"{argument} has shape {tuple(got)}: expected ({wanted})")

@@ -68,9 +68,7 @@ def ssim(
     return jnp.mean(luminance * (2 * cov + c2) / (var_a + var_b + c2))
 
 
-def correlation(
-    a: ArrayLike | Array, b: ArrayLike | Array, mask: ArrayLike | Array | None = None
-) -> Float[Array, ""]:
+def correlation(a: ArrayLike | Array, b: ArrayLike | Array, mask: ArrayLike | Array | None = None) -> Float[Array, ""]:
     """Pearson correlation sum (a - <a>)(b - <b>) / sqrt(sum (a - <a>)^2 sum (b - <b>)^2) inside a mask.
 
     Args:

@@ -12,9 +12,8 @@ from numpy.typing import ArrayLike
 
 from lfjax import metrics, solvers
 from lfjax.errors import CalibrationError, require
-from lfjax.io import cached_psf
-from lfjax.optics import PSF, AntiAlias, LightField, Microscope
-from lfjax.optics.rectify import Rectifier
+from lfjax.optics import PSF, AntiAlias, LightField, Microscope, cached_psf
+from lfjax.optics.camera.rectify import Rectifier
 
 SOLVERS: dict[str, tuple[Callable[..., Any], int]] = {
     "richardson_lucy": (lambda problem, sparsity, tv: solvers.RichardsonLucy(), 30),
@@ -119,9 +118,7 @@ def reconstruct(
     problem = solvers.Problem(op, light_field, mask & ~held)
     method, default = SOLVERS[solver] if isinstance(solver, str) else ((lambda *_: solver), 30)
     smooth = AntiAlias(microscope, psf.z_um, psf.voxels_per_lenslet, op.in_shape[1:]) if anti_alias else None
-    result = solvers.run(
-        method(problem, sparsity, total_variation), problem, iterations or default, smooth=smooth, track=track
-    )
+    result = solvers.run(method(problem, sparsity, total_variation), problem, iterations or default, smooth=smooth, track=track)
     return Reconstruction(
         volume=result.x,
         voxel_um=psf.voxel_um,

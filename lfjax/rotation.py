@@ -132,9 +132,7 @@ class Alignment(NamedTuple):
     error: Float[Array, " n"]
 
 
-def align_poses(
-    found: Float[Array, "n 3 3"], truth: Float[Array, "n 3 3"], *, handedness: bool = True
-) -> Alignment:
+def align_poses(found: Float[Array, "n 3 3"], truth: Float[Array, "n 3 3"], *, handedness: bool = True) -> Alignment:
     """Poses compared up to what projections cannot tell: one turn of the object, and its mirror image.
 
     The mirror image F X, F = diag(1, 1, -1), has at F R F the projections that X has at R. G minimises the squared (chordal)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lfjax import io, simulate
+from lfjax import io, optics, simulate
 from lfjax.optics import preset
 
 BLOCKS = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8"), re.S)
@@ -17,7 +17,7 @@ def recording(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LFJAX_CACHE", str(tmp_path / "cache"))
     z_um = tuple(np.arange(10) - 4.5)
-    psf = io.cached_psf(preset("60x1.2w"), z_um, 4)
+    psf = optics.cached_psf(preset("60x1.2w"), z_um, 4)
     frames = simulate.raw_recording(0, preset("60x1.2w"), lenslets=8, z_um=z_um, count=3, psf=psf).frames
     for name, frame in (("raw", frames.light_field), ("white", frames.white), ("dark", frames.dark)):
         io.write_frame(f"{name}.tif", np.asarray(frame))

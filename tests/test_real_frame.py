@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lfjax import io, metrics, pipeline, solvers
+from lfjax import io, metrics, optics, pipeline, solvers
 from lfjax.optics import preset
 
 Z_UM = tuple(np.arange(10) - 4.5)
@@ -16,7 +16,7 @@ def frames(shared):
 
 @pytest.fixture(scope="module")
 def psf(tmp_path_factory):
-    return io.cached_psf(preset("60x1.2w"), Z_UM, 4, cache=tmp_path_factory.mktemp("psf"))
+    return optics.cached_psf(preset("60x1.2w"), Z_UM, 4, cache=tmp_path_factory.mktemp("psf"))
 
 
 def reconstruct(frames, psf, **options):

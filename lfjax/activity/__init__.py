@@ -1,39 +1,5 @@
 """From movies to neurons: where they are, and what they do."""
 
-from lfjax.activity.background import SlowBackground as SlowBackground
-from lfjax.activity.demix import Statistics as Statistics
-from lfjax.activity.demix import movie_statistics as movie_statistics
-from lfjax.activity.demix import refine_footprints as refine_footprints
-from lfjax.activity.direct import Images as Images
-from lfjax.activity.direct import image_footprints as image_footprints
-from lfjax.activity.direct import photon_weights as photon_weights
-from lfjax.activity.discover import discover as discover
-from lfjax.activity.discover import flare_frames as flare_frames
-from lfjax.activity.discover import flare_map as flare_map
-from lfjax.activity.extract import direct_images as direct_images
-from lfjax.activity.extract import extract as extract
-from lfjax.activity.extract import find_spikes as find_spikes
-from lfjax.activity.extract import stream_courses as stream_courses
-from lfjax.activity.fluorescence import baseline as baseline
-from lfjax.activity.fluorescence import dff as dff
-from lfjax.activity.fluorescence import peak_dff as peak_dff
-from lfjax.activity.localise import find_somata as find_somata
-from lfjax.activity.neurons import Neurons as Neurons
-from lfjax.activity.neurons import read_neurons as read_neurons
-from lfjax.activity.neurons import write_neurons as write_neurons
-from lfjax.activity.nwb import write_nwb as write_nwb
-from lfjax.activity.quality import Crosstalk as Crosstalk
-from lfjax.activity.quality import Quality as Quality
-from lfjax.activity.quality import confinement as confinement
-from lfjax.activity.quality import crosstalk as crosstalk
-from lfjax.activity.quality import crosstalk_matrix as crosstalk_matrix
-from lfjax.activity.quality import frame_noise as frame_noise
-from lfjax.activity.quality import peak_snr_db as peak_snr_db
-from lfjax.activity.quality import quality as quality
-from lfjax.activity.report import write_report as write_report
-from lfjax.activity.segment import Somata as Somata
-from lfjax.activity.segment import neuropil_rings as neuropil_rings
-from lfjax.activity.segment import segment_somata as segment_somata
-from lfjax.activity.segment import soma_footprints as soma_footprints
-from lfjax.activity.tradeoff import IterationTradeoff as IterationTradeoff
-from lfjax.activity.tradeoff import iteration_tradeoff as iteration_tradeoff
+from lfjax._lazy import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

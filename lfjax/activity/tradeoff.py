@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from lfjax import solvers
 from lfjax.activity.fluorescence import dff
-from lfjax.activity.quality import confinement, peak_snr_db
+from lfjax.activity.measures import confinement, peak_snr_db
 from lfjax.activity.segment import soma_footprints
 from lfjax.errors import require, require_shape
 from lfjax.linop import LinearOperator

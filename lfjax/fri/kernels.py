@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 from numpy.polynomial import chebyshev, legendre
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.interpolate import CubicSpline
 
 from lfjax.errors import require, require_shape
@@ -117,7 +117,7 @@ def bspline(degree: int) -> Kernel:
     """Centred B-spline of a degree: reproduces polynomials up to it. Support degree + 1."""
     require(isinstance(degree, int) and 0 <= degree <= 20, "degree", degree, "a whole number from 0 to 20")
 
-    def values(x: NDArray) -> NDArray:
+    def values(x: np.ndarray) -> np.ndarray:
         u = x + (degree + 1) / 2  # Cox and de Boor, on knots 0, 1, ...
         level: list[Any] = [((u >= j) & (u < j + 1)).astype(np.longdouble) for j in range(degree + 1)]
         for d in range(1, degree + 1):
@@ -141,7 +141,7 @@ def espline(frequencies: Sequence[float]) -> Kernel:
     require(float(w[-1]) < math.pi, "frequencies", frequencies, "below pi")
     order = len(w)
 
-    def values(x: NDArray) -> NDArray:
+    def values(x: np.ndarray) -> np.ndarray:
         u = x.astype(np.longdouble) + np.longdouble(order) / 2
         # prod (1 - e^(i w_m) shift) applied to the causal Green's function of prod (D - i w_m)
         steps = np.array([1.0 + 0j], np.clongdouble)
@@ -165,7 +165,7 @@ def gaussian(sigma: float, *, tail: float = 8.5) -> Kernel:
     width = min(1.0, sigma)
     cells = 2 * math.ceil(tail * sigma / width)
 
-    def values(x: NDArray) -> NDArray:
+    def values(x: np.ndarray) -> np.ndarray:
         return np.exp(-0.5 * (x / sigma) ** 2) / (sigma * math.sqrt(2 * math.pi))
 
     return tabulated(values, -cells / 2 * width, cells, 17, width=width, name=f"Gaussian of sigma {sigma:g}")
@@ -175,7 +175,7 @@ def sinc(half_width: int = 12) -> Kernel:
     """sinc(x), cut off with a Hann window at `half_width`: the plain one decays too slowly for any finite number of samples."""
     require(isinstance(half_width, int) and half_width >= 2, "half_width", half_width, "a whole number, 2 or more")
 
-    def values(x: NDArray) -> NDArray:
+    def values(x: np.ndarray) -> np.ndarray:
         return np.sinc(x) * np.cos(np.pi * x / (2 * half_width)) ** 2
 
     return tabulated(values, -float(half_width), 2 * half_width, 15, name=f"sinc within {half_width}")
@@ -188,7 +188,7 @@ def dirichlet(period: int) -> Kernel:
     """
     require(isinstance(period, int) and period % 2 == 1 and period >= 3, "period", period, "an odd number, 3 or more")
 
-    def values(x: NDArray) -> NDArray:
+    def values(x: np.ndarray) -> np.ndarray:
         order = np.arange(1, period // 2 + 1)
         return (1 + 2 * np.cos(2 * np.pi / period * np.multiply.outer(x, order)).sum(-1)) / period
 
@@ -263,7 +263,7 @@ def polynomials(kernel: Kernel, degree: int, positions: ArrayLike) -> Reproducti
         return _reproduction(kernel, jnp.asarray(np.stack(rows)), n, lambda x: x ** np.arange(degree + 1)[:, None])
 
 
-def _reproduction(kernel: Kernel, coefficients: Array, positions: NDArray, function: Any) -> Reproduction:
+def _reproduction(kernel: Kernel, coefficients: Array, positions: np.ndarray, function: Any) -> Reproduction:
     low, high = kernel.support
     interval = (float(positions[0]) + high - 1, float(positions[-1]) + low + 1)
     if kernel.period is not None:

@@ -22,8 +22,8 @@ from lfjax.fri.planar import Sampling
 from lfjax.fri.poses import Pose, PoseSearch
 from lfjax.fri.refine import require_x64
 from lfjax.fri.unknown_view import FLAT, Structure, centred, view_samples
-from lfjax.gauss_newton import Normal, descend
 from lfjax.rotation import random_rotations
+from lfjax.solvers.levenberg_marquardt import Normal, descend
 
 CAREFUL = 4  # times as many orientations for the structures that go on
 
@@ -230,9 +230,7 @@ def _misfits(sampling: Sampling, views: Array, model: Model, state: _State) -> A
     return jnp.sum((view_samples(sampling, *model.cloud(state.parameters), *state.poses) - views) ** 2, axis=(1, 2))
 
 
-def _refine(
-    sampling: Sampling, views: Array, model: Model, start: _State, good: Bool[Array, " p"], steps: int
-) -> _State:
+def _refine(sampling: Sampling, views: Array, model: Model, start: _State, good: Bool[Array, " p"], steps: int) -> _State:
     """Parameters and poses on the samples of the good views."""
     p = len(views)
     flat, unravel = ravel_pytree(start.parameters)

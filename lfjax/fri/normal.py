@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lfjax.fri.planar import Sampling
-from lfjax.gauss_newton import Normal
+from lfjax.solvers.levenberg_marquardt import Normal
 
 
 def point_normal(

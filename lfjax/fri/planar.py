@@ -1,6 +1,6 @@
 """Points in the plane from filtered samples: 2-D ESPRIT with automatic pairing, amplitudes, maximum likelihood.
 
-    y[m, n] = sum_k a_k phi(y_k / T - m) phi(x_k / T - n)
+y[m, n] = sum_k a_k phi(y_k / T - m) phi(x_k / T - n)
 """
 
 from __future__ import annotations

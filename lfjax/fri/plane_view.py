@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from lfjax.errors import require, require_shape
+from lfjax.fri.annihilation import recover_line
 from lfjax.fri.planar import Features, Sampling
-from lfjax.fri.prony import recover_line
 from lfjax.fri.refine import least_squares, require_x64
 from lfjax.fri.unknown_view import factorise
 
@@ -104,7 +104,7 @@ def recover_plane(
     else:
         triples = list(itertools.combinations(range(p), 3))
         chosen = jnp.asarray(triples[:: -(-len(triples) // TRIPLES)])
-        candidates, fixed = jax.lax.map(lambda t: factorise(matched[t][:, :, None])[:: 3], chosen)
+        candidates, fixed = jax.lax.map(lambda t: factorise(matched[t][:, :, None])[::3], chosen)
         strengths = jax.vmap(lambda t: jnp.median(heights[t], axis=0))(chosen)
         scores = jax.lax.map(lambda c: _angles(sampling, views, *c)[2], (candidates, strengths))
         scores = jnp.sum(jnp.minimum(scores, 2 * jnp.median(scores, axis=1, keepdims=True)), axis=1)

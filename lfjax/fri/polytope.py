@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull, QhullError
 
 from lfjax.errors import require, require_shape
+from lfjax.fri.annihilation import matrix_pencil
 from lfjax.fri.matching import match_all
 from lfjax.fri.planar import Features, Sampling
-from lfjax.fri.prony import matrix_pencil
 from lfjax.fri.refine import FREE, least_squares, require_x64
 from lfjax.fri.unknown_view import factorise, project
 from lfjax.rotation import from_vector
@@ -162,14 +162,10 @@ def complex_moments(features: Features, samples: Float[Array, "m n"]) -> Complex
     require(features.step == 0, "features", "exponential", "polynomial: Features.polynomial")
     powers = features(samples)
     degree = len(powers) - 1
-    return jnp.stack(
-        [sum(math.comb(j, q) * 1j ** (j - q) * powers[j - q, q] for q in range(j + 1)) for j in range(degree + 1)]
-    )
+    return jnp.stack([sum(math.comb(j, q) * 1j ** (j - q) * powers[j - q, q] for q in range(j + 1)) for j in range(degree + 1)])
 
 
-def projected_vertices(
-    sampling: Sampling, samples: Float[Array, "m n"], count: int, features: Features
-) -> Float[Array, "v 2"]:
+def projected_vertices(sampling: Sampling, samples: Float[Array, "m n"], count: int, features: Features) -> Float[Array, "v 2"]:
     """All vertices of a polytope in a view of it, also those inside of the outline, from its complex moments.
 
     Args:

@@ -14,8 +14,8 @@ from lfjax.errors import require_shape
 from lfjax.fri.normal import point_normal
 from lfjax.fri.planar import Sampling
 from lfjax.fri.unknown_view import project
-from lfjax.gauss_newton import Normal, descend
 from lfjax.rotation import from_vector
+from lfjax.solvers.levenberg_marquardt import Normal, descend
 
 FINE = 8  # table entries a sample distance
 STEPS = 6  # of refinement of a pose
@@ -86,6 +86,7 @@ class PoseSearch(eqx.Module):
         self, points: Float[Array, "k 3"], amplitudes: Float[Array, " k"], orientations: Float[Array, "o 3 3"]
     ) -> Float[Array, "p o"]:
         """|y - model|^2 - |y|^2 of every orientation, centre of mass on centre of mass; to the step of the table."""
+
         def place(seen: Array) -> Array:
             step = jnp.round((seen / self.sampling.spacing - self._fine[0]) * FINE).astype(int)
             return jnp.clip(step, 0, len(self.basis) - 1)

@@ -98,9 +98,7 @@ def two_view_family(
     return jnp.linalg.solve(upgrade, points.T).T, turned
 
 
-def mirror(
-    points: Float[Array, "k 3"], rotations: Float[Array, "p 3 3"]
-) -> tuple[Float[Array, "k 3"], Float[Array, "p 3 3"]]:
+def mirror(points: Float[Array, "k 3"], rotations: Float[Array, "p 3 3"]) -> tuple[Float[Array, "k 3"], Float[Array, "p 3 3"]]:
     """The mirror image of a structure, and the orientations at which it has the same projections: handedness is not in them."""
     flip = jnp.diag(jnp.asarray([1.0, 1.0, -1.0], points.dtype))
     return points @ flip, jax.vmap(lambda r: flip @ r @ flip)(rotations)

@@ -141,9 +141,7 @@ def recover(
     return refine_structure(sampling, views, start, steps=steps)
 
 
-def refine_structure(
-    sampling: Sampling, views: Float[Array, "p m n"], start: Structure, *, steps: int = 50
-) -> Structure:
+def refine_structure(sampling: Sampling, views: Float[Array, "p m n"], start: Structure, *, steps: int = 50) -> Structure:
     """Maximum likelihood in white noise: points, amplitudes, poses and shifts together on the raw samples."""
 
     def unpack(parameters: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
@@ -188,6 +186,7 @@ def structure_bound(
     sigma: float | Array,
 ) -> Float[Array, ""]:
     """Cramer-Rao bound of `aligned_error`: of the points, rotations and translations of all space taken out."""
+
     def model(parameters: tuple[Array, Array, Array, Array]) -> Array:
         x, a, turns, t = parameters
         return view_samples(sampling, x, a, from_vector(turns) @ rotations, t)
@@ -199,4 +198,3 @@ def structure_bound(
     basis = jnp.linalg.qr(jnp.stack(free, axis=1))[0]
     keep = jnp.eye(3 * k) - basis @ basis.T
     return jnp.sqrt(jnp.trace(keep @ bound[: 3 * k, : 3 * k] @ keep) / k)
-

@@ -44,9 +44,7 @@ def check_array(path: str | Path, array: ArrayLike, axes: str) -> np.ndarray:
 def check_volume(path: str | Path, volume: ArrayLike, voxel_um: VoxelUm) -> tuple[np.ndarray, VoxelUm]:
     """The volume as 32-bit floats and the voxel size as floats, both checked before anything is written."""
     size = tuple(float(v) for v in np.ravel(voxel_um))
-    require(
-        len(size) == 3 and all(math.isfinite(v) and v > 0 for v in size), "voxel_um", voxel_um, "3 positive numbers"
-    )
+    require(len(size) == 3 and all(math.isfinite(v) and v > 0 for v in size), "voxel_um", voxel_um, "3 positive numbers")
     with np.errstate(over="ignore"):  # what overflows becomes infinite, which the second check names
         single = check_array(path, volume, "zyx").astype(np.float32)
     return check_array(path, single, "zyx"), size  # type: ignore[return-value]

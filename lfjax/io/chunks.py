@@ -109,7 +109,7 @@ class Chunks:
         names = list(self.group.array_keys())
         return [k for k in range(len(self)) if not all(self._file(name, k).exists() for name in names)]
 
-    def _array(self, name: str) -> zarr.Array:
+    def _array(self, name: str) -> zarr.Array[Any]:
         array = self.group[name]
         assert isinstance(array, zarr.Array)
         return array

@@ -101,7 +101,7 @@ def _zarr(path: Path) -> Any:
 class Squeezed:
     """An array (t, 1, ..., 1, y, x) as (t, y, x)."""
 
-    def __init__(self, array: zarr.Array) -> None:
+    def __init__(self, array: zarr.Array[Any]) -> None:
         self.array = array
         self.shape = (array.shape[0], *(n for n in array.shape[1:-2] if n != 1), *array.shape[-2:])
         self.dtype = array.dtype

@@ -133,7 +133,7 @@ def write_stack(
     require(math.isfinite(pixel_angstrom) and pixel_angstrom > 0, "pixel_angstrom", pixel_angstrom, "a positive number")
     batches: Iterator[ArrayLike]
     if hasattr(images, "shape"):
-        count, batches = images.shape[0], iter([images])  # type: ignore[union-attr, list-item]
+        count, batches = images.shape[0], iter([images])  # type: ignore[list-item]
     else:
         require(count is not None, "count", count, "the number of images, for batches")
         batches = iter(images)  # type: ignore[arg-type]

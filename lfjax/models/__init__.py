@@ -1,11 +1,5 @@
 """Learned reconstruction: the step of ISTA with learned parameters (Equinox), and plain networks beside it (Flax NNX)."""
 
-from lfjax.models.compressed import Compressed as Compressed
-from lfjax.models.convolutional import Convolutional as Convolutional
-from lfjax.models.critic import PatchCritic as PatchCritic
-from lfjax.models.forward_net import LinearForwardNet as LinearForwardNet
-from lfjax.models.frozen import Frozen as Frozen
-from lfjax.models.frozen import trainable as trainable
-from lfjax.models.physics import Physics as Physics
-from lfjax.models.unet import ViewUNet as ViewUNet
-from lfjax.models.unfolded import UnfoldedISTA as UnfoldedISTA
+from lfjax._lazy import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -12,10 +12,17 @@ from jaxtyping import Array, Float
 
 from lfjax.errors import require
 from lfjax.linop import LinearOperator
-from lfjax.models.convolution import compose_kernels, convolve, impulse_kernels, random_kernel, transpose_kernel, wiener_kernel
+from lfjax.models.convolution import (
+    compose_kernels,
+    convolve,
+    impulse_kernels,
+    random_kernel,
+    transpose_kernel,
+    wiener_kernel,
+)
 from lfjax.models.convolutional import view_channels
 from lfjax.models.frozen import Frozen
-from lfjax.optics import views
+from lfjax.optics.lightfield import views
 
 
 class Compressed(eqx.Module):

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from lfjax.linop import LinearOperator
-from lfjax.optics import views
+from lfjax.optics.lightfield import views
 
 AXES = ("NHWC", "HWIO", "NHWC")
 

@@ -14,7 +14,7 @@ from lfjax.errors import require
 from lfjax.linop import FunctionOperator, LinearOperator
 from lfjax.models.convolution import convolve, impulse_kernels, random_kernel, transpose_kernel, wiener_kernel
 from lfjax.models.frozen import Frozen
-from lfjax.optics import views
+from lfjax.optics.lightfield import views
 
 
 class Convolutional(eqx.Module):

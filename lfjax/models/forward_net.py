@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from lfjax.errors import require
 from lfjax.linop import LinearOperator
 from lfjax.models.convolution import convolve, impulse_kernels, random_kernel
-from lfjax.optics import views
+from lfjax.optics.lightfield import views
 
 CHUNK = 50  # optimiser steps between two signs of life
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from lfjax.models.convolutional import view_channels
 from lfjax.models.unfolded import rms
-from lfjax.optics import views
+from lfjax.optics.lightfield import views
 
 
 class ViewUNet(nnx.Module):
@@ -43,7 +43,7 @@ class ViewUNet(nnx.Module):
         def conv(i: int, o: int) -> nnx.Conv:
             return nnx.Conv(i, o, kernel_size=(3, 3), rngs=rngs)
 
-        def block(i: int, o: int) -> nnx.List:
+        def block(i: int, o: int) -> nnx.List[nnx.Conv]:
             return nnx.List([conv(i, o), conv(o, o)])
 
         widths = [width * 2**level for level in range(levels + 1)]
@@ -71,7 +71,7 @@ class ViewUNet(nnx.Module):
         return unit * jax.nn.relu(self.last(h)[0]).transpose(2, 0, 1)
 
 
-def _apply(block: nnx.List, h: Array) -> Array:
+def _apply(block: nnx.List[nnx.Conv], h: Array) -> Array:
     for conv in block:
         h = jax.nn.relu(conv(h))
     return h

@@ -1,44 +1,5 @@
-"""Light-field optics: the microscope, its point-spread function, the operator, views and rectification."""
+"""Light-field optics: the microscope, its point-spread function, the operator, and the camera."""
 
-from lfjax.optics.antialias import AntiAlias as AntiAlias
-from lfjax.optics.antialias import sampling_widths as sampling_widths
-from lfjax.optics.calibration import Calibration as Calibration
-from lfjax.optics.calibration import calibrate as calibrate
-from lfjax.optics.illumination import Fluorophore as Fluorophore
-from lfjax.optics.illumination import Illumination as Illumination
-from lfjax.optics.illumination import LightSheet as LightSheet
-from lfjax.optics.illumination import SelectiveVolume as SelectiveVolume
-from lfjax.optics.illumination import Timing as Timing
-from lfjax.optics.illumination import Widefield as Widefield
-from lfjax.optics.lattice import Lattice as Lattice
-from lfjax.optics.lattice import find_lattice as find_lattice
-from lfjax.optics.lenslets import Alignment as Alignment
-from lfjax.optics.lenslets import round_mask as round_mask
-from lfjax.optics.lightfield import LightField as LightField
-from lfjax.optics.measured import measured_psf as measured_psf
-from lfjax.optics.measured import measured_views as measured_views
-from lfjax.optics.microscope import PRESETS as PRESETS
-from lfjax.optics.microscope import Microscope as Microscope
-from lfjax.optics.microscope import load_microscope as load_microscope
-from lfjax.optics.microscope import preset as preset
-from lfjax.optics.multiview import MultiView as MultiView
-from lfjax.optics.psf import PSF as PSF
-from lfjax.optics.psf import compute_psf as compute_psf
-from lfjax.optics.pupil import Pupil as Pupil
-from lfjax.optics.rectify import Rectifier as Rectifier
-from lfjax.optics.resample import Resample as Resample
-from lfjax.optics.scan import LineScan as LineScan
-from lfjax.optics.scan import MultiFocal as MultiFocal
-from lfjax.optics.scan import PointScan as PointScan
-from lfjax.optics.scattering import Scattering as Scattering
-from lfjax.optics.scattering import fit_scattering as fit_scattering
-from lfjax.optics.subpupils import SubPupils as SubPupils
-from lfjax.optics.subpupils import hexagonal_centres as hexagonal_centres
-from lfjax.optics.subpupils import square_centres as square_centres
-from lfjax.optics.tradeoff import Detection as Detection
-from lfjax.optics.tradeoff import Tradeoff as Tradeoff
-from lfjax.optics.tradeoff import tradeoff as tradeoff
-from lfjax.optics.two_photon import TwoPhoton as TwoPhoton
-from lfjax.optics.views import epipolar_image as epipolar_image
-from lfjax.optics.views import from_views as from_views
-from lfjax.optics.views import to_views as to_views
+from lfjax._lazy import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 
 from lfjax import fourier
 from lfjax.errors import require, require_shape
-from lfjax.optics.pupil import Pupil, aplanatic, smooth_edge
+from lfjax.optics.psf.pupil import Pupil, aplanatic, smooth_edge
 
 Aperture = Literal["round", "square"]
 PUPIL_SAMPLES = 24  # across the radius of a view's pupil, at least: its edge is then right to 1 % of the image

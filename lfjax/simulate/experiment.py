@@ -10,11 +10,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from lfjax.errors import require
+from lfjax.illumination import PointScan, Timing, TwoPhoton
 from lfjax.linop import LinearOperator
 from lfjax.noise import Camera
-from lfjax.optics import PSF, LightField, PointScan, Scattering, Timing, TwoPhoton
-from lfjax.simulate.activity import activity
-from lfjax.simulate.cortex import Tissue, cortex
+from lfjax.optics import PSF, LightField, Scattering
+from lfjax.simulate.calcium import activity
+from lfjax.simulate.tissue import Tissue, cortex
 
 
 class Stack(NamedTuple):

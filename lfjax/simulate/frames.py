@@ -12,8 +12,8 @@ from jaxtyping import Array, Float, Integer
 
 from lfjax.errors import ShapeError, require, require_shape
 from lfjax.noise import Camera
-from lfjax.optics.lattice import Lattice
-from lfjax.optics.resample import Resample
+from lfjax.optics.camera.lattice import Lattice
+from lfjax.optics.camera.resample import Resample
 
 
 class RawFrames(NamedTuple):

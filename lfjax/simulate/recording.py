@@ -11,10 +11,10 @@ from jaxtyping import Array, Float
 from lfjax.errors import require
 from lfjax.noise import Camera
 from lfjax.optics import PSF, LightField, Microscope, compute_psf
-from lfjax.optics.rectify import white_tile
-from lfjax.simulate.cortex import cortex
+from lfjax.optics.camera.rectify import white_tile
 from lfjax.simulate.frames import RawFrames, raw_frames
 from lfjax.simulate.samples import beads, neurons
+from lfjax.simulate.tissue import cortex
 
 SAMPLES = ("neurons", "cortex", "beads")
 

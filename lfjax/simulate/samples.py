@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import erf
 from jaxtyping import Array, Float
-from numpy.typing import NDArray
 
 from lfjax.errors import ParameterError, require
 
@@ -93,10 +92,10 @@ def check_volume(shape: tuple[int, int, int], voxel_um: Triple, count: int) -> N
     require(count >= 1, "count", count, "1 or more")
 
 
-def soma_centres(rng: np.random.Generator, size: NDArray, count: int, soma_um: float) -> list[NDArray]:
+def soma_centres(rng: np.random.Generator, size: np.ndarray, count: int, soma_um: float) -> list[np.ndarray]:
     """Positions inside the volume, apart from each other where there is room: the best of 30 tries each."""
     margin = np.minimum(0.6 * soma_um, size / 2)
-    centres: list[NDArray] = []
+    centres: list[np.ndarray] = []
     for _ in range(count):
         tries = rng.uniform(margin, np.maximum(size - margin, margin), (30, 3))
         gaps = [min((float(np.linalg.norm(t - c)) for c in centres), default=math.inf) for t in tries]
@@ -106,8 +105,8 @@ def soma_centres(rng: np.random.Generator, size: NDArray, count: int, soma_um: f
 
 
 def _box(
-    shape: tuple[int, ...], centre: NDArray, reach: NDArray, voxel: NDArray
-) -> tuple[tuple[slice, ...], list[NDArray]]:
+    shape: tuple[int, ...], centre: np.ndarray, reach: np.ndarray, voxel: np.ndarray
+) -> tuple[tuple[slice, ...], list[np.ndarray]]:
     """Slices of the voxels within `reach` of `centre`, and their positions relative to it in um, one array an axis."""
     low = np.clip(np.floor((centre - reach) / voxel), 0, shape).astype(int)
     high = np.clip(np.ceil((centre + reach) / voxel), 0, shape).astype(int)
@@ -116,10 +115,10 @@ def _box(
 
 
 def draw_soma(
-    volume: NDArray,
+    volume: np.ndarray,
     rng: np.random.Generator,
-    centre: NDArray,
-    voxel: NDArray,
+    centre: np.ndarray,
+    voxel: np.ndarray,
     soma_um: float,
     brightness: float,
     nucleus_brightness: float = NUCLEUS,
@@ -131,7 +130,7 @@ def draw_soma(
     position = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1) @ turn
     edge = max(0.04 * soma_um, 0.3 * voxel.min())
 
-    def inside(middle: NDArray, semiaxes: NDArray) -> NDArray:
+    def inside(middle: np.ndarray, semiaxes: np.ndarray) -> np.ndarray:
         rho = np.linalg.norm((position - middle) / semiaxes, axis=-1)
         return 0.5 * (1 + np.tanh((1 - rho) * semiaxes.mean() / edge))
 
@@ -142,7 +141,7 @@ def draw_soma(
 
 
 def draw_dendrites(
-    volume: NDArray, rng: np.random.Generator, centre: NDArray, voxel: NDArray, soma_um: float, brightness: float
+    volume: np.ndarray, rng: np.random.Generator, centre: np.ndarray, voxel: np.ndarray, soma_um: float, brightness: float
 ) -> None:
     """Persistent random walks that start in the soma, thin out and fork; each step stamps one Gaussian ball."""
     step = 0.06 * soma_um
@@ -168,7 +167,7 @@ def draw_dendrites(
                 tips.append((position, side, np.zeros(3), 0.85 * radius, left - travelled, forks))
 
 
-def stamp(volume: NDArray, position: NDArray, radius: float, voxel: NDArray, brightness: float) -> None:
+def stamp(volume: np.ndarray, position: np.ndarray, radius: float, voxel: np.ndarray, brightness: float) -> None:
     """Maximum of the volume and a Gaussian ball, widened to the voxel and dimmed so that a tube keeps its light."""
     sigma = np.maximum(0.7 * radius, 0.45 * voxel)
     dimming = float(np.prod(0.7 * radius / sigma)) ** (2 / 3)  # two of the three axes run across a tube

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from lfjax.errors import require, require_shape
-from lfjax.simulate.cortex import Tissue
+from lfjax.simulate.tissue import Tissue
 
 HEART_HZ = 9.0  # of mice: 8 to 10 (Paukert & Bergles, J. Physiol. 590, 2955 (2012))
 BREATH_HZ = 2.0  # of anaesthetised mice: 1 to 3

@@ -1,6 +1,6 @@
 """Filtered back-projection of parallel beams in a plane; other methods are `solvers` on a `Rays` operator.
 
-    x(r) = pi / (2 views) sum_a (ramp * y_a)(r . u_a)     over half a turn, each view once
+x(r) = pi / (2 views) sum_a (ramp * y_a)(r . u_a)     over half a turn, each view once
 """
 
 from __future__ import annotations

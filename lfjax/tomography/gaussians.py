@@ -1,7 +1,7 @@
 """Sums of Gaussians: molecules whose projections are known in closed form.
 
-    V(x) = sum_k a_k exp(-|x - m_k|^2 / (2 s_k^2))
-    I(x, y) = sum_k a_k sqrt(2 pi) s_k exp(-|(x, y) - (R m_k)_xy|^2 / (2 s_k^2))
+V(x) = sum_k a_k exp(-|x - m_k|^2 / (2 s_k^2))
+I(x, y) = sum_k a_k sqrt(2 pi) s_k exp(-|(x, y) - (R m_k)_xy|^2 / (2 s_k^2))
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from jaxtyping import Array, Float
 
 from lfjax.errors import require, require_shape
 from lfjax.fourier import good_size
-from lfjax.gauss_newton import Normal, descend
 from lfjax.rotation import from_vector
+from lfjax.solvers.levenberg_marquardt import Normal, descend
 from lfjax.tomography import gridding
 from lfjax.tomography.fourier_slice import Plane, View
 from lfjax.tomography.particles import Particles

@@ -1,12 +1,12 @@
 """Projections spread over devices: each holds its own poses and images, all hold the volume.
 
-    >>> import jax, jax.numpy as jnp
-    >>> from lfjax import parallel, rotation
-    >>> from lfjax.tomography.fourier_slice import FourierSlice
-    >>> mesh = parallel.mesh()
-    >>> A = Sharded(FourierSlice(rotation.random_rotations(jax.random.key(0), 8 * mesh.size), 8), mesh)
-    >>> A.T(A(jnp.ones((8, 8, 8)))).shape
-    (8, 8, 8)
+>>> import jax, jax.numpy as jnp
+>>> from lfjax import parallel, rotation
+>>> from lfjax.tomography.fourier_slice import FourierSlice
+>>> mesh = parallel.mesh()
+>>> A = Sharded(FourierSlice(rotation.random_rotations(jax.random.key(0), 8 * mesh.size), 8), mesh)
+>>> A.T(A(jnp.ones((8, 8, 8)))).shape
+(8, 8, 8)
 """
 
 from __future__ import annotations

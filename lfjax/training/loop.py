@@ -236,9 +236,7 @@ def muon() -> optax.GradientTransformation:
     )
 
 
-def _batches(
-    data: TrainingSet, options: Options, others: int, mesh: Mesh | None, numbers: Any
-) -> Iterator[tuple[int, Batch]]:
+def _batches(data: TrainingSet, options: Options, others: int, mesh: Mesh | None, numbers: Any) -> Iterator[tuple[int, Batch]]:
     """(step, batch), the next one being read while this one is used."""
 
     def read(step: int) -> Batch:

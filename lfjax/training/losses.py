@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from lfjax.errors import require
-from lfjax.optics import views
+from lfjax.optics.lightfield import views
 
 Reconstruct = Callable[[Float[Array, "y x"]], Float[Array, "z y x"]]
 Forward = Callable[[Float[Array, "z y x"]], Float[Array, "y x"]]
@@ -92,9 +92,7 @@ def gradient_penalty(
     return (jnp.sqrt(jnp.sum(slope**2) + 1e-12) - 1) ** 2
 
 
-def equivariance(
-    reconstruct: Reconstruct, forward: Forward, x: Float[Array, "z y x"], key: Array
-) -> Float[Array, ""]:
+def equivariance(reconstruct: Reconstruct, forward: Forward, x: Float[Array, "z y x"], key: Array) -> Float[Array, ""]:
     """|f(H T x) - T x|^2 / |T x|^2 for a random flip or transpose T of an estimate x = f(y): no label needed.
 
     What H cannot see in x it sees, turned, in T x: that is where the null space is learned from (Chen, Tachella, Davies,

@@ -15,11 +15,11 @@ from flax import nnx
 
 from lfjax import models
 from lfjax.errors import FileError, ParameterError, require
-from lfjax.io import cached_psf
+from lfjax.io import open_movie
 from lfjax.linop import LinearOperator
-from lfjax.optics import LightField, Microscope, Scattering, preset
+from lfjax.optics import LightField, Microscope, Scattering, cached_psf, preset
 from lfjax.simulate import Experiment, Movie
-from lfjax.training.data import TrainingSet, open_movie, open_pairs
+from lfjax.training.data import TrainingSet, open_pairs
 from lfjax.training.loop import Options
 from lfjax.training.steps import FromNNX, LossWeights
 
@@ -200,10 +200,10 @@ class Recipe:
         elif settings.kind == "convolutional":
             shape: dict[str, Any] = {"reach": settings.reach, "tied": settings.tied, "shared": settings.shared}
             shape |= {"damping": settings.damping if settings.damping and op is not None else None}
-            term = models.Convolutional(key, settings.layers, depths, voxels, pixels, op=op, **shape)  # type: ignore[arg-type]
+            term = models.Convolutional(key, settings.layers, depths, voxels, pixels, op=op, **shape)
         else:
             shape = {"width": settings.width, "compress": settings.compress, "damping": settings.damping}
-            term = models.Compressed(key, settings.layers, depths, voxels, pixels, op=op, **shape)  # type: ignore[arg-type]
+            term = models.Compressed(key, settings.layers, depths, voxels, pixels, op=op, **shape)
         momentum = models.unfolded.fista_momentum(settings.layers) if settings.momentum else None
         options: dict[str, Any] = {"sparsity": settings.sparsity, "momentum": momentum, "checkpoint": settings.checkpoint}
         return models.UnfoldedISTA(term, settings.layers, **options)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import zarr
 
-from lfjax import activity, metrics, recordings, simulate
+from lfjax import activity, metrics, movies, simulate
+from lfjax.activity.spike_times import spike_score
 from lfjax.errors import FileError, ParameterError, ShapeError
-from lfjax.fri.spikes import spike_score
+from lfjax.movies import prepare as recordings
 from lfjax.optics import PSF, LightField, Microscope
 
 FRAME_S = 0.01
@@ -75,12 +76,12 @@ def test_courses_do_not_depend_on_chunks(op, footprints, recording, tmp_path):
 
 def test_the_background_is_what_does_not_fire(recording):
     frames, truth, _ = recording
-    slow = activity.SlowBackground.fit(frames, FRAME_S, bin_s=0.5)
+    slow = movies.SlowBackground.fit(frames, FRAME_S, bin_s=0.5)
     left = slow.remove(frames[:1200], 0).mean((1, 2))
     assert abs(np.median(left)) < 0.15 * frames.mean()
     assert np.corrcoef(left, truth.mean(0))[0, 1] > 0.8
     with pytest.raises(ParameterError, match="rank = 0"):
-        activity.SlowBackground.fit(frames, FRAME_S, rank=0)
+        movies.SlowBackground.fit(frames, FRAME_S, rank=0)
 
 
 def test_neurons_are_found_by_what_they_do(op, recording):
@@ -113,7 +114,7 @@ def test_flares_are_the_frames_that_flare():
     frames = np.full((200, 4, 4), 10.0, np.float32)
     frames[100:105, 1, 1] += 50
     frames[30:35, 2, 2] += 80
-    slow = activity.SlowBackground.fit(frames, FRAME_S, rank=1)
+    slow = movies.SlowBackground.fit(frames, FRAME_S, rank=1)
     flares = activity.flare_frames(frames, FRAME_S, slow, count=2)
     assert flares.shape == (2, 4, 4)
     assert {tuple(np.unravel_index(f.argmax(), (4, 4))) for f in flares} == {(1, 1), (2, 2)}

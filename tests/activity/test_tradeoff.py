@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfjax import activity, viz_activity
+from lfjax import activity
 from lfjax.activity.tradeoff import knee
 from lfjax.errors import ParameterError, ShapeError
 from lfjax.optics import LightField, Microscope, compute_psf
+from lfjax.viz import neurons as viz_activity
 
 VOXEL_UM = (12.0, 12.5, 12.5)
 

@@ -12,8 +12,8 @@ from lfjax.fri.normal import point_normal
 from lfjax.fri.planar import Sampling
 from lfjax.fri.poses import Pose, PoseSearch
 from lfjax.fri.unknown_view import aligned_error, project, structure_bound, view_samples
-from lfjax.gauss_newton import descend
 from lfjax.rotation import random_rotations
+from lfjax.solvers.levenberg_marquardt import descend
 
 POINTS = 2.2 * np.array([[1.0, 1.0, 1.0], [1.0, -0.9, -1.1], [-1.1, 0.8, -1.0], [-0.9, -1.0, 1.2]]) / np.sqrt(3)
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from lfjax.errors import ParameterError
+from lfjax.fri.annihilation import cadzow, generic, matrix_pencil, model_order, prony, recover_line, weights
 from lfjax.fri.kernels import bspline, dirichlet, espline
 from lfjax.fri.planar import Features, Sampling
-from lfjax.fri.prony import cadzow, generic, matrix_pencil, model_order, prony, recover_line, weights
 from lfjax.fri.refine import cramer_rao
 from lfjax.fri.search import alternating_projection
 

@@ -5,7 +5,7 @@ import pytest
 
 from lfjax.fri.kernels import espline
 from lfjax.fri.planar import Features, Sampling
-from lfjax.fri.turntable import axis_of, axis_vector, turntable
+from lfjax.fri.turntables import axis_of, axis_vector, turntable
 from lfjax.fri.unknown_view import recover, view_samples
 from lfjax.rotation import from_vector, random_rotations
 

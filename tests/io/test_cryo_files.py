@@ -9,7 +9,8 @@ import pytest
 
 from lfjax import rotation
 from lfjax.errors import FileError, LfjaxError
-from lfjax.io import Stack, read_map, read_particles, read_star, write_map, write_particles, write_stack, write_star
+from lfjax.io import Stack, read_map, read_star, write_map, write_stack, write_star
+from lfjax.tomography import read_particles, write_particles
 from lfjax.tomography.particles import random_particles
 
 STARS = ["relion31.star", "relion5.star", "relion31.6opticsgroups.star", "sta_testing_bin8.star", "empiar_10076_7.star"]

@@ -8,20 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from lfjax import linop, parallel
+from lfjax.illumination import PointScan, Timing, TwoPhoton, Widefield
 from lfjax.models import LinearForwardNet
-from lfjax.optics import (
-    PSF,
-    AntiAlias,
-    LightField,
-    Microscope,
-    MultiView,
-    PointScan,
-    Resample,
-    Scattering,
-    Timing,
-    TwoPhoton,
-    Widefield,
-)
+from lfjax.optics import PSF, AntiAlias, LightField, Microscope, MultiView, Resample, Scattering
 from lfjax.rotation import random_rotations
 from lfjax.solvers.admm import Gradient
 from lfjax.tomography.ctf import ApplyCtf, Ctf
@@ -83,8 +72,10 @@ OPERATORS: dict[str, Callable[[], linop.LinearOperator]] = {
     "LightField, mirrored, even N and s, margin": lambda: LightField(mirrored_psf(6, 4, lenslets=5), (3, 4), margin=1),
     "LightField, mirrored, volume within the field": lambda: LightField(mirrored_psf(5, 2), (5, 6), margin=-1),
     "Scattering": lambda: Scattering((2, 5, 6), 1.5, (20.0, 40.0), mean_free_path_um=30.0, anisotropy=0.9),
-    "LightField after Scattering": lambda: LightField(random_psf(5, 3), (4, 6))
-    @ Scattering((2, 12, 18), 1.5, (20.0, 40.0), mean_free_path_um=30.0, anisotropy=0.9),
+    "LightField after Scattering": lambda: (
+        LightField(random_psf(5, 3), (4, 6))
+        @ Scattering((2, 12, 18), 1.5, (20.0, 40.0), mean_free_path_um=30.0, anisotropy=0.9)
+    ),
     "LightField, low rank": lambda: LightField(random_psf(5, 3), (4, 6)).compress(0.3, measure=False),
     "LightField, mirrored, low rank": lambda: LightField(mirrored_psf(5, 3), (4, 6)).compress(0.3, measure=False),
     "LightField, gram": lambda: LightField(random_psf(4, 2), (5, 6), margin=-1, tile=(5, 6)).gram,
@@ -114,9 +105,7 @@ OPERATORS: dict[str, Callable[[], linop.LinearOperator]] = {
         pixel_angstrom=3.0,
         kernel=4,
     ),
-    "Sharded": lambda: Sharded(
-        FourierSlice(random_rotations(jax.random.key(0), 4), 6), parallel.mesh(1)
-    ),
+    "Sharded": lambda: Sharded(FourierSlice(random_rotations(jax.random.key(0), 4), 6), parallel.mesh(1)),
     "Shift": lambda: Shift(jnp.asarray([1.3, -0.4]), (8, 9)),
     "Rays, parallel": lambda: Rays.parallel(jnp.linspace(0.1, 3.0, 5), 9, batch=2),
     "Rays, fan": lambda: Rays.fan(jnp.linspace(0.1, 6.0, 4), 8, 20.0, 10.0, 9, 1.5),

@@ -11,7 +11,8 @@ from lfjax import models, solvers
 from lfjax.errors import ParameterError, ShapeError
 from lfjax.models.convolution import convolve, impulse_kernels, strided_patches
 from lfjax.models.unfolded import fista_momentum
-from lfjax.optics import PSF, LightField, Microscope, views
+from lfjax.optics import PSF, LightField, Microscope
+from lfjax.optics.lightfield import views
 
 N, S = 5, 2
 

@@ -6,7 +6,7 @@ import pytest
 
 from lfjax.metrics import lattice_energy
 from lfjax.optics import PRESETS, AntiAlias, sampling_widths
-from lfjax.optics.antialias import lanczos_matrix
+from lfjax.optics.lightfield.antialias import lanczos_matrix
 
 SCOPE = PRESETS["60x1.2w"]
 

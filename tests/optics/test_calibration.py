@@ -8,8 +8,8 @@ import pytest
 
 from lfjax.errors import ParameterError, ShapeError
 from lfjax.optics import Alignment, Microscope, Pupil
-from lfjax.optics.calibration import bead_frame, calibrate
-from lfjax.optics.psf import Sampling
+from lfjax.optics.camera.calibration import bead_frame, calibrate
+from lfjax.optics.psf.images import Sampling
 
 SCOPE = Microscope(20, 0.5, 1.33, 0.52, 125, 2500, 9)
 BEADS = np.array([[-22.0, 3.1, 3.2], [18.0, 3.3, 10.8], [25.0, 10.9, 6.1]])

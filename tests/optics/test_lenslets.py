@@ -10,10 +10,9 @@ from scipy.spatial import cKDTree
 
 from benchmarks.reference import relative_error
 from lfjax.errors import ParameterError, ShapeError
-from lfjax.io import read_psf, write_psf
-from lfjax.optics import PSF, Alignment, LightField, Microscope, Pupil, Rectifier, compute_psf, round_mask
-from lfjax.optics.lenslets import lenslet_transmission
-from lfjax.optics.psf import Sampling, psf_images
+from lfjax.optics import PSF, Alignment, LightField, Microscope, Pupil, Rectifier, compute_psf, read_psf, round_mask, write_psf
+from lfjax.optics.psf.images import Sampling, psf_images
+from lfjax.optics.psf.lenslets import lenslet_transmission
 
 SQUARE = Microscope(20, 0.5, 1.33, 0.52, 125, 2500, 6, name="square")
 HEXAGONS = dataclasses.replace(SQUARE, lenslet_lattice="hexagonal", name="hexagons")

@@ -5,12 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.reference import clipped as clipped_psf
-from benchmarks.reference import relative_error
+from benchmarks.reference import clipped as clipped_psf, relative_error
 from lfjax.errors import ParameterError
 from lfjax.linop import Compose
 from lfjax.optics import PSF, LightField, Microscope, compute_psf, preset
-from lfjax.optics.lightfield import LightFieldGram
+from lfjax.optics.lightfield.operator import LightFieldGram
 
 
 @pytest.fixture(scope="module")

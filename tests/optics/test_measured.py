@@ -4,8 +4,19 @@ import pytest
 
 from benchmarks.reference import relative_error
 from lfjax.errors import FileError, ParameterError, ShapeError
-from lfjax.io import read_psf, read_view_psfs, write_psf, write_view_psfs
-from lfjax.optics import Microscope, MultiView, SubPupils, compute_psf, hexagonal_centres, measured_psf, measured_views
+from lfjax.optics import (
+    Microscope,
+    MultiView,
+    SubPupils,
+    compute_psf,
+    hexagonal_centres,
+    measured_psf,
+    measured_views,
+    read_psf,
+    read_view_psfs,
+    write_psf,
+    write_view_psfs,
+)
 
 SCOPE = Microscope(20, 0.5, 1.33, 0.52, 125, 2500, 5)
 DESIGN = SubPupils.fourier(

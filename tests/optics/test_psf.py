@@ -11,8 +11,8 @@ import scipy.special
 from benchmarks.reference import psf_errors
 from lfjax.errors import ParameterError
 from lfjax.optics import PRESETS, PSF, Microscope, compute_psf
-from lfjax.optics.debye import bessel_j0, debye_field, quadrature_nodes
-from lfjax.optics.psf import Sampling, convergence_error, psf_images, sub_lenslet_offsets
+from lfjax.optics.psf.debye import bessel_j0, debye_field, quadrature_nodes
+from lfjax.optics.psf.images import Sampling, convergence_error, psf_images, sub_lenslet_offsets
 
 SMALL = Microscope(20, 0.5, 1.33, 0.52, 125, 2500, 5)
 

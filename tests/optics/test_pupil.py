@@ -8,11 +8,10 @@ import pytest
 from benchmarks.gradients import PARAMETERS, slope_and_difference
 from benchmarks.reference import relative_error
 from lfjax.errors import ParameterError
-from lfjax.io import cached_psf, read_psf, write_psf
-from lfjax.optics import LightField, Microscope, compute_psf, preset
-from lfjax.optics.lenslets import Alignment, lenslet_transmission
-from lfjax.optics.psf import Sampling, psf_images, support_lenslets
-from lfjax.optics.pupil import Pupil, noll, zernike
+from lfjax.optics import LightField, Microscope, cached_psf, compute_psf, preset, read_psf, write_psf
+from lfjax.optics.psf.images import Sampling, psf_images, support_lenslets
+from lfjax.optics.psf.lenslets import Alignment, lenslet_transmission
+from lfjax.optics.psf.pupil import Pupil, noll, zernike
 
 SMALL = Microscope(20, 0.5, 1.33, 0.52, 125, 2500, 5, name="small")
 

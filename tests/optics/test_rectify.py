@@ -11,7 +11,7 @@ import tifffile
 from lfjax.errors import CalibrationError, CalibrationWarning, ShapeError
 from lfjax.metrics import correlation
 from lfjax.optics import PRESETS, PSF, Lattice, Microscope, Rectifier
-from lfjax.optics.rectify import lenslet_pixels, pupil_mask, white_tile
+from lfjax.optics.camera.rectify import lenslet_pixels, pupil_mask, white_tile
 from lfjax.simulate import raw_frames
 
 SCOPE = Microscope(60, 1.2, 1.35, 0.593, 100, 2500, 9, camera_pixel_um=100 / 8.7)
@@ -27,9 +27,7 @@ def disc_psf() -> PSF:
 def made():
     smooth = np.cos(np.linspace(0, 9, 12 * 9))[:, None] * np.sin(np.linspace(0, 7, 12 * 9))[None, :] + 2
     light_field = jnp.asarray(smooth, jnp.float32) * jnp.tile(white_tile(disc_psf()), (12, 12))
-    frames = raw_frames(
-        jax.random.key(0), light_field, white_tile(disc_psf()), pitch_px=8.7, rotation_rad=0.006, photons=2e4
-    )
+    frames = raw_frames(jax.random.key(0), light_field, white_tile(disc_psf()), pitch_px=8.7, rotation_rad=0.006, photons=2e4)
     return light_field, frames
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lfjax.optics import epipolar_image, from_views, to_views
-from lfjax.optics.views import view_mosaic
+from lfjax.optics.lightfield.views import view_mosaic
 
 
 def test_views_and_back():

@@ -5,7 +5,7 @@ import pytest
 
 from lfjax.errors import ParameterError
 from lfjax.simulate import cortex
-from lfjax.simulate.cortex import BLOOD_PER_UM, CAPILLARY_MM_PER_MM3, CAPILLARY_UM, draw_vessels, shadow
+from lfjax.simulate.tissue import BLOOD_PER_UM, CAPILLARY_MM_PER_MM3, CAPILLARY_UM, draw_vessels, shadow
 
 SHAPE, VOXEL = (20, 60, 60), (3.0, 2.0, 2.0)
 

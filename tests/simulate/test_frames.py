@@ -7,8 +7,8 @@ import pytest
 
 from lfjax.errors import ParameterError, ShapeError
 from lfjax.noise import Camera
-from lfjax.optics.lattice import find_lattice
-from lfjax.optics.resample import Resample
+from lfjax.optics.camera.lattice import find_lattice
+from lfjax.optics.camera.resample import Resample
 from lfjax.simulate.frames import place_lattice, raw_frames, vignette
 
 N, FIELD = 11, (14, 17)

@@ -11,7 +11,7 @@ from lfjax.errors import LfjaxError
 from lfjax.linop import FunctionOperator, Identity
 from lfjax.optics import PSF, AntiAlias, LightField, Microscope
 from lfjax.solvers.admm import Gradient, shrink_vectors
-from lfjax.solvers.run import _advance
+from lfjax.solvers.driver import _advance
 
 RNG = np.random.default_rng(0)
 MATRIX = RNG.uniform(0, 1, (30, 12)) * (RNG.random((30, 12)) < 0.4)

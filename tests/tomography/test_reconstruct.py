@@ -5,11 +5,10 @@ import pytest
 
 from lfjax import rotation
 from lfjax.errors import ParameterError, ShapeError
-from lfjax.io import read_particles
 from lfjax.solvers import CG, Problem, run
-from lfjax.tomography import fsc
+from lfjax.tomography import fourier_shells, read_particles
+from lfjax.tomography.inversion import Sums, reconstruct
 from lfjax.tomography.particles import Particles, add_noise, random_particles
-from lfjax.tomography.reconstruct import Sums, reconstruct
 from lfjax.tomography.refine import refine_poses
 
 
@@ -38,7 +37,7 @@ def test_many_clean_images_give_the_volume(n, optics):
     assert relative(found, truth) <= (0.045 if optics is None else 0.1)
     assert abs(float(jnp.vdot(found, truth) / jnp.vdot(truth, truth)) - 1) <= (0.01 if optics is None else 0.1)
     assert relative(jnp.flip(found), truth) > 0.3
-    curve = fsc.fsc(found, truth)
+    curve = fourier_shells.fsc(found, truth)
     assert float(curve[: n // 3].min()) >= (0.99 if optics is None else 0.98)
 
 
@@ -91,7 +90,7 @@ def test_half_maps_tell_the_resolution_and_shuffled_poses_have_less_of_it():
     shuffled = Particles(particles.rotations[order], ctf=particles.ctf, pixel_angstrom=4.0, half=particles.half)
     wrong = reconstruct([(images, shuffled)], 32)
     assert found.resolution_angstrom < 0.6 * wrong.resolution_angstrom
-    assert float(fsc.fsc(found.volume, phantom())[:6].min()) >= 0.95
+    assert float(fourier_shells.fsc(found.volume, phantom())[:6].min()) >= 0.95
     alone = Particles(particles.rotations, pixel_angstrom=4.0)
     with pytest.raises(ParameterError, match="half"):
         reconstruct([(images, alone)], 32)
@@ -105,39 +104,39 @@ def test_real_tilt_images(shared):
     particle = np.unique(file.tables[""]["rlnGroupName"], return_inverse=True)[1]
     images = (images - images.mean((1, 2), keepdims=True)) / images.std((1, 2), keepdims=True)
     half = jnp.asarray(particle % 2 + 1)
-    mask = jnp.asarray(fsc.spherical_mask(64, 10.0))
+    mask = jnp.asarray(fourier_shells.spherical_mask(64, 10.0))
     shell = []
     for seed in (None, 0, 1, 2):
         turns = file.particles.rotations
         if seed is not None:
             turns = turns[np.random.default_rng(seed).permutation(len(file))]
         posed = Particles(turns, ctf=file.particles.ctf, pixel_angstrom=14.56, half=half)
-        shell.append(float(fsc.fsc(*(half * mask for half in reconstruct([(images, posed)], 64).halves))[6]))
+        shell.append(float(fourier_shells.fsc(*(half * mask for half in reconstruct([(images, posed)], 64).halves))[6]))
     assert shell[0] >= 0.3 > 2 * max(shell[1:])
 
 
 def test_fsc_of_a_map_with_itself_and_with_noise():
     key = jax.random.split(jax.random.key(0), 3)
     a, b, c = (jax.random.normal(k, (24, 24, 24)) for k in key)
-    np.testing.assert_allclose(fsc.fsc(a, a), 1.0, rtol=1e-5)
-    np.testing.assert_allclose(fsc.fsc(a, -3 * a), -1.0, rtol=1e-5)
-    assert float(jnp.abs(fsc.fsc(a, b)[4:]).max()) <= 0.2
+    np.testing.assert_allclose(fourier_shells.fsc(a, a), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(fourier_shells.fsc(a, -3 * a), -1.0, rtol=1e-5)
+    assert float(jnp.abs(fourier_shells.fsc(a, b)[4:]).max()) <= 0.2
     # of a + b and a + c the correlation is 1/2 in every shell
-    assert float(jnp.abs(fsc.fsc(a + b, a + c)[6:] - 0.5).max()) <= 0.1
+    assert float(jnp.abs(fourier_shells.fsc(a + b, a + c)[6:] - 0.5).max()) <= 0.1
 
 
 def test_resolution_is_read_between_shells():
-    assert fsc.resolution(jnp.asarray([1.0, 1.0, 0.6, 0.4, 0.1]), 100.0, 0.5) == pytest.approx(100 / 2.5)
-    assert fsc.resolution(jnp.ones(5), 100.0) == pytest.approx(25.0)
-    assert fsc.resolution(jnp.zeros(5), 100.0) == np.inf
+    assert fourier_shells.resolution(jnp.asarray([1.0, 1.0, 0.6, 0.4, 0.1]), 100.0, 0.5) == pytest.approx(100 / 2.5)
+    assert fourier_shells.resolution(jnp.ones(5), 100.0) == pytest.approx(25.0)
+    assert fourier_shells.resolution(jnp.zeros(5), 100.0) == np.inf
 
 
 def test_the_mask_correction_takes_away_what_the_mask_does():
     """Half-maps of independent noise correlate inside a tight mask; corrected, they do not."""
     noise = [4 * jax.random.normal(jax.random.key(k), (32, 32, 32)) for k in (1, 2)]
     low = [phantom() * 20 + n for n in noise]
-    mask = jnp.asarray(fsc.spherical_mask(32, 5.0, 3.0))
-    found = fsc.masked_fsc(*low, mask)
+    mask = jnp.asarray(fourier_shells.spherical_mask(32, 5.0, 3.0))
+    found = fourier_shells.masked_fsc(*low, mask)
     assert 2 <= found.cutoff <= 10
     beyond = slice(found.cutoff + 2, None)
     assert float(jnp.abs(found.corrected[beyond]).mean()) <= 0.35
@@ -146,13 +145,13 @@ def test_the_mask_correction_takes_away_what_the_mask_does():
 
 def test_random_phases_keep_the_power():
     a = phantom()
-    mixed = fsc.randomise_phases(jax.random.key(0), a, 4)
+    mixed = fourier_shells.randomise_phases(jax.random.key(0), a, 4)
     power = [jnp.abs(jnp.fft.rfftn(v)) for v in (a, mixed)]
-    shell = fsc.shells(32)
+    shell = fourier_shells.shells(32)
     inside = (shell >= 4) & (np.arange(17) % 16 > 0)  # at the edges a real volume fixes the phases
     np.testing.assert_allclose(power[1][inside], power[0][inside], rtol=1e-2, atol=1e-3)
     assert relative(jnp.fft.rfftn(mixed)[shell < 4], jnp.fft.rfftn(a)[shell < 4]) <= 1e-5
-    assert abs(float(fsc.fsc(a, mixed)[5:].mean())) <= 0.2
+    assert abs(float(fourier_shells.fsc(a, mixed)[5:].mean())) <= 0.2
 
 
 def test_poses_are_refined_from_five_degrees_off():

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 from lfjax import simulate, training
 from lfjax.activity import find_somata
-from lfjax.cli import app
+from lfjax.cli.main import app
 from lfjax.errors import FileError, ParameterError
 from lfjax.metrics import f1_score, temporal_snr
 from lfjax.training.data import write_pairs
-from lfjax.training.evaluate import SOMA_UM, evaluate, somata_f1
+from lfjax.training.evaluation import SOMA_UM, evaluate, somata_f1
 from lfjax.training.trust import ResynthesisFlag, ensemble, symmetries
 
 RECIPE = """

@@ -1,0 +1,76 @@
+"""Names of a room, imported when they are first used (PEP 562), so that a program loads only the parts of lfjax that it needs.
+
+The stub `__init__.pyi` beside a room's `__init__.py` is the one list of its public names: type checkers and editors read it as
+Python, `attach` reads it at run time. The scheme is SPEC 1 of the Scientific Python project; its library, `lazy_loader`, is one
+more dependency for these few lines.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from lfjax import _moved
+
+EXTRAS = {
+    "typer": "cli",
+    "rich": "cli",
+    "matplotlib": "cli",
+    "tifffile": "io",
+    "zarr": "io",
+    "mrcfile": "cryo",
+    "starfile": "cryo",
+    "gemmi": "cryo",
+    "flax": "train",
+    "optax": "train",
+    "orbax": "train",
+    "tensorboardX": "train",
+    "skimage": "neuro",
+    "pynwb": "neuro",
+}
+
+
+def attach(package: str, file: str) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
+    """`__getattr__`, `__dir__` and `__all__` of a package, from the imports of the stub beside its `__init__.py`.
+
+    Args:
+        package: `__name__` of the package.
+        file: its `__file__`.
+    """
+    homes = {
+        alias.asname or alias.name: (node.module or "", alias.name)
+        for node in ast.parse(Path(file).with_suffix(".pyi").read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+    def get(name: str) -> object:
+        if name not in homes:
+            return _moved.find(package, name)
+        module, original = homes[name]
+        value = load(f"{package}.{original}") if module == package else getattr(load(module), original)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return get, lambda: sorted({*vars(sys.modules[package]), *homes}), sorted(homes)
+
+
+def load(module: str) -> ModuleType:
+    """Import a module; where a package is missing that an extra brings, say which.
+
+    Raises:
+        ModuleNotFoundError: with the line that installs it.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in EXTRAS:
+            raise
+        raise ModuleNotFoundError(
+            f"{module} needs {missing}, which is not installed: pip install 'lfjax[{EXTRAS[missing]}]'", name=error.name
+        ) from error

@@ -1,0 +1,1 @@
+"""The command `lfjax`: the Python API from the shell. Each module holds a few commands; `main` names them all."""

@@ -1,0 +1,13 @@
+from lfjax.io.arrays import Volume as Volume
+from lfjax.io.atomic import writing as writing
+from lfjax.io.images import (
+    FORMATS as FORMATS,
+    read_frame as read_frame,
+    read_volume as read_volume,
+    write_frame as write_frame,
+    write_volume as write_volume,
+)
+from lfjax.io.movie_file import open_movie as open_movie, write_movie as write_movie
+from lfjax.io.mrc import Map as Map, Stack as Stack, read_map as read_map, write_map as write_map, write_stack as write_stack
+from lfjax.io.star import read_star as read_star, write_star as write_star
+from lfjax.io.structure_file import write_markers as write_markers, write_stl as write_stl

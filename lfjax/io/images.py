@@ -1,0 +1,82 @@
+"""Frames and volumes in files; the suffix tells the format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lfjax._lazy import load
+from lfjax.errors import FileError
+from lfjax.io.arrays import Volume
+
+FORMATS = {".tif": "tiff", ".tiff": "tiff", ".h5": "hdf5", ".hdf5": "hdf5"}
+"""Suffix -> the module of `lfjax.io` that reads and writes it."""
+
+
+def read_frame(path: str | Path) -> np.ndarray:
+    """Read one camera frame.
+
+    Args:
+        path: .tif, .tiff, .ome.tif, .h5 or .hdf5.
+
+    Returns:
+        (y, x), of the integer or floating type the file has.
+
+    Raises:
+        FileError: missing, broken, of unknown suffix, or not one finite grey image.
+    """
+    return _format(path).read_frame(path)
+
+
+def read_volume(path: str | Path) -> Volume:
+    """Read a volume and its voxel size.
+
+    Args:
+        path: .tif, .tiff, .ome.tif, .h5 or .hdf5.
+
+    Returns:
+        `(array, voxel_um)`: (z, y, x) of the type the file has, and the voxel size (z, y, x) in micrometres, None
+        if the file does not tell.
+
+    Raises:
+        FileError: missing, broken, of unknown suffix, or not one finite grey stack.
+    """
+    return _format(path).read_volume(path)
+
+
+def write_volume(path: str | Path, volume: ArrayLike, voxel_um: tuple[float, float, float]) -> None:
+    """Write a volume with its voxel size, as 32-bit floats.
+
+    Args:
+        path: .ome.tif (OME-TIFF), .tif or .tiff (ImageJ hyperstack), .h5 or .hdf5.
+        volume: (z, y, x).
+        voxel_um: voxel size (z, y, x) in micrometres.
+
+    Raises:
+        FileError: unknown suffix, or an array that is not a finite volume, or too big for the format.
+        ParameterError: `voxel_um` is not three positive numbers.
+    """
+    _format(path).write_volume(path, volume, voxel_um)
+
+
+def write_frame(path: str | Path, frame: ArrayLike) -> None:
+    """Write one image; its type is kept.
+
+    Args:
+        path: .tif, .tiff, .ome.tif, .h5 or .hdf5.
+        frame: (y, x), integer or floating.
+
+    Raises:
+        FileError: unknown suffix, or an array that is not a finite grey image.
+    """
+    _format(path).write_frame(path, frame)
+
+
+def _format(path: str | Path) -> ModuleType:
+    suffix = Path(path).suffix.lower()
+    if suffix not in FORMATS:
+        raise FileError(f"{path}: suffix {suffix!r} is not known; expected one of {', '.join(FORMATS)}, .ome.tif")
+    return load(f"lfjax.io.{FORMATS[suffix]}")

@@ -1,0 +1,168 @@
+"""Rectification: raw camera frames to light fields with N whole pixels a lenslet, corrected by dark and white frames."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+from numpy.typing import ArrayLike
+
+from lfjax.errors import CalibrationError, CalibrationWarning, require, require_shape
+from lfjax.optics.camera.lattice import Lattice, find_lattice
+from lfjax.optics.camera.resample import Resample
+from lfjax.optics.microscope import Microscope
+from lfjax.optics.psf.images import PSF
+
+PITCH_TOLERANCE = 0.005  # relative disagreement of measured and stated pitch that is worth a warning
+
+
+class Rectifier(eqx.Module):
+    """Made once from calibration frames, applied to every frame of a recording; pure, so jit and vmap it.
+
+    Attributes:
+        resample: raw frame -> light field, N pixels a lenslet.
+        dark: raw dark frame, subtracted first.
+        white: rectified white frame, dark subtracted; None where none was given.
+        mask: pixels to be trusted: where the white frame is above half its maximum, or, without one, inside the geometric
+            image of the pupil behind each lenslet.
+        lattice: where the lenslets are in the raw frame, as measured.
+        field: lenslets (Y, X) that lie wholly inside the frame.
+        microscope: its parameters.
+    """
+
+    resample: Resample
+    dark: Float[Array, "row column"]
+    white: Float[Array, "y x"] | None
+    mask: Bool[Array, "y x"]
+    lattice: Lattice = eqx.field(static=True)
+    field: tuple[int, int] = eqx.field(static=True)
+    microscope: Microscope
+
+    @classmethod
+    def calibrate(
+        cls,
+        microscope: Microscope,
+        frame: ArrayLike,
+        *,
+        white: ArrayLike | None = None,
+        dark: ArrayLike | float | None = None,
+    ) -> Rectifier:
+        """Find the lenslets and prepare the correction.
+
+        Args:
+            microscope: N is used, and the raw pitch to be expected if `camera_pixel_um` is known (else N pixels).
+            frame: a raw light field (y, x); the lattice is found in it where there is no white frame.
+            white: raw frame of a homogeneous fluorescent slide, any exposure.
+            dark: raw frame without light, or one number; 0 if not given.
+
+        Raises:
+            ShapeError: the frames differ in size.
+            CalibrationError: no lattice is seen, or the field holds no whole lenslet.
+
+        Warns:
+            CalibrationWarning: the measured pitch is more than 0.5 % off the stated one. The measured one is used.
+        """
+        raw = np.asarray(frame, np.float32)
+        require_shape("frame", raw.shape, ("y", "x"))
+        level = np.asarray(0.0 if dark is None else dark, np.float32)
+        if level.ndim:
+            require_shape("dark", level.shape, raw.shape)
+        level = np.broadcast_to(level, raw.shape)
+        lit = raw - level
+        if white is not None:
+            lit = np.asarray(white, np.float32)
+            require_shape("white", lit.shape, raw.shape)
+            lit = lit - level
+        stated = microscope.raw_pitch_px
+        require(microscope.lenslet_lattice == "square", "lenslet_lattice", microscope.lenslet_lattice, "square lenslets")
+        lattice = find_lattice(lit, stated or microscope.pixels_per_lenslet)
+        if stated and abs(lattice.pitch_px / stated - 1) > PITCH_TOLERANCE:
+            warnings.warn(
+                f"measured lenslet pitch {lattice.pitch_px:.3f} px, the parameters say {stated:.3f} px "
+                f"(lenslet_pitch_um / camera_pixel_um); the measured pitch is used",
+                CalibrationWarning,
+                stacklevel=2,
+            )
+        positions, field = lenslet_pixels(lattice, raw.shape, microscope.pixels_per_lenslet)
+        resample = Resample(raw.shape, positions)
+        if white is None:
+            pupil = pupil_mask(microscope)
+            return cls(resample, jnp.asarray(level), None, jnp.tile(pupil, field), lattice, field, microscope)
+        flat = resample(jnp.asarray(lit))
+        return cls(resample, jnp.asarray(level), flat, flat > 0.5 * flat.max(), lattice, field, microscope)
+
+    def __call__(self, frame: Float[Array, "row column"]) -> Float[Array, "y x"]:
+        """Light field of a raw frame: (pitch / N)^2 Resample(frame - dark), in counts, of shape field * N."""
+        require_shape("frame", frame.shape, self.resample.in_shape)
+        area = (self.lattice.pitch_px / self.microscope.pixels_per_lenslet) ** 2
+        return area * self.resample(jnp.asarray(frame, jnp.float32) - self.dark)
+
+    def gain(self, psf: PSF) -> Float[Array, "y x"]:
+        """What each pixel measures of the light that H says it gets: white frame / H(uniform), of mean 1 in the mask.
+
+        H images a uniform object as a disc in each lenslet; so does the microscope. To divide by the white frame alone
+        would take the disc out of the data but not out of H, so it is the ratio of the two that has to go. It is 1
+        everywhere without a white frame.
+        """
+        if self.white is None:
+            return jnp.ones(self.mask.shape)
+        ratio = self.white / jnp.maximum(jnp.tile(white_tile(psf), self.field), 1e-6)
+        return ratio / jnp.mean(ratio, where=self.mask)
+
+    def flatten(self, image: Float[Array, "y x"], psf: PSF) -> Float[Array, "y x"]:
+        """A light field divided by `gain`, cut at zero, and 0 outside the mask: the data that H x is to explain."""
+        return jnp.where(self.mask, jnp.maximum(image / jnp.maximum(self.gain(psf), 1e-6), 0), 0)
+
+    def saturated(self, frame: ArrayLike, level: float) -> Bool[Array, "y x"]:
+        """Light-field pixels that a raw value at or above `level` has touched."""
+        clipped = jnp.asarray(np.asarray(frame) >= level, jnp.float32)
+        return jnp.abs(self.resample(clipped)) > 1e-3
+
+
+def lenslet_pixels(lattice: Lattice, shape: tuple[int, ...], n: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """Raw positions (Y n, X n, 2) of the light field's pixels, for the largest block of lenslets wholly inside the frame.
+
+    Raises:
+        CalibrationError: not even one lenslet lies wholly inside.
+    """
+    reach = math.ceil(math.hypot(*shape) / lattice.pitch_px)
+    top, bottom, left, right = -reach, reach, -reach, reach
+    while top <= bottom and left <= right:  # take off the side that sticks out most, until none does
+        corners = lattice.to_raw([[(y, x) for x in (left - 0.5, right + 0.5)] for y in (top - 0.5, bottom + 0.5)])
+        excess = {
+            "top": -0.5 - corners[0, :, 0].min(),
+            "bottom": corners[1, :, 0].max() - (shape[0] - 0.5),
+            "left": -0.5 - corners[:, 0, 1].min(),
+            "right": corners[:, 1, 1].max() - (shape[1] - 0.5),
+        }
+        worst = max(excess, key=excess.__getitem__)
+        if excess[worst] <= 0:
+            break
+        top, left = top + (worst == "top"), left + (worst == "left")
+        bottom, right = bottom - (worst == "bottom"), right - (worst == "right")
+    else:
+        raise CalibrationError(f"frame of shape {shape} holds no whole lenslet of {lattice.pitch_px:.2f} px")
+    rows, columns = bottom - top + 1, right - left + 1
+    y = top - 0.5 + (np.arange(rows * n) + 0.5) / n
+    x = left - 0.5 + (np.arange(columns * n) + 0.5) / n
+    return lattice.to_raw(np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1)), (rows, columns)
+
+
+def white_tile(psf: PSF) -> Float[Array, "v u"]:
+    """H's image of a uniform volume behind one lenslet, far from the borders; maximum 1."""
+    n, k = psf.microscope.pixels_per_lenslet, psf.lenslets
+    tile = psf.values.sum((0, 1, 2)).reshape(k, n, k, n).sum((0, 2))
+    return tile / tile.max()
+
+
+def pupil_mask(microscope: Microscope) -> Bool[Array, "v u"]:
+    """Pixels of a lenslet inside 0.9 of the geometric image of the pupil, of radius f_ml NA / M (at most half a pitch)."""
+    n = microscope.pixels_per_lenslet
+    radius = microscope.lenslet_focal_length_um * microscope.numerical_aperture / microscope.magnification
+    x = (np.arange(n) - (n - 1) / 2) / n
+    limit = 0.9 * min(0.5, float(radius) / float(microscope.lenslet_pitch_um))
+    return jnp.asarray(np.hypot(x[:, None], x[None, :]) <= limit)

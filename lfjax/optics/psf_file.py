@@ -1,0 +1,186 @@
+"""PSFs on disk: one HDF5 file a PSF, and a cache that spares computing the same one twice."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from lfjax.errors import FileError, LfjaxError, require_shape
+from lfjax.io.arrays import check_array, reading
+from lfjax.io.atomic import writing
+from lfjax.io.hdf5 import numbers
+from lfjax.optics.microscope import Microscope
+from lfjax.optics.psf.images import PSF, compute_psf
+from lfjax.optics.psf.lenslets import Alignment
+from lfjax.optics.psf.pupil import Pupil
+
+FORMAT = 2
+"""Raise it when the file layout or the PSF physics changes: older cache files are then no longer found."""
+
+
+def write_psf(path: str | Path, psf: PSF) -> None:
+    """Write a PSF with all that describes it.
+
+    Layout: dataset `psf` (z, a, b, y, x), one checksummed chunk an image; attributes format, microscope (JSON), z_um,
+    oversampling, convergence_error if it was measured, pupil and alignment (JSON) if there are any.
+
+    Args:
+        path: HDF5 file.
+        psf: the PSF.
+
+    Raises:
+        FileError: the values are not finite.
+    """
+    values = check_array(path, psf.values, "zabyx")
+    with writing(path) as temporary, h5py.File(temporary, "w") as file:
+        dataset = file.create_dataset("psf", data=values, chunks=(1, 1, 1, *values.shape[3:]), fletcher32=True)
+        dataset.attrs["format"] = FORMAT
+        dataset.attrs["microscope"] = json.dumps(psf.microscope.to_dict())
+        dataset.attrs["z_um"] = np.asarray(psf.z_um, np.float64)
+        dataset.attrs["oversampling"] = psf.oversampling
+        if psf.convergence_error is not None:
+            dataset.attrs["convergence_error"] = psf.convergence_error
+        for name, part in (("pupil", psf.pupil), ("alignment", psf.alignment)):
+            if part is not None:
+                dataset.attrs[name] = json.dumps(part.to_dict())
+
+
+def read_psf(path: str | Path) -> PSF:
+    """Read what `write_psf` wrote.
+
+    Args:
+        path: HDF5 file.
+
+    Returns:
+        The PSF; its depths are in micrometres.
+
+    Raises:
+        FileError: missing, broken, of another format, or not a PSF.
+    """
+    with reading(path, "PSF"), h5py.File(path, "r") as file:
+        values = check_array(path, numbers(path, file, "psf"), "zabyx")
+        attributes = dict(file["psf"].attrs)
+        if attributes.get("format") != FORMAT:
+            raise FileError(f"{path}: PSF format {attributes.get('format')}; expected {FORMAT}")
+        error = attributes.get("convergence_error")
+        try:
+            return PSF(
+                jnp.asarray(values),
+                Microscope.from_dict(json.loads(attributes["microscope"])),
+                tuple(float(z) for z in attributes["z_um"]),
+                int(attributes["oversampling"]),
+                None if error is None else float(error),
+                Pupil.from_dict(json.loads(attributes["pupil"])) if "pupil" in attributes else None,
+                Alignment.from_dict(json.loads(attributes["alignment"])) if "alignment" in attributes else None,
+            )
+        except LfjaxError as wrong:
+            raise FileError(f"{path}: {wrong}") from wrong
+
+
+def write_view_psfs(path: str | Path, psfs: Float[Array, "v z y x"], z_um: Sequence[float]) -> None:
+    """Write the PSFs of a `MultiView`, measured or computed: dataset `view_psfs` (v, z, y, x) with attribute z_um.
+
+    Args:
+        path: HDF5 file.
+        psfs: images of a point at every depth in every view.
+        z_um: depths.
+
+    Raises:
+        ShapeError: not four axes, or not one plane a depth.
+    """
+    require_shape("psfs", np.shape(psfs), ("v", len(z_um), "y", "x"))
+    values = check_array(path, np.asarray(psfs), "vzyx")
+    with writing(path) as temporary, h5py.File(temporary, "w") as file:
+        dataset = file.create_dataset("view_psfs", data=values, chunks=(1, 1, *values.shape[2:]), fletcher32=True)
+        dataset.attrs["z_um"] = [float(z) for z in z_um]
+
+
+def read_view_psfs(path: str | Path) -> tuple[Float[Array, "v z y x"], tuple[float, ...]]:
+    """Read what `write_view_psfs` wrote: PSFs and depths.
+
+    Raises:
+        FileError: missing, broken, or not PSFs of views.
+    """
+    with reading(path, "PSF"), h5py.File(path, "r") as file:
+        values = check_array(path, numbers(path, file, "view_psfs"), "vzyx")
+        depths = tuple(float(z) for z in np.ravel(file["view_psfs"].attrs["z_um"]))
+        if len(depths) != values.shape[1]:
+            raise FileError(f"{path}: {len(depths)} depths; expected {values.shape[1]}, one a plane")
+        return jnp.asarray(values), depths
+
+
+def cached_psf(
+    microscope: Microscope,
+    z_um: Sequence[float],
+    voxels_per_lenslet: int,
+    *,
+    cache: str | Path | None = None,
+    **options: Any,
+) -> PSF:
+    """`compute_psf`, or the same PSF from the disk if it was computed before.
+
+    The file name is the SHA-256 of all parameters, so a changed parameter never finds an old PSF. A broken cache file
+    is computed anew and replaced.
+
+    Args:
+        microscope: the parameters.
+        z_um: depths of the planes in micrometres.
+        voxels_per_lenslet: s, voxels across a lenslet.
+        cache: folder; if not given $LFJAX_CACHE, else $XDG_CACHE_HOME/lfjax, else ~/.cache/lfjax.
+        **options: those of `compute_psf`: tolerance, oversampling, lenslets, track.
+
+    Returns:
+        The PSF.
+
+    Raises:
+        ParameterError: a value outside its meaning.
+        TypeError: `compute_psf` has no such option.
+    """
+    bound = inspect.signature(compute_psf).bind(microscope, z_um, voxels_per_lenslet, **options)
+    path = (cache_folder() if cache is None else Path(cache).expanduser()) / f"psf-{_key(bound)}.h5"
+    try:
+        known = read_psf(path)
+        # the caller's microscope, whose numbers may be JAX arrays
+        own = (bound.arguments.get("pupil"), bound.arguments.get("alignment"))
+        return PSF(known.values, microscope, known.z_um, known.oversampling, known.convergence_error, *own)
+    except LfjaxError:
+        psf = compute_psf(microscope, z_um, voxels_per_lenslet, **options)
+    try:
+        write_psf(path, psf)
+    except OSError as error:  # a full or read-only disk must not cost the PSF that was just computed
+        warnings.warn(f"the PSF was not cached: {error}", stacklevel=2)
+    return psf
+
+
+def cache_folder() -> Path:
+    """$LFJAX_CACHE, else $XDG_CACHE_HOME/lfjax, else ~/.cache/lfjax."""
+    own, shared = os.environ.get("LFJAX_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    if own:
+        return Path(own).expanduser()
+    return (Path(shared) if shared else Path.home() / ".cache") / "lfjax"
+
+
+def _key(bound: inspect.BoundArguments) -> str:
+    """SHA-256 of the canonical JSON of all that decides the values of the PSF."""
+    bound.apply_defaults()
+    parameters = {name: value for name, value in bound.arguments.items() if name not in ("track", "memory_gib")}
+    parameters["microscope"] = bound.arguments["microscope"].to_dict()
+    for name in ("pupil", "alignment"):
+        if parameters.get(name) is not None:
+            parameters[name] = parameters[name].to_dict()
+    parameters["z_um"] = [float(z) for z in np.ravel(bound.arguments["z_um"])]
+    parameters |= {"format": FORMAT, "x64": bool(jax.config.read("jax_enable_x64"))}
+    text = json.dumps(parameters, sort_keys=True, separators=(",", ":"), default=lambda number: number.item())
+    return hashlib.sha256(text.encode()).hexdigest()

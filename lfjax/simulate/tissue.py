@@ -1,0 +1,174 @@
+"""A piece of cortex: labelled neurons one by one, neuropil, vessels and the shadows they throw.
+
+Sizes in micrometres, axes (z, y, x); light comes and goes through the first plane. What has no source is said to be assumed.
+"""
+
+from __future__ import annotations
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy.ndimage import gaussian_filter
+
+from lfjax.errors import require
+from lfjax.simulate.samples import Triple, check_volume, draw_dendrites, draw_soma, soma_centres, stamp
+
+NEURONS_PER_MM3 = 9.2e4  # mouse neocortex (Braitenberg & Schuez, Cortex: Statistics and Geometry, 1998)
+SOMA_UM = (10.0, 15.0)  # diameters of pyramidal somata in layer 2/3 (Braitenberg & Schuez 1998: about 13)
+CAPILLARY_UM = 4.5  # diameter (Blinder et al., Nat. Neurosci. 16, 889 (2013): capillaries are below 6)
+CAPILLARY_MM_PER_MM3 = 900.0  # length of vessels in a volume (Blinder et al. 2013: about 0.9 m / mm^3)
+PENETRATING_UM = 14.0  # diameter of penetrating arterioles and venules (Nishimura et al., PNAS 104, 365 (2007): 10 to 20)
+PENETRATING_PER_MM2 = 100.0  # arterioles and venules (Nguyen et al., J. Cereb. Blood Flow Metab. 31, 2243 (2011), order of)
+BLOOD_PER_UM = 0.013  # absorption of whole blood at 515 nm: 2.303 * 24,000 /M/cm * 2.3 mM haemoglobin (Prahl's tables)
+
+
+class Tissue(eqx.Module):
+    """What was made, to be imaged and to be compared with.
+
+    Attributes:
+        footprints: (n, z, y, x), the calcium indicator of each neuron at rest; nuclei are dark. A typical soma is 1.
+        structure: (z, y, x), a structural label (tdTomato) of the same neurons, nuclei filled (Madisen et al., Nat. Neurosci.
+            13, 133 (2010)).
+        neuropil: (z, y, x), indicator in axons and dendrites too fine to be told apart.
+        transmission: (z, y, x), of blood between a voxel and the first plane, for light that crosses it once.
+        vessels: (z, y, x), share of a voxel that is blood.
+        centres_um: (n, 3), of the somata, from the corner of the volume.
+        soma_um: (n,), their diameters.
+        voxel_um: voxel size (z, y, x).
+    """
+
+    footprints: Float[Array, "n z y x"]
+    structure: Float[Array, "z y x"]
+    neuropil: Float[Array, "z y x"]
+    transmission: Float[Array, "z y x"]
+    vessels: Float[Array, "z y x"]
+    centres_um: Float[Array, "n 3"]
+    soma_um: Float[Array, " n"]
+    voxel_um: Triple = eqx.field(static=True)
+
+    @property
+    def rest(self) -> Float[Array, "z y x"]:
+        """Fluorescence of the indicator without activity, shadows included."""
+        return self.transmission * (self.footprints.sum(0) + self.neuropil)
+
+
+def cortex(
+    key: Array,
+    shape: tuple[int, int, int],
+    voxel_um: Triple,
+    *,
+    count: int | None = None,
+    labelled: float = 0.1,
+    soma_um: tuple[float, float] = SOMA_UM,
+    brightness_spread: float = 0.4,
+    structure_spread: float = 0.3,
+    neuropil: float = 0.05,
+    vessels: bool = False,
+    numerical_aperture: float = 0.8,
+) -> Tissue:
+    """Draw a piece of cortex; by NumPy, so `key` has to be concrete.
+
+    Args:
+        key: random key; it fixes everything.
+        shape: voxels (z, y, x).
+        voxel_um: voxel size (z, y, x).
+        count: neurons; by density if not given.
+        labelled: share of the 92,000 neurons / mm^3 that express the label. Dense viral expression reaches most of them, sparse
+            lines a few per cent.
+        soma_um: smallest and largest diameter, evenly distributed.
+        brightness_spread: standard deviation of the logarithm of the neurons' brightness (assumed; expression by virus varies
+            by a factor of 2 to 3 between cells).
+        structure_spread: the same of the structural label, independent of it (assumed).
+        neuropil: its mean brightness, a typical soma being 1 (assumed; in vivo, with dense labels, 0.1 to 0.3).
+        vessels: whether to draw capillaries and penetrating vessels: dark, and absorbing.
+        numerical_aperture: of the cone of light whose shadows the vessels throw, in water.
+
+    Raises:
+        ParameterError: a number outside its meaning.
+    """
+    check_volume(shape, voxel_um, 1 if count is None else count)
+    require(0 < labelled <= 1, "labelled", labelled, "a fraction above 0, at most 1")
+    low, high = soma_um
+    require(0 < low <= high, "soma_um", soma_um, "the smallest and the largest diameter")
+    spreads = {"brightness_spread": brightness_spread, "structure_spread": structure_spread, "neuropil": neuropil}
+    for name, value in spreads.items():
+        require(0 <= value < math.inf, name, value, "zero or more")
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+    voxel, size = np.array(voxel_um, float), np.array(shape) * np.array(voxel_um, float)
+    if count is None:
+        count = max(1, int(rng.poisson(NEURONS_PER_MM3 * labelled * size.prod() * 1e-9)))
+    blood = draw_vessels(rng, shape, voxel) if vessels else np.zeros(shape)
+
+    centres = np.stack(soma_centres(rng, size, count, (low + high) / 2))
+    diameters, seeds = rng.uniform(low, high, count), rng.integers(2**63, size=count)
+    bright = np.exp(rng.normal(0, brightness_spread, count)), np.exp(rng.normal(0, structure_spread, count))
+    footprints, structure = np.zeros((count, *shape), np.float32), np.zeros(shape)
+    for n in range(count):
+        cells = np.zeros((2, *shape))
+        for cell, options in zip(cells, ({}, {"nucleus_brightness": 1.0}), strict=True):
+            same = np.random.default_rng(int(seeds[n]))  # one neuron, two labels
+            draw_dendrites(cell, same, centres[n], voxel, diameters[n], 0.6)
+            draw_soma(cell, same, centres[n], voxel, diameters[n], 1.0, **options)
+        footprints[n] = bright[0][n] * cells[0] * (1 - blood)
+        structure = np.maximum(structure, bright[1][n] * cells[1])
+    return Tissue(
+        jnp.asarray(footprints, jnp.result_type(float)),
+        jnp.asarray(structure * (1 - blood), jnp.result_type(float)),
+        jnp.asarray(neuropil * draw_neuropil(rng, shape, voxel) * (1 - blood), jnp.result_type(float)),
+        jnp.asarray(shadow(blood, voxel, numerical_aperture), jnp.result_type(float)),
+        jnp.asarray(blood, jnp.result_type(float)),
+        jnp.asarray(centres, jnp.result_type(float)),
+        jnp.asarray(diameters, jnp.result_type(float)),
+        voxel_um,
+    )
+
+
+def draw_neuropil(rng: np.random.Generator, shape: tuple[int, int, int], voxel: np.ndarray) -> np.ndarray:
+    """A texture of mean 1: log-normal, fine (2 um) and coarse (15 um) parts of equal weight (assumed)."""
+    parts = [gaussian_filter(rng.normal(size=shape), scale / voxel, mode="wrap") for scale in (2.0, 15.0)]
+    texture = np.exp(0.25 * sum(part / max(part.std(), 1e-30) for part in parts))
+    return texture / texture.mean()
+
+
+def draw_vessels(rng: np.random.Generator, shape: tuple[int, int, int], voxel: np.ndarray) -> np.ndarray:
+    """Share of blood in each voxel: straight penetrating vessels along z, and persistent random walks of capillaries."""
+    size = np.array(shape) * voxel
+    volume = np.zeros(shape)
+    for _ in range(int(rng.poisson(PENETRATING_PER_MM2 * size[1] * size[2] * 1e-6))):
+        y, x = rng.uniform(0, size[1:])
+        tilt = 0.1 * rng.normal(size=2)
+        for z in np.arange(0, size[0], PENETRATING_UM / 6):
+            _stamp_tube(volume, np.array([z, y + tilt[0] * z, x + tilt[1] * z]), PENETRATING_UM, voxel)
+    left, step = CAPILLARY_MM_PER_MM3 * size.prod() * 1e-6, CAPILLARY_UM / 3  # um of capillary to draw
+    while left > 0:
+        position, direction = rng.uniform(0, size), rng.normal(size=3)
+        direction /= np.linalg.norm(direction)
+        for _ in range(int(max(size) / step)):
+            direction = direction + 0.12 * rng.normal(size=3)
+            direction /= np.linalg.norm(direction)
+            position = position + step * direction
+            if left <= 0 or np.any(position < 0) or np.any(position > size):
+                break
+            _stamp_tube(volume, position, CAPILLARY_UM, voxel)
+            left -= step
+        left -= step  # a walk that leaves at once must not go on for ever
+    return np.minimum(volume, 1)
+
+
+def shadow(blood: np.ndarray, voxel: np.ndarray, numerical_aperture: float, medium_index: float = 1.33) -> np.ndarray:
+    """Transmission from each voxel to the first plane: exp(-mu path in blood), the path averaged over a cone of light."""
+    slope = numerical_aperture / math.sqrt(medium_index**2 - numerical_aperture**2) / 2  # a disc's standard deviation
+    path = np.zeros(blood.shape)
+    for z in range(1, len(blood)):
+        for above in range(z):
+            width = slope * (z - above) * voxel[0] / voxel[1:]
+            path[z] += voxel[0] * gaussian_filter(blood[above], width, mode="nearest")
+    return np.exp(-BLOOD_PER_UM * path)
+
+
+def _stamp_tube(volume: np.ndarray, position: np.ndarray, diameter_um: float, voxel: np.ndarray) -> None:
+    stamp(volume, position, diameter_um / 2, voxel, 1.0)

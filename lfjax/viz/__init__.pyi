@@ -1,0 +1,17 @@
+from lfjax.viz.cryo import image_grid as image_grid, sections as sections, shell_correlations as shell_correlations
+from lfjax.viz.neurons import (
+    activity_page as activity_page,
+    distributions as distributions,
+    footprints as footprints,
+    raster as raster,
+    summary as summary,
+    traces as traces,
+    tradeoff as tradeoff,
+)
+from lfjax.viz.report import write_report as write_report
+from lfjax.viz.volumes import (
+    convergence as convergence,
+    planes as planes,
+    projections as projections,
+    resynthesis as resynthesis,
+)
