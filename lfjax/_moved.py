@@ -6,7 +6,6 @@ import importlib.abc
 import importlib.machinery
 import sys
 import warnings
-from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 
@@ -74,7 +73,7 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Old module names of this package, and nothing else, resolve to the new modules."""
 
     def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+        self, name: str, path: object = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """A spec for the modules of the table."""
         return importlib.machinery.ModuleSpec(name, self) if name in MODULES else None

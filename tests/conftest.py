@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -12,6 +13,14 @@ def compiled_programs():
     """Let compiled programs go after each file: a thousand of them are more memory maps than Linux gives a process."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture
+def unchecked():
+    """Without the type checker that these tests run under: users have none, and lfjax itself names a wrong argument."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

@@ -80,7 +80,7 @@ def backproject(
     size = file.images(slice(0, 1)).shape[-1]
     sign = -1.0 if invert else 1.0
 
-    def read() -> Iterator[tuple[jax.Array, Particles]]:
+    def read() -> Iterator[tuple[np.ndarray, Particles]]:
         for start in track(range(0, len(file), batch), "back-projecting"):
             part = slice(start, start + batch)
             yield sign * file.images(part), file.particles[part]

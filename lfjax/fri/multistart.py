@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +52,7 @@ class Effort(NamedTuple):
     last: int = 40
 
 
+@runtime_checkable
 class Model(Protocol):
     """A structure as a cloud of weighted points, smooth in its parameters."""
 

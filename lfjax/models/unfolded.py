@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -14,6 +14,7 @@ from lfjax.models.convolution import scan_layers
 from lfjax.solvers import proximal_step
 
 
+@runtime_checkable
 class DataTerm(Protocol):
     """How a network judges an estimate by the data: H^T (H x - y), or what was learned in its place.
 

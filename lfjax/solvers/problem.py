@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -126,6 +126,7 @@ class NormalEquations(Problem):
         return self.forward(x)
 
 
+@runtime_checkable
 class State(Protocol):
     """What a solver carries from step to step: a pytree with at least the estimate and its image."""
 
@@ -140,6 +141,7 @@ class State(Protocol):
         ...
 
 
+@runtime_checkable
 class Solver(Protocol):
     """A method as data plus three pure functions; `solvers.run` owns the loop."""
 

@@ -14,7 +14,7 @@ import abc
 import dataclasses
 import math
 from functools import partial
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, TypeVar
 
 import equinox as eqx
 import jax
@@ -63,6 +63,9 @@ class Compression:
         return hash(Compression)
 
 
+Matrices = TypeVar("Matrices", bound="ChannelMatrices")
+
+
 class ChannelMatrices(eqx.Module):
     """H^ for every frequency that is kept, between the coordinates of two sets of channels.
 
@@ -90,12 +93,12 @@ class ChannelMatrices(eqx.Module):
     columns: int = eqx.field(static=True, default=4)
     compression: Compression | None = eqx.field(static=True, default=None)
 
-    def replace(self, **changes: Any) -> Self:
+    def replace(self: Matrices, **changes: Any) -> Matrices:
         """A copy with some attributes changed."""
         return dataclasses.replace(self, **changes)
 
     @abc.abstractmethod
-    def gram(self) -> Self:
+    def gram(self) -> ChannelMatrices:
         """The matrices of H^T H from volume to volume; it is that only if the image window loses nothing of H x."""
 
     @abc.abstractmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ FULL_SPEED = 24  # columns at which a product with the matrices of a frequency r
 MOVING = 1300  # operations that take the time in which one number of a channel goes through all steps (measured)
 
 
+@runtime_checkable
 class Kind(Protocol):
     """What the choice of a tile must know of `FullMatrices` or `MirrorMatrices`."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -23,6 +23,7 @@ from lfjax.errors import require
 from lfjax.optics.microscope import Microscope
 
 
+@runtime_checkable
 class Objective(Protocol):
     """What a pupil needs to know of a microscope."""
 
