@@ -56,13 +56,13 @@ def spread(mesh: Mesh) -> PartitionSpec:
     return PartitionSpec(mesh.axis_names[0])
 
 
-def everywhere(tree: Any, mesh: Mesh | None) -> Any:
+def replicate(tree: Any, mesh: Mesh | None) -> Any:
     """The arrays of a tree on every device of a mesh; as they are without one."""
     return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, WHOLE))
 
 
-def at_hand(tree: Any, mesh: Mesh | None) -> Any:
-    """The arrays that `everywhere` put on a mesh, free to be used on any device again; as they are without one."""
+def unreplicate(tree: Any, mesh: Mesh | None) -> Any:
+    """The arrays that `replicate` put on a mesh, free to be used on any device again; as they are without one."""
     return tree if mesh is None else jax.tree.map(jnp.asarray, jax.device_get(tree))
 
 

@@ -26,9 +26,9 @@ from lfjax.errors import FileError, require
 from lfjax.io import writing
 from lfjax.linop import LinearOperator
 from lfjax.models import PatchCritic, trainable
-from lfjax.parallel import at_hand, everywhere
+from lfjax.parallel import replicate, unreplicate
 from lfjax.training.data import Batch, TrainingSet
-from lfjax.training.steps import LossWeights, Training, TrainState, advance, deal, start
+from lfjax.training.steps import LossWeights, Training, TrainState, advance, shard_batch, start
 
 LEAST_RMS = 1e-4  # of an array that moves in proportion to itself: arrays of zeros must move too
 
@@ -161,7 +161,7 @@ def fit(
     if folder is not None:
         saver = Saver(Path(folder), {"weights": dataclasses.asdict(weights), "options": dataclasses.asdict(options)})
         state, history = saver.restore(state)
-    state = everywhere(state, mesh)
+    state = replicate(state, mesh)
     first, waiting = int(state.step), _waiting(history)
     numbers = range(first, options.steps * options.accumulate)
     sums: dict[str, list[Any]] = {}
@@ -176,9 +176,9 @@ def fit(
             row = {"step": float(done)} | {name: float(np.mean(values)) for name, values in sums.items()}
             sums = {}
             if validate is not None:
-                row["score"] = float(validate(eqx.combine(at_hand(state.average, mesh), training.fixed)))
+                row["score"] = float(validate(eqx.combine(unreplicate(state.average, mesh), training.fixed)))
                 if row["score"] < float(state.best_score):
-                    score = everywhere(jnp.asarray(row["score"]), mesh)
+                    score = replicate(jnp.asarray(row["score"]), mesh)
                     state = state._replace(best=state.average, best_score=score)
             history.append(row)
             waiting = _waiting(history)
@@ -188,7 +188,7 @@ def fit(
         if saver is not None and (done % options.checkpoint_every == 0 or last or stopping):
             saver.save(state, history)
     kept = state.best if validate is not None and math.isfinite(float(state.best_score)) else state.average
-    return Fitted(eqx.combine(at_hand(kept, mesh), training.fixed), history, state)
+    return Fitted(eqx.combine(unreplicate(kept, mesh), training.fixed), history, state)
 
 
 def prepare(
@@ -241,7 +241,7 @@ def _batches(data: TrainingSet, options: Options, others: int, mesh: Mesh | None
 
     def read(step: int) -> Batch:
         draw = {"crop": options.crop, "turn": options.turn, "superpose": options.superpose}
-        return deal(data.batch(options.seed, step, options.labelled, others, **draw), mesh)  # type: ignore[arg-type]
+        return shard_batch(data.batch(options.seed, step, options.labelled, others, **draw), mesh)  # type: ignore[arg-type]
 
     with ThreadPoolExecutor(1) as pool:
         waiting = None

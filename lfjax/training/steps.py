@@ -179,7 +179,7 @@ def advance(training: Training, state: TrainState, batch: Batch) -> tuple[TrainS
     return after, terms
 
 
-def deal(batch: Batch, mesh: Mesh | None) -> Batch:
+def shard_batch(batch: Batch, mesh: Mesh | None) -> Batch:
     """A batch spread over a mesh as cards are dealt: sample i, with a label or without, goes to device i modulo mesh.size.
 
     So that each device has a batch of its own, in which labelled and unlabelled samples of one number meet.
@@ -222,7 +222,7 @@ def _own_slopes(training: Training, model: Any, critic: Any, batch: Batch, key: 
 
 
 def _keys(training: Training, key: Array, count: int) -> Array:
-    """One a sample, by its number in the whole batch: the same on any number of devices (see `deal`)."""
+    """One a sample, by its number in the whole batch: the same on any number of devices (see `shard_batch`)."""
     if training.mesh is None:
         return jax.random.split(key, count)
     n, device = training.mesh.size, jax.lax.axis_index(training.mesh.axis_names[0])

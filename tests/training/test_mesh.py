@@ -8,7 +8,7 @@ import numpy as np
 
 from lfjax import parallel
 from lfjax.training.data import Batch
-from lfjax.training.steps import deal
+from lfjax.training.steps import shard_batch
 
 PROGRAM = """
 import re, sys
@@ -70,8 +70,8 @@ assert all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (read, sev
 critic = models.PatchCritic(2, rngs=nnx.Rngs(0))
 plan = loop.prepare(net, critic, data, op, training.LossWeights(light_field=0.1, adversarial=0.01), training.Options())
 plan = plan._replace(mesh=parallel.mesh(4))
-state = parallel.everywhere(steps.start(net, critic, plan), plan.mesh)
-batch = steps.deal(data.batch(0, 0, 4, 8), plan.mesh)
+state = parallel.replicate(steps.start(net, critic, plan), plan.mesh)
+batch = steps.shard_batch(data.batch(0, 0, 4, 8), plan.mesh)
 np.testing.assert_array_equal(batch.frames.addressable_shards[1].data, data.batch(0, 0, 4, 8).frames[1:2])
 np.testing.assert_array_equal(batch.unlabelled.addressable_shards[1].data, data.batch(0, 0, 4, 8).unlabelled[1::4])
 np.testing.assert_array_equal(batch.turns.addressable_shards[1].data, data.batch(0, 0, 4, 8).turns[1::4])
@@ -104,6 +104,6 @@ def test_a_mesh_changes_nothing_but_rounding(tmp_path):
 
 def test_without_a_mesh_a_batch_stays_as_it_is_and_one_device_gets_all_of_it():
     batch = Batch(np.arange(4.0), np.arange(4.0), np.arange(4.0, 6), np.arange(6))
-    assert deal(batch, None) is batch
-    for a, b in zip(deal(batch, parallel.mesh(1)), batch, strict=True):
+    assert shard_batch(batch, None) is batch
+    for a, b in zip(shard_batch(batch, parallel.mesh(1)), batch, strict=True):
         np.testing.assert_array_equal(a, b)
