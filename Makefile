@@ -1,15 +1,20 @@
 # `make demo` and `make test` are all that a new user needs; the rest is for CI and developers.
 PYTHON ?= python3
 BIN := .venv/bin
-export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/build/jax-cache
+# Compiled programs are kept in the user's cache folder, so that a second clone, or the next run, does not compile them again.
+export LFJAX_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lfjax
+export JAX_COMPILATION_CACHE_DIR ?= $(LFJAX_CACHE)/compiled
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: demo test small-model lint types notebooks docs ci clean
+BENCHMARKS := $(patsubst benchmarks/%.py,%,$(shell grep -l __main__ benchmarks/*.py))
+NOTEBOOKS := $(notdir $(wildcard notebooks/*.ipynb))
+
+.PHONY: demo test small-model lint types notebooks docs toys ci clean
 
 .venv/.core: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable '.[all]'
 	touch $@
 
 .venv/.dev: .venv/.core
@@ -30,28 +35,40 @@ demo: .venv/.core
 	  --microscope demo/microscope.toml --solver richardson_lucy -o demo/volume.ome.tif
 	@echo "demo/volume.ome.tif opens in ImageJ and napari; demo/volume.png shows it, demo/volume.fit.png how it explains the frame"
 
-# A file of tests a process, two at a time: most of their time one core compiles.
+# Two processes, a file of tests at a time: most of their time one core compiles.
 test: .venv/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+# Style, undefined names, and the order in which rooms may import one another.
 lint: .venv/.dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: .venv/.dev
 	$(BIN)/mypy
 
-notebooks: .venv/.docs
-	mkdir -p build/notebooks
-	$(BIN)/jupyter-nbconvert --to notebook --execute --output-dir build/notebooks notebooks/*.ipynb
+# Each notebook is executed by itself; `make -j2 notebooks` runs two at a time.
+notebooks: $(addprefix build/notebooks/,$(NOTEBOOKS))
+
+build/notebooks/%.ipynb: notebooks/%.ipynb .venv/.docs
+	@mkdir -p build/notebooks
+	$(BIN)/jupyter-nbconvert --to notebook --execute --log-level WARN --output-dir build/notebooks $<
 
 docs: notebooks
 	mkdir -p docs/notebooks && cp build/notebooks/*.ipynb docs/notebooks/
 	$(BIN)/sphinx-build -q -W -b html docs docs/_build/html
 
 # Large arrays in huge pages: fresh memory costs the CPU more than many a computation (see docs/performance.md).
-bench-%: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
+bench-% toy-%: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 bench-%: .venv/.peers
 	$(BIN)/python -m benchmarks.$* $(BENCH_ARGS)
+
+# Every benchmark at toy size.
+toys: $(addprefix toy-,$(BENCHMARKS))
+
+toy-%: .venv/.peers
+	@start=$$(date +%s); $(BIN)/python -m benchmarks.$* --toy && echo "toy-$* took $$(($$(date +%s) - start)) s"
 
 # The trained model that comes with the package.
 small-model: .venv/.core

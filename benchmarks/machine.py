@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -31,13 +32,17 @@ class Limits:
     """Rates of this machine through JAX, the fastest of a few sizes each.
 
     Attributes:
-        gemm: flop/s of a float32 matrix product.
+        gemm: flop/s of a float32 matrix product in full precision.
+        tf32_gemm: the same at JAX's default precision, which is tf32 on tensor cores.
+        bfloat16_gemm: flop/s of a bfloat16 matrix product.
         complex_gemm: flop/s of a complex64 matrix product, 8 an element and step.
         fft: flop/s of batched real 2-D transforms, 2.5 n log2 n each.
         memory: bytes/s read and written by an element-wise step in place.
     """
 
     gemm: float
+    tf32_gemm: float
+    bfloat16_gemm: float
     complex_gemm: float
     fft: float
     memory: float
@@ -46,18 +51,23 @@ class Limits:
     def measure(cls, *, toy: bool) -> Limits:
         """Some seconds of work."""
         sizes = (256,) if toy else (1024, 2048, 4096)
-        product = jax.jit(lambda a, b: jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST))
+        if jax.default_backend() != "cpu" and not toy:
+            sizes += (8192,)
 
-        def rate(n: int, dtype: str, flops: int) -> float:
+        def rate(n: int, dtype: str, flops: int = 2, precision: jax.lax.Precision = jax.lax.Precision.HIGHEST) -> float:
             a = jnp.asarray(np.random.default_rng(0).standard_normal((n, n)), dtype)
-            return flops * n**3 / seconds(product, a, a)
+            return flops * n**3 / seconds(jax.jit(partial(jnp.matmul, precision=precision)), a, a)
+
+        default = jax.lax.Precision.DEFAULT
 
         def transform(n: int) -> float:
             x = jnp.ones((64, n, n), jnp.float32)
             return 64 * 2.5 * n * n * np.log2(n * n) / seconds(jax.jit(jnp.fft.rfft2), x)
 
         return cls(
-            max(rate(n, "float32", 2) for n in sizes),
+            max(rate(n, "float32") for n in sizes),
+            max(rate(n, "float32", precision=default) for n in sizes),
+            max(rate(n, "bfloat16", precision=default) for n in (sizes[:1] if jax.default_backend() == "cpu" else sizes)),
             max(rate(n, "complex64", 8) for n in sizes[:2]),
             max(transform(n) for n in ((64,) if toy else (64, 128, 256))),
             _memory(2**22 if toy else 2**27),

@@ -11,6 +11,7 @@ import ast
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -50,7 +51,8 @@ def attach(package: str, file: str) -> tuple[Callable[[str], object], Callable[[
 
     def get(name: str) -> object:
         if name not in homes:
-            return _moved.find(package, name)
+            inside = not name.startswith("_") and find_spec(f"{package}.{name}") is not None
+            return load(f"{package}.{name}") if inside else _moved.find(package, name)
         module, original = homes[name]
         value = load(f"{package}.{original}") if module == package else getattr(load(module), original)
         setattr(sys.modules[package], name, value)
