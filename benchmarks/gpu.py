@@ -1,9 +1,9 @@
 """The sizes that matter on one accelerator, each beside its share of the roofline of that machine.
 
-`make bench-gpu` writes results/gpu.json with the name of the device. `--minutes` (8 by default) limits the time: parts that have
-not begun by then are left out by name. The run measures the rates of the machine (products, transforms, copies), and these stand
-for the data sheet in the roofline. It needs no file, and no package beside numpy, scipy, jax, jaxtyping, equinox, optimistix,
-optax, flax, orbax-checkpoint, h5py and matplotlib: `python -m benchmarks.gpu` runs from a bare checkout.
+`make bench-gpu` writes results/gpu.json with the name of the device. `--minutes` (8 by default) limits the time: parts that
+have not begun by then are left out by name. The run measures the rates of the machine (products, transforms, copies), and these
+stand for the data sheet in the roofline. It needs no file, and no package beside numpy, scipy, jax, jaxtyping, equinox,
+optimistix, optax, flax, orbax-checkpoint, h5py and matplotlib: `python -m benchmarks.gpu` runs from a bare checkout.
 
 PSFs are random with the symmetry and the size of the real ones: time does not depend on values, and waves take minutes.
 """
