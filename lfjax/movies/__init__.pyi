@@ -1,4 +1,5 @@
 from lfjax.movies.background import SlowBackground as SlowBackground
+from lfjax.movies.frames import Frames as Frames
 from lfjax.movies.motion import (
     estimate_shift as estimate_shift,
     light_field_shift as light_field_shift,

@@ -1,27 +1,29 @@
-"""The light that is always there: a low-rank model of static and slowly bleaching fluorescence, fitted on a stream.
+"""Slow background of a movie: a low-rank model of static and slowly bleaching fluorescence, fitted in one pass.
 
-y_t ~ sum_k u_k b_k(t) + what neurons do,   k = 1 .. r
+y_t ~ sum_k u_k b_k(t) + activity,   k = 1 .. r
 
 >>> import numpy as np
->>> fade = np.exp(-np.arange(400) / 300)[:, None, None]
->>> frames = fade * np.random.default_rng(0).random((1, 4, 4))
->>> slow = SlowBackground.fit(frames, 0.01, bin_s=0.1)
->>> bool(np.abs(slow.remove(frames, 0)).max() < 0.01)
-True
+>>> bleaching = np.exp(-np.arange(3000) / 6000)[:, None, None]  # to 61 % in 30 s
+>>> frames = bleaching * np.random.default_rng(0).random((1, 4, 4))
+>>> left = SlowBackground.fit(frames, 0.01).remove(frames, 0)
+>>> bool(np.abs(left).max() < 0.03), bool(np.median(np.abs(left)) < 0.001)  # largest in the first and last bins
+(True, True)
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter1d, percentile_filter
 
 from lfjax.errors import require
+from lfjax.movies.frames import Frames
 
-MOST_BINS = 128  # of a movie however long: what is in memory
+MOST_BINS = 128  # of a movie of any length: these images are held in memory
 
 
 class SlowBackground(NamedTuple):
@@ -30,7 +32,7 @@ class SlowBackground(NamedTuple):
     Attributes:
         images: (r, y, x), u.
         courses: (r, bins), b at the middle of each bin.
-        middles: (bins,), frame numbers there.
+        middles: (bins,), frame number of the middle of each bin.
     """
 
     images: Float[np.ndarray, "r y x"]
@@ -38,21 +40,25 @@ class SlowBackground(NamedTuple):
     middles: Float[np.ndarray, " b"]
 
     @classmethod
-    def fit(cls, frames: Any, frame_s: float, *, rank: int = 2, bin_s: float = 1.0, window_s: float = 10.0) -> SlowBackground:
-        """From the means of bins of frames, read once, one bin in memory at a time.
+    def fit(
+        cls, frames: Frames, frame_s: float, *, rank: int = 2, bin_s: float = 1.0, window_s: float = 10.0
+    ) -> SlowBackground:
+        """Fit the background to means of frames over bins, reading the movie once, one bin in memory at a time.
 
-        Activity only adds light, so of each pixel's bin means a running low percentile is taken before the singular value
-        decomposition; it is raised to the level of the median, since the percentile also falls with noise.
+        Activity only adds light, so a running low percentile replaces the bin means of each pixel before the singular value
+        decomposition. It is scaled to the level of the median, since noise lowers a percentile too.
 
         Args:
-            frames: (t, y, x): an array, or `io.open_movie`.
-            frame_s: time of a frame.
+            frames: (t, y, x).
+            frame_s: duration of a frame.
             rank: r; 1 is one image that bleaches, 2 lets parts bleach at different speeds.
-            bin_s: time of a bin; longer where a movie would have more than 128, shorter where it would have too few.
-            window_s: of the running percentile.
+            bin_s: duration of a bin. Bins are longer where a movie would have more than 128 of them, and shorter where it
+                would have fewer than 4 r.
+            window_s: duration of the window of the percentile: longer than bursts of activity, and shorter than bleaching,
+                which a longer window takes for activity.
 
         Raises:
-            ParameterError: a number outside its meaning.
+            ParameterError: a number is out of range.
         """
         for name, value in (("frame_s", frame_s), ("bin_s", bin_s), ("window_s", window_s)):
             require(0 < value < math.inf, name, value, "a positive number")
@@ -66,18 +72,19 @@ class SlowBackground(NamedTuple):
         low = percentile_filter(means, 25, size=(width, 1, 1), mode="nearest") if width > 2 else means
         low = low * (np.median(means) / max(float(np.median(low)), 1e-30))
         flat = low.reshape(len(spans), -1)
-        values, vectors = np.linalg.eigh(flat @ flat.T)
+        _, vectors = np.linalg.eigh(flat @ flat.T)
         vectors = vectors[:, ::-1][:, :rank]
         images = (vectors.T @ flat).reshape(rank, *low.shape[1:])
         courses = gaussian_filter1d(vectors.T, 1.0, axis=1, mode="nearest") if len(spans) > 4 else vectors.T
         return cls(images, courses, np.array([(a + b - 1) / 2 for a, b in spans]))
 
     def at(self, first: int, count: int) -> Float[np.ndarray, "t y x"]:
-        """The background of some frames."""
+        """The background of `count` frames from number `first`."""
         numbers = np.arange(first, first + count)
         b = np.stack([np.interp(numbers, self.middles, course) for course in self.courses])
         return np.einsum("kt,kyx->tyx", b, self.images).astype(np.float32)
 
-    def remove(self, frames: Float[np.ndarray, "t y x"], first: int) -> Float[np.ndarray, "t y x"]:
-        """Frames without it; `first` is the number of the first of them in the movie."""
-        return np.asarray(frames, np.float32) - self.at(first, len(frames))
+    def remove(self, frames: ArrayLike, first: int) -> Float[np.ndarray, "t y x"]:
+        """Frames (t, y, x) minus the background; `first` is the number of the first of them in the movie."""
+        block = np.asarray(frames, np.float32)
+        return block - self.at(first, len(block))

@@ -7,95 +7,109 @@ from __future__ import annotations
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from lfjax.errors import ShapeError, require, require_shape
 from lfjax.fourier import translate_mirrored
 from lfjax.movies.phase_correlation import SHARPEN, common_shift
 from lfjax.optics.lightfield.views import from_views, to_views
 
+Cell = int | tuple[int, int]
+"""Pixels per lenslet: N, or (N_y, N_x) of a cell (`Microscope.cell_pixels`, `LightField.cell_pixels`)."""
+
 
 def estimate_shift(
-    image: Float[Array, "*r"],
-    reference: Float[Array, "*r"],
+    image: ArrayLike,
+    reference: ArrayLike,
     *,
-    weight: Float[Array, "*r"] | None = None,
+    weight: ArrayLike | None = None,
     max_shift: float | None = None,
     sharpen: float = SHARPEN,
     upsample: int = 10,
 ) -> Float[Array, " d"]:
-    """The shift s of image(r) = reference(r - s), between pixels too: `phase_correlation.common_shift` of the two.
+    """The shift s of image(r) = reference(r - s), to a fraction of a pixel, by `common_shift` of the two.
 
-    Brightness, bleaching and a constant background do not matter, and cells that fire matter little.
+    Brightness, bleaching and a constant background have no influence, and firing cells have little.
 
     Args:
         image: (y, x) or (z, y, x).
-        reference: of the same shape, best of little noise: `make_reference`.
-        weight: of the same shape, how much each place of the reference counts: a mask, best with soft edges.
-        max_shift: pixels, largest along each axis; half of it if not given, of which a third is found reliably.
+        reference: the same shape, with little noise: `make_reference`.
+        weight: the same shape, weight of each pixel of the reference: a mask, best with soft edges.
+        max_shift: largest shift along each axis, in pixels; by default half of the axis, a third of which is found reliably.
         sharpen: 0 for the plain correlation, more for a sharper peak, see `common_shift`.
-        upsample: points a pixel of the search between pixels, see there.
+        upsample: points per pixel of the search between pixels, see `common_shift`.
 
     Returns:
         (d,), in pixels, in the order of the axes.
 
     Raises:
-        ShapeError: not 2 or 3 axes, or shapes that differ.
-        ParameterError: `max_shift`, `sharpen` or `upsample` outside their meaning.
+        ShapeError: the image has other than 2 or 3 axes, or the shapes differ.
+        ParameterError: `max_shift`, `sharpen` or `upsample` is out of range.
     """
     image, reference = jnp.asarray(image), jnp.asarray(reference)
     if image.ndim not in (2, 3):
         raise ShapeError(f"image has shape {image.shape}: expected (y, x) or (z, y, x)")
     require_shape("reference", reference.shape, image.shape)
+    return _estimate_shift(image, reference, _optional(weight), max_shift, sharpen, upsample)
+
+
+@eqx.filter_jit
+def _estimate_shift(
+    image: Array, reference: Array, weight: Array | None, max_shift: float | None, sharpen: float, upsample: int
+) -> Float[Array, " d"]:
     return common_shift(image[None], reference[None], weight, max_shift=max_shift, sharpen=sharpen, upsample=upsample)
 
 
-def shift_image(image: Float[Array, "*r"], shift: Float[Array, " d"]) -> Float[Array, "*r"]:
-    """image(r - s): the image moved by s, also by parts of pixels; what comes in over an edge is the mirror image.
+def shift_image(image: ArrayLike, shift: ArrayLike) -> Float[Array, "*r"]:
+    """image(r - s): the image moved by s, to a fraction of a pixel; the mirror image enters over the edges.
 
     A phase ramp on the spectrum of the image and its mirror image (`fourier.translate_mirrored`). Linear interpolation would
-    blur, and take up to half of the noise's variance an axis, most at half a pixel: at few photons single frames look better
-    so, but neurons would flicker with the motion. A phase ramp leaves signal and noise as they are. The price is small
-    negative values beside dark pixels; clip them for what takes logarithms.
+    blur, and remove up to half of the noise's variance per axis, most at half a pixel: single frames at few photons look better
+    for it, but neurons would flicker with the motion. A phase ramp leaves signal and noise unchanged. Its price is small
+    negative values beside dark pixels; clip them before taking logarithms.
 
     Args:
         image: any number of axes d.
         shift: s, (d,), in pixels, in the order of the axes.
 
     Raises:
-        ShapeError: not one shift an axis.
+        ShapeError: `shift` has other than one number per axis.
     """
     image, shift = jnp.asarray(image, jnp.result_type(float)), jnp.asarray(shift, jnp.result_type(float))
     require_shape("shift", shift.shape, (image.ndim,))
-    return translate_mirrored(image, shift)
+    return _shift_image(image, shift)
+
+
+_shift_image = jax.jit(translate_mirrored)
 
 
 def light_field_shift(
-    frame: Float[Array, "y x"],
-    reference: Float[Array, "y x"],
-    cell_pixels: int | tuple[int, int],
+    frame: ArrayLike,
+    reference: ArrayLike,
+    cell_pixels: Cell,
     *,
-    weight: Float[Array, "Y X"] | None = None,
+    weight: ArrayLike | None = None,
     max_shift: float | None = None,
     sharpen: float = SHARPEN,
     upsample: int = 10,
 ) -> Float[Array, "2"]:
-    """Lateral shift of the tissue seen by a rectified light field, in lenslets.
+    """Lateral shift of the tissue that a rectified light field shows, in lenslets.
 
-    The frame of tissue moved by a whole lenslet is moved by N pixels; by less, light goes to other pixels and lenslets. But
-    every view is an image of the tissue at one pixel a lenslet, and all move by the same: their correlations with the
-    reference's views, see `estimate_shift`, are added before the peak is sought. Views sample too coarsely, each depth of
-    each view at another phase of the lenslet grid, which averages out in the sum; tissue in the native focal plane alone
-    would not.
+    Tissue that moves by a whole lenslet moves its frame by N pixels; tissue that moves by less changes the frame. But every
+    view is an image of the tissue at one pixel per lenslet, and all views move alike: their correlations with the reference's
+    views (`estimate_shift`) are added before the peak is sought. Views sample too coarsely, each depth of each view at another
+    phase of the lenslet grid. The sum averages this out, except for tissue in the native focal plane alone.
 
     Args:
-        frame: rectified, of N pixels a lenslet.
-        reference: of the same shape.
-        cell_pixels: N, or (N_y, N_x) of a cell (`Microscope.cell_pixels`, `LightField.cell_pixels`).
-        weight: how much each lenslet of the reference counts.
-        max_shift: lenslets.
+        frame: (y, x), rectified, N pixels per lenslet.
+        reference: the same shape.
+        cell_pixels: N, or (N_y, N_x) of a cell.
+        weight: (Y, X), weight of each lenslet of the reference.
+        max_shift: largest shift along each axis, in lenslets.
         sharpen: see `estimate_shift`.
         upsample: see `estimate_shift`.
 
@@ -103,57 +117,76 @@ def light_field_shift(
         (y, x), in lenslets (cells).
 
     Raises:
-        ShapeError: shapes that differ, or no whole number of lenslets.
+        ShapeError: the shapes differ, or a side is not a whole number of lenslets.
         ParameterError: as `estimate_shift`.
     """
     frame, reference = jnp.asarray(frame), jnp.asarray(reference)
     require_shape("frame", frame.shape, ("y", "x"))
     require_shape("reference", reference.shape, frame.shape)
-    views, fixed = (v.reshape(-1, *v.shape[2:]) for v in (to_views(frame, cell_pixels), to_views(reference, cell_pixels)))
+    return _light_field_shift(frame, reference, cell_pixels, _optional(weight), max_shift, sharpen, upsample)
+
+
+@eqx.filter_jit
+def _light_field_shift(
+    frame: Array,
+    reference: Array,
+    cell_pixels: Cell,
+    weight: Array | None,
+    max_shift: float | None,
+    sharpen: float,
+    upsample: int,
+) -> Float[Array, "2"]:
+    real = jnp.result_type(float)
+    views, fixed = (to_views(a.astype(real), cell_pixels) for a in (frame, reference))
+    views, fixed = (v.reshape(-1, *v.shape[2:]) for v in (views, fixed))
     return common_shift(views, fixed, weight, max_shift=max_shift, sharpen=sharpen, upsample=upsample)
 
 
-def shift_light_field(
-    frame: Float[Array, "y x"], shift: Float[Array, "2"], cell_pixels: int | tuple[int, int]
-) -> Float[Array, "y x"]:
-    """A rectified light field whose views are moved by (y, x) lenslets, each by `shift_image`.
+def shift_light_field(frame: ArrayLike, shift: ArrayLike, cell_pixels: Cell) -> Float[Array, "y x"]:
+    """A rectified light field with every view moved by (y, x) lenslets, by `shift_image`.
 
     Args:
-        frame: rectified, of N pixels a lenslet.
+        frame: (y, x), rectified, N pixels per lenslet.
         shift: (y, x), in lenslets.
         cell_pixels: N, or (N_y, N_x) of a cell.
 
     Raises:
-        ShapeError: no whole number of lenslets, or not two shifts.
+        ShapeError: a side is not a whole number of lenslets, or `shift` has other than two numbers.
     """
-    over_views = jax.vmap(jax.vmap(shift_image, (0, None)), (0, None))
-    return from_views(over_views(to_views(jnp.asarray(frame), cell_pixels), jnp.asarray(shift)))
+    frame, shift = jnp.asarray(frame, jnp.result_type(float)), jnp.asarray(shift, jnp.result_type(float))
+    require_shape("shift", shift.shape, (2,))
+    return _shift_light_field(frame, shift, cell_pixels)
+
+
+@eqx.filter_jit
+def _shift_light_field(frame: Float[Array, "y x"], shift: Float[Array, "2"], cell_pixels: Cell) -> Float[Array, "y x"]:
+    return from_views(translate_mirrored(to_views(frame, cell_pixels), shift))
 
 
 def register(
-    block: Float[Array, " t *r"],
-    reference: Float[Array, "*r"],
-    *,
-    cell_pixels: int | tuple[int, int] | None = None,
-    **options: Any,
+    block: ArrayLike, reference: ArrayLike, *, cell_pixels: Cell | None = None, **options: Any
 ) -> tuple[Float[Array, " t *r"], Float[Array, "t d"]]:
     """A block of a movie moved onto a reference.
 
     Args:
-        block: frames (t, y, x) or volumes (t, z, y, x); all are worked on at once.
+        block: frames (t, y, x) or volumes (t, z, y, x), processed all at once.
         reference: one frame or volume, see `make_reference`.
-        cell_pixels: pixels of a lenslet, if the frames are rectified light fields: `light_field_shift`.
+        cell_pixels: pixels per lenslet, where the frames are rectified light fields: `light_field_shift`.
         **options: weight, max_shift, sharpen, upsample of `estimate_shift`.
 
     Returns:
-        The block, and its shifts in pixels, or in lenslets if they are light fields.
+        The block, and its shifts in pixels, or in lenslets where the frames are light fields.
 
     Raises:
         ShapeError, ParameterError: as `estimate_shift` and `light_field_shift`.
     """
     block, reference = jnp.asarray(block), jnp.asarray(reference)
     require_shape("block", block.shape, ("t", *reference.shape))
+    return _register(block, reference, cell_pixels, options)
 
+
+@eqx.filter_jit
+def _register(block: Array, reference: Array, cell_pixels: Cell | None, options: dict[str, Any]) -> tuple[Array, Array]:
     def one(frame: Array) -> tuple[Array, Array]:
         if cell_pixels is None:
             shift = estimate_shift(frame, reference, **options)
@@ -164,19 +197,31 @@ def register(
     return jax.vmap(one)(block)
 
 
-def make_reference(frames: Float[Array, " t *r"], *, rounds: int = 2, **options: Any) -> Float[Array, "*r"]:
-    """A sharp reference from the first frames: their mean, then `rounds` times the mean of them registered to the last one.
+def make_reference(
+    frames: ArrayLike, *, rounds: int = 2, cell_pixels: Cell | None = None, **options: Any
+) -> Float[Array, "*r"]:
+    """A sharp reference from the first frames: their mean, then `rounds` times the mean of the frames registered to it.
 
     Args:
         frames: frames (t, y, x) or volumes (t, z, y, x), enough for a mean of little noise.
-        rounds: 0 for the mean as it is.
-        **options: of `register`; `cell_pixels` if they are light fields.
+        rounds: 0 for the plain mean.
+        cell_pixels: see `register`.
+        **options: see `register`.
 
     Raises:
         ShapeError, ParameterError: as `register`.
     """
     require(rounds >= 0, "rounds", rounds, "zero or more")
-    reference = jnp.mean(jnp.asarray(frames, jnp.result_type(float)), axis=0)
-    for _ in range(rounds):
-        reference = register(frames, reference, **options)[0].mean(0)
-    return reference
+    return _make_reference(jnp.asarray(frames, jnp.result_type(float)), rounds, cell_pixels, options)
+
+
+@eqx.filter_jit
+def _make_reference(frames: Array, rounds: int, cell_pixels: Cell | None, options: dict[str, Any]) -> Float[Array, "*r"]:
+    def sharpen(_: Array, reference: Array) -> Array:
+        return register(frames, reference, cell_pixels=cell_pixels, **options)[0].mean(0)
+
+    return jax.lax.fori_loop(0, rounds, sharpen, jnp.mean(frames, axis=0))
+
+
+def _optional(x: ArrayLike | None) -> Array | None:
+    return None if x is None else jnp.asarray(x)

@@ -1,10 +1,10 @@
-"""Recordings as they are read: raw frames become light fields, registered and without their background, a piece at a time."""
+"""Recordings prepared as they are read: rectified, registered, without their slow background, one block at a time."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,21 +15,22 @@ from numpy.typing import ArrayLike
 from lfjax.errors import ParameterError, require
 from lfjax.movies import motion
 from lfjax.movies.background import SlowBackground
+from lfjax.movies.frames import Frames
 from lfjax.optics import PSF, Microscope
 from lfjax.optics.camera.rectify import Rectifier
 
 
 class Prepared:
-    """A movie whose frames go through a function as they are read.
+    """A movie with a function applied to every frame as it is read.
 
     Args:
-        frames: (t, y, x), read by number or slice: an array, `io.open_movie`, or another of these.
+        frames: (t, y, x).
         function: frame -> frame, traceable.
     """
 
-    def __init__(self, frames: Any, function: Callable[[Array], Array]) -> None:
+    def __init__(self, frames: Frames, function: Callable[[Array], Array]) -> None:
         self.frames = frames
-        self.function = jax.jit(lambda block: jax.lax.map(function, block))
+        self.function = jax.jit(function)
         one = jax.eval_shape(function, jax.ShapeDtypeStruct(frames.shape[1:], jnp.float32))
         self.shape, self.dtype = (len(frames), *one.shape), np.dtype(np.float32)
 
@@ -39,20 +40,21 @@ class Prepared:
     def __getitem__(self, which: int | slice) -> np.ndarray:
         """Frames by number or slice."""
         block = np.asarray(self.frames[which], np.float32)
-        single = block.ndim == 2
-        made = np.asarray(self.function(jnp.asarray(block[None] if single else block)))
-        return made[0] if single else made
+        if block.ndim == 2:
+            return np.asarray(self.function(block))
+        made = [self.function(frame) for frame in block]  # one by one: a block of another length compiles nothing
+        return np.stack([np.asarray(frame) for frame in made]) if made else np.zeros((0, *self.shape[1:]), np.float32)
 
 
 class WithoutBackground:
-    """A movie without its slow background, zero or more: what flares up.
+    """A movie minus its slow background, clipped at zero: its transients.
 
     Args:
-        frames: (t, y, x), read by number or slice.
-        background: of this movie.
+        frames: (t, y, x).
+        background: fitted to these frames.
     """
 
-    def __init__(self, frames: Any, background: SlowBackground) -> None:
+    def __init__(self, frames: Frames, background: SlowBackground) -> None:
         self.frames, self.background = frames, background
         self.shape, self.dtype = tuple(frames.shape), np.dtype(np.float32)
 
@@ -61,11 +63,12 @@ class WithoutBackground:
 
     def __getitem__(self, which: int | slice) -> np.ndarray:
         """Frames by number or slice of step 1."""
-        if isinstance(which, slice):
-            first, last, step = which.indices(len(self))
-            require(step == 1, "step", step, "1")
-            return np.maximum(self.background.remove(self.frames[which], first), 0) if last > first else self.frames[which]
-        return np.maximum(self.background.remove(self.frames[which][None], which % len(self))[0], 0)
+        if not isinstance(which, slice):
+            number = which % len(self)
+            return self[number : number + 1][0]
+        first, last, step = which.indices(len(self))
+        require(step == 1, "step", step, "1")
+        return np.maximum(self.background.remove(self.frames[first : max(first, last)], first), 0)
 
 
 class LightFields(NamedTuple):
@@ -75,17 +78,17 @@ class LightFields(NamedTuple):
         frames: (t, y, x), rectified.
         field: lenslets (Y, X).
         mean: (y, x), mean frame.
-        mask: (y, x), pixels that are trusted; None is all.
+        mask: (y, x), True for valid pixels; None: all of them.
     """
 
-    frames: Any
+    frames: Frames
     field: tuple[int, int]
     mean: Float[np.ndarray, "y x"]
     mask: Bool[Array, "y x"] | None
 
 
 def light_fields(
-    frames: Any,
+    frames: Frames,
     microscope: Microscope,
     psf: PSF,
     *,
@@ -96,21 +99,21 @@ def light_fields(
     background: int = 0,
     frame_s: float = 0.01,
 ) -> LightFields:
-    """Prepare a recording; each step is done on the frames that are asked for, when they are.
+    """Prepare a recording for reconstruction; the steps are applied lazily, per requested frame.
 
     Args:
         frames: (t, y, x), raw, or rectified light fields.
         microscope: its parameters.
-        psf: whose vignetting is divided out of raw frames.
-        white: raw white frame; the lenslets are found in the mean of the movie if not given.
-        dark: raw dark frame, or a level.
-        rectified: whether frames have N whole pixels a lenslet already, dark subtracted.
-        register: whether frames are moved onto the mean of the first hundred (`motion`).
-        background: rank of the slow background to take away; 0 takes none.
-        frame_s: time of a frame.
+        psf: its vignetting is divided out of raw frames.
+        white: raw white frame; by default the mean of the movie shows the lenslets.
+        dark: raw dark frame, or one level for all pixels.
+        rectified: whether frames have N whole pixels per lenslet already, dark subtracted.
+        register: whether to move every frame onto the mean of the first hundred (`motion`).
+        background: rank of the slow background to subtract; 0: none.
+        frame_s: duration of a frame.
 
     Raises:
-        ParameterError: frames that are said to be rectified and have no whole number of lenslets.
+        ParameterError: `background` is out of range, or `rectified` frames are not a whole number of lenslets.
         LfjaxError: as `Rectifier.calibrate`.
     """
     require(isinstance(background, int) and background >= 0, "background", background, "a rank of 1 or more, or 0 for none")
@@ -120,7 +123,7 @@ def light_fields(
     else:
         rectifier = Rectifier.calibrate(microscope, mean_frame(frames), white=white, dark=dark)
         field, mask = rectifier.field, rectifier.mask
-        # noise around the dark level is cut off: solvers and photon weights want light
+        # noise below the dark level is clipped: solvers and photon weights need nonnegative light
         frames = Prepared(frames, lambda raw: jnp.maximum(rectifier.flatten(rectifier(raw), psf), 0))
     if register:
         cell, first = microscope.cell_pixels, jnp.asarray(np.asarray(frames[: min(100, len(frames))], np.float32))
@@ -136,8 +139,12 @@ def light_fields(
     return LightFields(frames, field, mean_frame(frames), mask)
 
 
-def fingerprint(*arrays: Any) -> str:
-    """SHA-256 of arrays (None is left out), of movies by their first, middle and last frame: whether inputs are the same."""
+def fingerprint(*arrays: Frames | None) -> str:
+    """SHA-256 of inputs, to tell whether two runs share them: of arrays (None is skipped), of movies by three of their frames.
+
+    Args:
+        *arrays: those of three axes are movies, of which the first, middle and last frame count.
+    """
     digest = hashlib.sha256()
     for array in arrays:
         if array is None:
@@ -148,7 +155,7 @@ def fingerprint(*arrays: Any) -> str:
     return digest.hexdigest()
 
 
-def mean_frame(frames: Any, count: int = 50) -> Float[np.ndarray, "y x"]:
+def mean_frame(frames: Frames, count: int = 50) -> Float[np.ndarray, "y x"]:
     """Mean of about `count` frames, evenly spread over the movie and read one by one."""
     require(count >= 1, "count", count, "1 or more frames")
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int))
@@ -159,12 +166,16 @@ def mean_frame(frames: Any, count: int = 50) -> Float[np.ndarray, "y x"]:
 
 
 def whole_lenslets(shape: tuple[int, ...], cell_pixels: tuple[int, int]) -> tuple[int, int]:
-    """Lenslets (Y, X) of rectified frames.
+    """Number of lenslets (Y, X) of rectified frames.
+
+    Args:
+        shape: pixels (y, x) of a frame.
+        cell_pixels: pixels (y, x) per lenslet.
 
     Raises:
-        ParameterError: not a whole number of them.
+        ParameterError: the frames do not hold a whole number of lenslets.
     """
     if any(n % p for n, p in zip(shape, cell_pixels, strict=True)):
-        raise ParameterError(f"frames of {shape}: expected whole lenslets of {cell_pixels} pixels where they are rectified")
+        raise ParameterError(f"frames of {shape}: expected whole lenslets of {cell_pixels} pixels in rectified frames")
     rows, columns = (n // p for n, p in zip(shape, cell_pixels, strict=True))
     return rows, columns

@@ -1,13 +1,11 @@
-"""Recordings prepared as they are read: lengths, pieces, order, and what each step does."""
+"""Recordings prepared as they are read: lengths, blocks, order, and the effect of each step."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from lfjax import movies, simulate
 from lfjax.errors import ParameterError
-from lfjax.movies import prepare as recordings
+from lfjax.movies.prepare import fingerprint
 from lfjax.optics import Microscope, compute_psf
 
 SCOPE = Microscope(10, 0.3, 1.33, 0.52, 125, 2500, 5)
@@ -20,7 +18,7 @@ def psf():
 
 def test_a_prepared_movie_is_read_like_any_other():
     frames = np.arange(2 * 3 * 4).reshape(2, 3, 4).astype(np.uint16)
-    movie = recordings.Prepared(frames, lambda y: 2.0 * y[:2])
+    movie = movies.Prepared(frames, lambda y: 2.0 * y[:2])
     assert movie.shape == (2, 2, 4) and len(movie) == 2 and movie.dtype == np.float32
     np.testing.assert_array_equal(movie[1], 2 * frames[1, :2])
     np.testing.assert_array_equal(movie[0:2], 2 * frames[:, :2])
@@ -29,13 +27,13 @@ def test_a_prepared_movie_is_read_like_any_other():
 def test_raw_frames_become_light_fields(psf):
     made = simulate.raw_recording(0, SCOPE, lenslets=12, z_um=psf.z_um, voxels_per_lenslet=2, count=3, psf=psf, sample="beads")
     raw = np.stack([np.asarray(made.frames.light_field)] * 4)
-    lit = recordings.light_fields(raw, SCOPE, psf, white=made.frames.white, dark=made.frames.dark)
-    assert lit.frames.shape == (4, *(n * 5 for n in lit.field)) and lit.mask.shape == lit.frames.shape[1:]
-    assert lit.frames[0].min() >= 0
-    np.testing.assert_allclose(lit.mean, lit.frames[2], rtol=1e-5, atol=1e-3)
+    ready = movies.light_fields(raw, SCOPE, psf, white=made.frames.white, dark=made.frames.dark)
+    assert ready.frames.shape == (4, *(n * 5 for n in ready.field)) and ready.mask.shape == ready.frames.shape[1:]
+    assert ready.frames[0].min() >= 0
+    np.testing.assert_allclose(ready.mean, ready.frames[2], rtol=1e-5, atol=1e-3)
 
 
-def test_registered_frames_lie_on_each_other():
+def test_registered_frames_coincide(psf):
     rng = np.random.default_rng(0)
     blobs = np.zeros((30, 30))
     blobs[tuple(rng.integers(5, 25, (2, 12)))] = rng.uniform(50, 100, 12)
@@ -47,33 +45,31 @@ def test_registered_frames_lie_on_each_other():
         return moved.transpose(2, 0, 3, 1).reshape(150, 150)
 
     movie = np.stack([frame(dx) for dx in (0, 0, 0, 0, 2)]).astype(np.float32)
-    psf = compute_psf(SCOPE, (0.0,), 1, tolerance=0.5)
-    still = recordings.light_fields(movie, SCOPE, psf, rectified=True, register=True)
+    still = movies.light_fields(movie, SCOPE, psf, rectified=True, register=True)
     inner = (slice(25, -25),) * 2
     before = np.abs(movie[4] - movie[0])[inner].max()
     after = np.abs(still.frames[4] - still.frames[0])[inner].max()
     assert after < 0.15 * before
 
 
-def test_without_its_background_a_movie_is_what_flares():
+def test_without_background_only_transients_remain(psf):
     frames = np.full((300, 10, 10), 20.0, np.float32) * np.exp(-np.arange(300) / 400)[:, None, None].astype(np.float32)
     frames[150:153, 2, 2] += 50
-    psf = compute_psf(SCOPE, (0.0,), 1, tolerance=0.5)
-    lit = recordings.light_fields(frames, SCOPE, psf, rectified=True, background=1)
-    assert lit.field == (2, 2) and lit.mask is None
-    flares = lit.frames[0:300]
+    made = movies.light_fields(frames, SCOPE, psf, rectified=True, background=1)
+    assert made.field == (2, 2) and made.mask is None
+    flares = made.frames[0:300]
     assert flares.min() >= 0 and flares[151, 2, 2] > 40
     assert np.median(flares) < 1
-    np.testing.assert_allclose(lit.frames[151], flares[151], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(lit.frames[100:160], flares[100:160], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(made.frames[151], flares[151], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(made.frames[100:160], flares[100:160], rtol=1e-5, atol=1e-5)
     slow = movies.SlowBackground.fit(frames, 0.01, rank=1)
     with pytest.raises(ParameterError, match="step = 2"):
-        recordings.WithoutBackground(frames, slow)[0:10:2]
+        movies.WithoutBackground(frames, slow)[0:10:2]
 
 
 def test_the_mean_reads_few_frames():
     class Counted:
-        shape, seen = (1000, 2, 2), 0
+        shape, dtype, seen = (1000, 2, 2), np.uint16, 0
 
         def __len__(self):
             return 1000
@@ -82,23 +78,21 @@ def test_the_mean_reads_few_frames():
             Counted.seen += 1
             return np.full((2, 2), number, np.uint16)
 
-    np.testing.assert_allclose(recordings.mean_frame(Counted(), 11), 499.5, atol=1)
+    np.testing.assert_allclose(movies.mean_frame(Counted(), 11), 499.5, atol=1)
     assert Counted.seen == 11
 
 
-def test_frames_that_are_not_rectified_are_refused():
+def test_frames_of_broken_lenslets_are_refused(psf):
     with pytest.raises(ParameterError, match=r"frames of \(11, 10\): expected whole lenslets of \(5, 5\)"):
-        recordings.whole_lenslets((11, 10), (5, 5))
-    key = jax.random.key(0)
-    psf = compute_psf(SCOPE, (0.0,), 1, tolerance=0.5)
+        movies.whole_lenslets((11, 10), (5, 5))
     with pytest.raises(ParameterError, match="whole lenslets"):
-        recordings.light_fields(jnp.ones((3, 11, 10)) * jax.random.uniform(key), SCOPE, psf, rectified=True)
+        movies.light_fields(np.ones((3, 11, 10)), SCOPE, psf, rectified=True)
 
 
-def test_a_fingerprint_tells_inputs_apart():
+def test_fingerprints_distinguish_inputs():
     movie = np.arange(5 * 4 * 4, dtype=np.uint16).reshape(5, 4, 4)
     white = np.ones((4, 4))
-    same = recordings.fingerprint(movie, white, None)
-    assert recordings.fingerprint(movie.copy(), white, None) == same
-    others = [recordings.fingerprint(*given) for given in ((movie, None), (movie[:4], white), (movie + 1, white))]
+    same = fingerprint(movie, white, None)
+    assert fingerprint(movie.copy(), white, None) == same
+    others = [fingerprint(*given) for given in ((movie, None), (movie[:4], white), (movie + 1, white))]
     assert same not in others and len(set(others)) == 3
