@@ -1,4 +1,4 @@
-"""What a computation costs, and the least time that a device needs for it."""
+"""The cost of a computation, and the least time that a device needs for it."""
 
 from lfjax._lazy import attach
 

@@ -1,4 +1,4 @@
-"""How fast a processor can be at best: the roofline model, and peaks of common accelerators.
+"""The roofline model: the least time that a device needs for a computation, and the peaks of common accelerators.
 
 Source: Williams, Waterman, Patterson, Commun. ACM 52, 65 (2009).
 """
@@ -15,13 +15,13 @@ class Device(NamedTuple):
     """Peaks of one processor, without sparsity.
 
     Attributes:
-        name: with the model of the card.
-        float32_tflops: 1e12 flops a second in full precision.
-        tf32_tflops: of float32 products at JAX's default precision; None where that is full precision.
-        bfloat16_tflops: of products of bfloat16; None where there is no unit for them.
-        bandwidth_gbs: of its memory, 1e9 bytes a second.
-        memory_gb: 1e9 bytes; None if it is not known.
-        source: of the numbers.
+        name: name and model of the card.
+        float32_tflops: rate in full precision, 1e12 flops per second.
+        tf32_tflops: rate of float32 products at JAX's default precision; None: that is full precision.
+        bfloat16_tflops: rate of bfloat16 products; None: the processor has no unit for them.
+        bandwidth_gbs: memory bandwidth, 1e9 bytes per second.
+        memory_gb: memory, 1e9 bytes; None: unknown.
+        source: where the numbers come from.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Device(NamedTuple):
 
     @property
     def peaks(self) -> str:
-        """The numbers in words."""
+        """The rates as text."""
         kinds = {"float32": self.float32_tflops, "tf32": self.tf32_tflops, "bfloat16": self.bfloat16_tflops}
         rates = ", ".join(f"{rate:.4g} {kind}" for kind, rate in kinds.items() if rate is not None)
         return f"{self.name}: {rates} TFLOP/s, {self.bandwidth_gbs:.4g} GB/s ({self.source})"
@@ -42,10 +42,14 @@ class Device(NamedTuple):
 
 def _tpu(name: str, bfloat16: float, bandwidth: float, memory: float) -> Device:
     """A TPU, whose units multiply bfloat16: once at JAX's default precision, six times for a product in float32."""
-    return Device(f"TPU {name}", bfloat16 / 6, bfloat16, bfloat16, bandwidth, memory, f"Cloud TPU documentation, {name}")
+    source = f"cloud.google.com/tpu/docs/{name}"
+    return Device(f"TPU {name}", bfloat16 / 6, bfloat16, bfloat16, bandwidth, memory, source)
 
 
-# Tensor-core rates that a datasheet gives "with sparsity" are halved.
+# Tensor-core rates that a datasheet gives "with sparsity" are halved. The figures of NVIDIA's documents were checked against
+# quotations of them (A100, H100, H200: glennklockwood.com/garden/processors; B200, L4, T4, RTX 4090: hmc-tech.com, waredb.com,
+# pcpartcomparison.com), those of the TPUs against Google's pages. Full precision on a TPU, a sixth, is assumed from JAX's
+# six passes of bfloat16.
 DEVICES: dict[str, Device] = {
     "v100": Device("V100 SXM2 32 GB", 15.7, None, None, 900, 32, "NVIDIA V100 datasheet"),
     "a100-40gb": Device("A100 SXM 40 GB", 19.5, 156, 312, 1555, 40, "NVIDIA A100 datasheet"),
@@ -66,20 +70,20 @@ DEVICES: dict[str, Device] = {
 
 
 def find_device(name: str, tflops: float | None = None, bandwidth_gbs: float | None = None) -> Device:
-    """A device by name, with peaks that were measured in place of those of the datasheet where they are given.
+    """A device by name; measured peaks, if given, replace those of the datasheet.
 
     Args:
-        name: in `DEVICES`; or "cpu", which needs both numbers.
-        tflops: of float32, in 1e12 flops a second. Other precisions then keep the datasheet's rates.
-        bandwidth_gbs: of memory, in 1e9 bytes a second.
+        name: one of `DEVICES`, or "cpu", which needs both numbers.
+        tflops: measured rate of float32, 1e12 flops per second. Other precisions keep the datasheet's rates.
+        bandwidth_gbs: measured memory bandwidth, 1e9 bytes per second.
 
     Raises:
-        ParameterError: an unknown name, a number that is not positive, or a CPU without numbers.
+        ParameterError: the name is unknown, a number is not positive, or a CPU lacks one.
     """
     require(name == "cpu" or name in DEVICES, "device", name, f"one of {', '.join(DEVICES)}, or cpu with its peaks")
     for argument, value in (("tflops", tflops), ("bandwidth_gbs", bandwidth_gbs)):
         require(value is None or value > 0, argument, value, "a positive number")
-        require(name != "cpu" or value is not None, argument, value, "the peak of this cpu, which no table holds")
+        require(name != "cpu" or value is not None, argument, value, "the measured peak of this cpu")
     if name == "cpu":
         assert tflops is not None and bandwidth_gbs is not None
         return Device("CPU", tflops, None, None, bandwidth_gbs, None, "numbers given")
@@ -92,12 +96,12 @@ def find_device(name: str, tflops: float | None = None, bandwidth_gbs: float | N
 
 
 class Roofline(NamedTuple):
-    """The least time that a cost takes.
+    """The least time for a cost.
 
     Attributes:
         seconds: max(arithmetic, memory).
-        arithmetic: seconds of flops at the peak of their precision, one precision after another.
-        memory: seconds of bytes at peak bandwidth.
+        arithmetic: time of the flops at the peak rates of their precisions, one precision after another, in seconds.
+        memory: time of the bytes at peak bandwidth, in seconds.
     """
 
     seconds: float
@@ -106,15 +110,15 @@ class Roofline(NamedTuple):
 
     @property
     def limit(self) -> Literal["arithmetic", "memory"]:
-        """Which of the two binds."""
+        """The larger of the two times."""
         return "arithmetic" if self.arithmetic >= self.memory else "memory"
 
 
 def roofline(cost: Cost, device: Device) -> Roofline:
-    """t = max(flops / peak, bytes / bandwidth). The precision of each flop is in the cost.
+    """The least time t = max(flops / peak, bytes / bandwidth), each flop at the peak rate of its precision.
 
     Args:
-        cost: of one call, one frame, ...; see `lfjax.performance.counting`.
+        cost: cost of one call, one frame, ...; see `lfjax.performance.cost`.
         device: see `DEVICES`.
     """
     full = device.float32_tflops
@@ -125,12 +129,12 @@ def roofline(cost: Cost, device: Device) -> Roofline:
 
 
 def share(seconds: float, cost: Cost, device: Device) -> float:
-    """Share of the roofline that was reached: the least time over the time measured, 1 at best.
+    """Fraction of the roofline that a program reaches: the least time over the measured time, 1 at best.
 
     Args:
-        seconds: measured.
-        cost: of what was measured.
-        device: that it was measured on.
+        seconds: measured time.
+        cost: cost of the measured program.
+        device: the device that ran it.
 
     Raises:
         ParameterError: `seconds` is not positive.

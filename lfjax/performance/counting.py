@@ -1,7 +1,7 @@
-"""What a function costs: floating-point operations and bytes through memory, counted in its jaxpr without running it.
+"""The cost of a function: floating-point operations and bytes through memory, counted in its jaxpr without running it.
 
-XLA's own `cost_analysis` is not used. On JAX 0.10.2 it counts the body of a `scan` once whatever its length, and a real FFT as
-some ten times its 2.5 n log2 n; and it needs a compilation on the machine at hand, whose kernels are not those of another.
+XLA's own `cost_analysis` does not serve. On JAX 0.10.2 it counts the body of a `scan` once whatever its length, and a real FFT
+as about ten times its 2.5 n log2 n. It also needs a compilation on this machine, whose kernels differ from those of another.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from lfjax.errors import ParameterError
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Work of a function; costs add up, and are scaled by numbers.
+    """Work of a function; costs can be added, and scaled by numbers.
 
     Attributes:
-        float32: flops in full precision: everything that is not counted in the next two.
+        float32: flops in full precision: all that the next two do not count.
         tf32: flops of float32 products and convolutions at JAX's default precision, which processors may round: to tf32 on a
             GPU, to bfloat16 on a TPU.
         bfloat16: flops of products and convolutions of 16-bit numbers.
-        bytes: read from and written to memory.
+        bytes: bytes read from and written to memory.
     """
 
     float32: float = 0.0
@@ -39,7 +39,7 @@ class Cost:
 
     @property
     def flops(self) -> float:
-        """All of them."""
+        """Flops of all precisions."""
         return self.float32 + self.tf32 + self.bfloat16
 
     def __add__(self, other: Cost) -> Cost:
@@ -59,14 +59,14 @@ def cost(function: Callable[..., Any], *arguments: Any) -> Cost:
     """Flops and bytes of a call, from shapes alone.
 
     Flops: 2 m n k for a product, twice the taps for each output of a convolution, 5 n log2 n for a complex transform and half
-    of it for a real one, 1 for each element of any other result; complex numbers take 4 times the flops of a product, 6 of a
-    multiplication and 2 of an addition. The body of a `scan` counts as often as it runs, the dearest branch of a `cond`, and of
-    `platform_dependent` the default branch, which is that of an accelerator.
+    of it for a real one, 1 for each element of any other result. A complex product takes 4 times the flops of a real one, an
+    elementwise complex multiplication 6 and an addition 2. The body of a `scan` counts once per iteration; of a `cond`, the
+    most expensive branch counts, and of `platform_dependent` the default branch, which is that of an accelerator.
 
-    Bytes: products, convolutions and transforms read each argument and write each result once, as do loops at each turn.
-    Reductions write their result. What stands between them, element by element, is one kernel for each array that it makes: it
-    reads once what that is made of, or the part of it that is cut out, and writes it. Reshapes and transposes are free, updates
-    happen in place, and caches hold nothing from one kernel to the next. XLA moves more wherever it fuses less.
+    Bytes: products, convolutions and transforms read each argument and write each result once, as loops do in each iteration.
+    Reductions write their result. The elementwise operations between them form one kernel per array produced, which reads the
+    arrays that it depends on, or the part that is sliced out, once, and writes its result. Reshapes and transposes are free,
+    updates happen in place, and caches hold nothing between kernels. XLA moves more bytes wherever it fuses less.
 
     Args:
         function: traceable by JAX.
@@ -86,7 +86,7 @@ def cost(function: Callable[..., Any], *arguments: Any) -> Cost:
 
 @dataclasses.dataclass(frozen=True)
 class _Array:
-    """An array of a program; transposed or reshaped it is still the same."""
+    """An array of a program; transposed or reshaped it keeps its identity."""
 
     number: int
     aval: Any
@@ -102,7 +102,7 @@ class _Array:
 
 @dataclasses.dataclass(frozen=True)
 class _Step:
-    """One operation: arguments (None for a number), results, and what JAX says of it."""
+    """One operation: arguments (None for a literal), results, and its JAX equation."""
 
     name: str
     arguments: tuple[_Array | None, ...]
@@ -115,14 +115,14 @@ class _Step:
 
 
 class _Program:
-    """A jaxpr with calls written out, without what no result needs."""
+    """A jaxpr with its calls inlined and its dead code removed."""
 
     def __init__(self, closed: Any) -> None:
         self._count = itertools.count()
         self.steps: list[_Step] = []
         inputs = [self._array(v.aval) for v in (*closed.jaxpr.constvars, *closed.jaxpr.invars)]
         names = dict(zip((*closed.jaxpr.constvars, *closed.jaxpr.invars), inputs, strict=True))
-        self.outputs = {a for a in self._write_out(closed.jaxpr, names) if a is not None}
+        self.outputs = {a for a in self._inline(closed.jaxpr, names) if a is not None}
         needed, kept = set(self.outputs), []
         for step in reversed(self.steps):
             if needed & set(step.results):
@@ -142,18 +142,18 @@ class _Program:
     def _array(self, aval: Any) -> _Array:
         return _Array(next(self._count), aval)
 
-    def _write_out(self, jaxpr: Any, names: dict[Any, _Array | None]) -> list[_Array | None]:
-        """Append the steps of a jaxpr; the arrays that it returns."""
+    def _inline(self, jaxpr: Any, names: dict[Any, _Array | None]) -> list[_Array | None]:
+        """Append the steps of a jaxpr and return its results."""
 
-        def look(variable: Any) -> _Array | None:
+        def array_of(variable: Any) -> _Array | None:
             return None if hasattr(variable, "val") else names[variable]
 
         for eqn in jaxpr.eqns:
-            arguments, inner = tuple(map(look, eqn.invars)), _called(eqn)
+            arguments, inner = tuple(map(array_of, eqn.invars)), _called(eqn)
             if inner is not None:
                 body, constants = getattr(inner, "jaxpr", inner), getattr(inner, "consts", ())
                 known = dict(zip(body.constvars, (self._array(jax.typeof(c)) for c in constants), strict=True))
-                results = self._write_out(body, known | dict(zip(body.invars, arguments, strict=True)))
+                results = self._inline(body, known | dict(zip(body.invars, arguments, strict=True)))
                 names |= dict(zip(eqn.outvars, results, strict=True))
             elif eqn.primitive.name in LAYOUT and _size(eqn.invars[0]) == _size(eqn.outvars[0]):
                 names[eqn.outvars[0]] = arguments[0]
@@ -161,7 +161,7 @@ class _Program:
                 made = tuple(self._array(v.aval) for v in eqn.outvars)
                 names |= dict(zip(eqn.outvars, made, strict=True))
                 self.steps.append(_Step(eqn.primitive.name, arguments, made, eqn))
-        return [look(v) for v in jaxpr.outvars]
+        return [array_of(v) for v in jaxpr.outvars]
 
     def cost(self) -> Cost:
         return sum((self._step_cost(step) for step in self.steps), Cost())
@@ -176,7 +176,7 @@ class _Program:
             return _kernel_flops(step) + Cost(bytes=sum(a.nbytes for a in step.inputs) + written)
         if _reduces(step.name):
             return Cost(_reduction_flops(step), bytes=self._read({a: a.size for a in step.inputs}) + written)
-        if _updates(step.name):  # what is not updated stays where it is
+        if _updates(step.name):  # in place: only the updated part moves
             place, sums = 2 if step.name.startswith("scatter") else 1, step.name.startswith("scatter-")
             number, values = _size(step.eqn.invars[place]), step.arguments[place]
             read = 0.0 if values is None else self._read({values: number})
@@ -186,10 +186,10 @@ class _Program:
         return Cost(_element_flops(step), bytes=read + written)
 
     def _read(self, wanted: dict[_Array, int]) -> float:
-        """Bytes of the stored arrays from which so many elements of these arrays are made."""
+        """Bytes to read from stored arrays to compute the given number of elements of each of these arrays."""
         total = 0.0
         while wanted:
-            array = max(wanted, key=lambda a: self.origin.get(a, -1))  # all that is made of it has been seen
+            array = max(wanted, key=lambda a: self.origin.get(a, -1))  # latest first: its users have been visited
             elements = min(wanted.pop(array), array.size)
             if array in self.stored:
                 total += elements * array.aval.dtype.itemsize
@@ -200,26 +200,26 @@ class _Program:
 
 
 KERNELS = ("dot_general", "conv_general_dilated", "fft", "scan", "cond")
-"""Operations that nothing is fused into."""
+"""Operations that XLA fuses nothing into."""
 
 LAYOUT = ("reshape", "transpose", "squeeze", "expand_dims", "broadcast_in_dim", "slice", "pad", "copy", "copy_p")
-"""Operations that leave an array as it is, if it keeps its size."""
+"""Operations that keep the array, if they keep its size."""
 
 REFUSED = (
     "while", "cholesky", "lu", "qr", "householder_product", "svd", "eigh", "eig", "schur", "triangular_solve",
     "tridiagonal_solve", "ffi_call", "pallas_call", "pure_callback", "io_callback", "shard_map",
 )  # fmt: skip
-"""Operations whose work a jaxpr does not tell."""
+"""Operations whose work the jaxpr does not show."""
 
-MOVING = (
+NO_ARITHMETIC = (
     *LAYOUT, "concatenate", "split", "dynamic_slice", "gather", "rev", "select_n", "convert_element_type", "real", "imag",
     "complex", "conj", "iota", "bitcast_convert_type", "optimization_barrier", "platform_index", "random_bits",
 )  # fmt: skip
-"""Operations without arithmetic."""
+"""Operations that count no flops: they move or convert data."""
 
 
 def _called(eqn: Any) -> Any:
-    """The function that an equation calls once, or None."""
+    """The jaxpr that an equation calls once, or None."""
     if eqn.primitive.name in (*KERNELS, *REFUSED) or _reduces(eqn.primitive.name):
         return None
     return next((eqn.params[name] for name in ("jaxpr", "call_jaxpr", "fun_jaxpr") if name in eqn.params), None)
@@ -283,7 +283,7 @@ def _reduction_flops(step: _Step) -> float:
 
 def _element_flops(step: _Step) -> float:
     result = step.results[0]
-    if step.name in MOVING or not _inexact(result):
+    if step.name in NO_ARITHMETIC or not _inexact(result):
         return 0.0
     each = 1 if not jnp.issubdtype(result.aval.dtype, jnp.complexfloating) else 6 if step.name == "mul" else 2
     return float(each * result.size)

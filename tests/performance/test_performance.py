@@ -1,6 +1,7 @@
-"""Costs against closed forms and, where it counts rightly, XLA; rooflines against arithmetic by hand."""
+"""Costs against closed forms and, where its count is right, XLA; rooflines against arithmetic by hand."""
 
 import math
+from functools import cache
 
 import equinox as eqx
 import jax
@@ -28,10 +29,13 @@ def product(a, b):
     return jnp.matmul(a, b, precision=HIGHEST)
 
 
+@cache
 def light_field(mirror, frames=4, field=(16, 16), tile=None):
-    values = f32(6, 3, 3, 45, 45)
-    psf = PSF(values, Microscope(20, 0.5, 1.33, 0.52, 125, 2500, 9), tuple(map(float, range(6))))
-    return eqx.filter_eval_shape(lambda psf: LightField(psf, field, tile=tile, mirror=mirror, frames=frames), psf)
+    def build(values):
+        psf = PSF(values, Microscope(20, 0.5, 1.33, 0.52, 125, 2500, 9), tuple(map(float, range(6))))
+        return LightField(psf, field, tile=tile, mirror=mirror, frames=frames)
+
+    return eqx.filter_eval_shape(build, f32(6, 3, 3, 45, 45))
 
 
 def both_ways(op, frames):
@@ -63,18 +67,18 @@ def test_a_batch_reads_a_shared_matrix_once():
     assert got == Cost(2 * 16 * 50 * 40, bytes=4 * (50 * 40 + 16 * 40 + 16 * 50))
 
 
-def test_a_convolution_costs_two_flops_a_tap():
+def test_a_convolution_costs_two_flops_per_tap():
     def valid(x, k):
         return jax.lax.conv_general_dilated(x, k, (2, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
     got = cost(valid, f32(2, 21, 22, 5), f32(3, 4, 5, 7))
     outputs = 2 * 10 * 19 * 7
     assert got == Cost(tf32=2 * outputs * 3 * 4 * 5, bytes=4 * (2 * 21 * 22 * 5 + 3 * 4 * 5 * 7 + outputs))
-    # of both forms of `convolve` the one for accelerators
+    # `convolve` has two forms: this is the one for accelerators
     assert cost(convolve, f32(8, 9, 3), f32(3, 3, 3, 6)).tf32 == 2 * 8 * 9 * 6 * 27
 
 
-def test_transforms_cost_5_n_log_n_and_half_of_it_for_real_ones():
+def test_transforms_cost_5_n_log_n_and_real_ones_half():
     n = 32 * 48
     real = cost(jnp.fft.rfft2, f32(7, 32, 48))
     assert real.flops == pytest.approx(7 * 2.5 * n * math.log2(n)) and real.bytes == 7 * (4 * n + 8 * 32 * 25)
@@ -82,7 +86,7 @@ def test_transforms_cost_5_n_log_n_and_half_of_it_for_real_ones():
     assert cost(jnp.fft.ifft2, Shape((7, 32, 48), jnp.complex64)).flops == pytest.approx(7 * 5 * n * math.log2(n))
 
 
-def test_a_scan_counts_as_often_as_it_runs():
+def test_a_scan_counts_once_per_iteration():
     def chain(a, x):
         return jax.lax.scan(lambda x, _: (product(a, x), None), x, None, length=10)[0]
 
@@ -103,23 +107,23 @@ def test_elements_are_fused_between_kernels():
     assert between == Cost(2 * 2 * 8**3 + 64, bytes=4 * 64 * (3 + 2 + 3))
 
 
-def test_what_no_result_needs_costs_nothing():
+def test_dead_code_costs_nothing():
     assert cost(lambda a: (product(a, a), a)[1], f32(64, 64)) == Cost()
 
 
-def test_the_dearest_branch_counts():
+def test_the_most_expensive_branch_counts():
     got = cost(lambda on, a: jax.lax.cond(on, lambda a: product(a, a), lambda a: a, a), Shape((), jnp.bool_), f32(9, 9))
     assert got.flops == 2 * 9**3
 
 
 @pytest.mark.parametrize("function", [jnp.linalg.svd, lambda x: jax.lax.while_loop(lambda x: x[0, 0] > 1, lambda x: x / 2, x)])
-def test_what_a_jaxpr_does_not_tell_is_refused(function):
+def test_functions_of_unknown_cost_are_refused(function):
     with pytest.raises(ParameterError, match="function holds (svd|while)"):
         cost(function, f32(4, 4))
 
 
-def test_the_mirror_form_costs_what_its_derivation_says():
-    """Four columns a frequency of real matrices, cosine and sine transforms as products, parities and twists."""
+def test_the_mirror_form_costs_as_derived():
+    """Real matrices with four columns per frequency, cosine and sine transforms as products, parities and twists."""
     frames, op = 4, light_field(True)
     (y, x), (ky, kx, o, i) = op.tiles.tile, op.kernel.matrices.shape
     assert (o, i, ky, kx) == (81, 54, 10, 10)
@@ -136,8 +140,8 @@ def test_the_mirror_form_costs_what_its_derivation_says():
         assert got.tf32 == got.bfloat16 == 0
 
 
-def test_the_full_form_costs_what_its_derivation_says():
-    """Complex products as stacked real ones, 8 an element and frequency; 2.5 n log2 n for each channel and transform."""
+def test_the_full_form_costs_as_derived():
+    """Complex products as stacked real ones, 8 per element and frequency; 2.5 n log2 n per channel and transform."""
     frames, op = 4, light_field(False)
     (y, x), (ky, kx, o, i) = op.kernel.shape, op.kernel.matrices.shape
     flops = frames * (2 * 2 * ky * kx * o * i + (i + o / 2) * 2.5 * y * x * math.log2(y * x))
@@ -155,8 +159,8 @@ def test_the_precision_of_an_operator_shows_in_its_cost():
 
 
 @pytest.mark.parametrize("tile", [None, (8, 8)])
-def test_flops_agree_with_xla_where_it_counts_rightly(tile):
-    """The mirror form has neither loops nor FFTs. XLA counts selections, and what it computes twice; and it fuses less."""
+def test_flops_agree_with_xla_where_its_count_is_right(tile):
+    """The mirror form has neither loops nor FFTs. XLA also counts selections and recomputation, and fuses less."""
     op = light_field(True, tile=tile)
     ours = cost(lambda op, x: jax.vmap(op.matvec)(x), op, f32(4, *op.in_shape))
     arrays, rest = eqx.partition(op, lambda leaf: isinstance(leaf, Shape | jax.Array))
