@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from lfjax.errors import require, require_shape
-from lfjax.viz.volumes import _figure, _saved
+from lfjax.viz.drawing import new_figure, saved
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def shell_correlations(
@@ -24,13 +27,20 @@ def shell_correlations(
     """Fourier shell correlations against spatial frequency, with the period in angstroms at the ticks.
 
     Args:
-        curves: from `tomography.fsc`, by name.
-        box_angstrom: voxels a side times voxel size.
-        path: PNG file to write, if any.
-        thresholds: drawn as lines.
+        curves: name of each curve -> correlation per shell, from `tomography.fsc`.
+        box_angstrom: side of the box, voxels times voxel size.
+        path: PNG file to write; None: no file.
+        thresholds: correlations marked by lines.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ParameterError: no curve.
+        ShapeError: a curve has other than one axis.
     """
     require(len(curves) > 0, "curves", dict(curves), "one or more")
-    figure = _figure((6.0, 4.0), layout="constrained")
+    figure = new_figure((6.0, 4.0), layout="constrained")
     axes: Axes = figure.add_subplot()
     shells = 1
     for name, curve in curves.items():
@@ -47,26 +57,32 @@ def shell_correlations(
     axes.set(xlim=(0, shells / box_angstrom), ylim=(-0.15, 1.05))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def image_grid(
-    images: ArrayLike, path: str | Path | None = None, *, columns: int = 6, titles: list[str] | None = None
+    images: ArrayLike, path: str | Path | None = None, *, columns: int = 6, titles: Sequence[str] | None = None
 ) -> Figure:
-    """Images (n, y, x) in rows, each on its own grey scale; x to the right, y down as the array has it.
+    """Images in rows, each on its own grey scale; x points to the right, y down.
 
     Args:
-        images: the first 24 are shown.
-        path: PNG file to write, if any.
-        columns: in a row.
-        titles: one for each image.
+        images: (n, y, x), of which the first 24 are shown.
+        path: PNG file to write; None: no file.
+        columns: images per row.
+        titles: one title per image.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ShapeError: the images are not (n, y, x).
     """
     shown = np.asarray(images)[:24]
     require_shape("images", shown.shape, ("n", "y", "x"))
     columns = min(columns, len(shown))
     rows = -(-len(shown) // columns)
     high = 1.5 if titles is None else 1.75
-    figure = _figure((1.5 * columns, high * rows), layout="constrained")
+    figure = new_figure((1.5 * columns, high * rows), layout="constrained")
     for i, image in enumerate(shown):
         axes = figure.add_subplot(rows, columns, i + 1)
         low, top = np.percentile(image, (0.5, 99.5))
@@ -74,25 +90,31 @@ def image_grid(
         axes.set_axis_off()
         if titles is not None:
             axes.set_title(titles[i], fontsize=8)
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def sections(volume: ArrayLike, path: str | Path | None = None, *, count: int = 6) -> Figure:
-    """Evenly spaced sections of a map (z, y, x) across z, on one grey scale.
+    """Evenly spaced sections of a map across z, on one grey scale.
 
     Args:
-        volume: the map.
-        path: PNG file to write, if any.
-        count: of sections.
+        volume: the map, (z, y, x).
+        path: PNG file to write; None: no file.
+        count: number of sections.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ShapeError: the map has other than three axes.
     """
     array = np.asarray(volume)
     require_shape("volume", array.shape, ("z", "y", "x"))
     heights = np.linspace(0, len(array) - 1, count + 2).round().astype(int)[1:-1]
-    figure = _figure((1.6 * count, 1.9), layout="constrained")
+    figure = new_figure((1.6 * count, 1.9), layout="constrained")
     low, top = np.percentile(array, (0.5, 99.8))
     for i, z in enumerate(heights):
         axes = figure.add_subplot(1, count, i + 1)
         axes.imshow(array[z], cmap="gray", vmin=low, vmax=max(top, low + 1e-12))
         axes.set_title(f"z = {z - len(array) // 2}", fontsize=8)
         axes.set_axis_off()
-    return _saved(figure, path)
+    return saved(figure, path)

@@ -1,4 +1,4 @@
-"""Figures of neurons: where they are, their dF/F, their spikes, how good they are, and a page of all of these."""
+"""Figures of neurons: positions, dF/F, spikes, measures of quality, and a page of all of these."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from lfjax.activity.measures import Quality, quality
 from lfjax.activity.neurons import Neurons
 from lfjax.activity.tradeoff import IterationTradeoff
 from lfjax.errors import require, require_shape
-from lfjax.viz.volumes import _figure, _saved, round_length
+from lfjax.viz.drawing import new_figure, round_length, saved
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, FigureBase
 
-GOLDEN = 0.618034  # of a turn of hue from one neuron to the next, which keeps neighbours in number apart in colour
-NUMBERED = 60  # neurons at most that are numbered in projections
-FADED = 0.02  # of a footprint's maximum, below which it is not drawn
+GOLDEN = 0.618034  # of the hue circle from one neuron to the next, so that consecutive neurons differ in colour
+NUMBERED = 60  # largest number of neurons that projections label
+FADED = 0.02  # fraction of a footprint's maximum below which it is not drawn
 PAGE_INCH = (8.27, 11.69)  # A4
 TABLE = (3, 26)  # columns and rows of the table on a page
 
@@ -39,103 +39,103 @@ def footprints(neurons: Neurons, structure: ArrayLike | None = None, path: str |
     Up to 60 neurons are numbered.
 
     Args:
-        neurons: n of them.
+        neurons: n neurons.
         structure: (z, y, x), on the voxels of the footprints.
-        path: PNG file to write, if any.
+        path: PNG file to write; None: no file.
 
     Raises:
-        ShapeError: a structure of another shape, or parts of the neurons that do not fit each other.
+        ShapeError: the structure has another shape, or the arrays of the neurons do not fit each other.
     """
     neurons.check()
     depth, height, width = _lengths_um(neurons)
-    inch = 5.0 / max(width, height + depth)  # a micrometre on paper
-    figure = _figure((max(width * inch, 1.5) + 0.9, (height + depth) * inch + 1.2), layout="constrained")
+    inch = 5.0 / max(width, height + depth)  # per micrometre
+    figure = new_figure((max(width * inch, 1.5) + 0.9, (height + depth) * inch + 1.2), layout="constrained")
     _draw_footprints(figure, neurons, structure)
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def traces(neurons: Neurons, path: str | Path | None = None, *, most: int = 25) -> Figure:
-    """dF/F of neurons, each over its maximum, one above the other, with a tick below for each spike.
+    """dF/F of neurons, each divided by its maximum, one above the other, with a tick below for each spike.
 
     Args:
-        neurons: n of them.
-        path: PNG file to write, if any.
-        most: how many to show, those of the highest peak SNR.
+        neurons: n neurons.
+        path: PNG file to write; None: no file.
+        most: largest number of neurons to show, those of the highest peak SNR.
 
     Raises:
         ParameterError: `most` is not 1 or more.
-        ShapeError: parts of the neurons that do not fit each other.
+        ShapeError: the arrays of the neurons do not fit each other.
     """
     require(most >= 1, "most", most, "1 or more")
     shown = _best(neurons, most)
-    figure = _figure((8.0, 1.1 + 0.28 * len(shown)), layout="constrained")
+    figure = new_figure((8.0, 1.1 + 0.28 * len(shown)), layout="constrained")
     _draw_traces(figure.add_subplot(), neurons, shown)
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def raster(neurons: Neurons, path: str | Path | None = None) -> Figure:
-    """Spikes of all neurons against time, and above it their mean rate in a hundredth of the recording, 0.1 s or more.
+    """Spikes of all neurons against time, and above them their mean rate in bins of 1/100 of the recording, 0.1 s or more.
 
     Args:
-        neurons: n of them.
-        path: PNG file to write, if any.
+        neurons: n neurons.
+        path: PNG file to write; None: no file.
 
     Raises:
-        ShapeError: parts of the neurons that do not fit each other.
+        ShapeError: the arrays of the neurons do not fit each other.
     """
     neurons.check()
-    figure = _figure((8.0, 2.0 + min(0.06 * len(neurons), 6.0)), layout="constrained")
+    figure = new_figure((8.0, 2.0 + min(0.06 * len(neurons), 6.0)), layout="constrained")
     _draw_raster(figure, neurons)
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def tradeoff(found: IterationTradeoff, path: str | Path | None = None) -> Figure:
-    """Confinement and temporal SNR against iterations, the knee dotted.
+    """Confinement and temporal SNR against iterations, with a dotted line at the knee.
 
     Args:
         found: from `activity.iteration_tradeoff`.
-        path: PNG file to write, if any.
+        path: PNG file to write; None: no file.
     """
-    figure = _figure((6.0, 3.5), layout="constrained")
+    figure = new_figure((6.0, 3.5), layout="constrained")
     left = figure.add_subplot()
     left.semilogx(found.iterations, found.confinement, "o-", color="tab:blue")
     left.set_xlabel("iterations")
-    left.set_ylabel("share of the activity within the radius", color="tab:blue")
+    left.set_ylabel("fraction of the activity within the radius", color="tab:blue")
     right = left.twinx()
     right.semilogx(found.iterations, found.snr_db, "s-", color="tab:red")
     right.set_ylabel("peak dF/F over noise (dB)", color="tab:red")
     left.axvline(found.best, color="gray", ls=":")
     left.set_xticks(found.iterations, [str(k) for k in found.iterations])
     left.minorticks_off()
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def distributions(values: Quality, path: str | Path | None = None) -> Figure:
-    """Histograms of peak dF/F, peak SNR, spikes a second and confinement.
+    """Histograms of peak dF/F, peak SNR, spikes per second and confinement.
 
     Args:
         values: from `activity.quality`.
-        path: PNG file to write, if any.
+        path: PNG file to write; None: no file.
     """
-    figure = _figure((8.0, 2.2), layout="constrained")
+    figure = new_figure((8.0, 2.2), layout="constrained")
     _draw_distributions(figure, values, columns=4)
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def activity_page(neurons: Neurons, structure: ArrayLike | None = None, *, title: str = "Neurons") -> Figure:
-    """All of these figures and a table on a page of A4; the table has the neurons of the highest SNR if not all fit.
+    """These figures and a table on one page of A4; the table holds the neurons of the highest SNR if not all fit.
 
     Args:
-        neurons: n of them.
+        neurons: n neurons.
         structure: see `footprints`.
-        title: of the page.
+        title: title of the page.
 
     Raises:
         ShapeError: see `footprints`.
     """
     neurons.check()
     values = quality(neurons)
-    page = _figure(PAGE_INCH)
+    page = new_figure(PAGE_INCH)
     name = textwrap.fill(textwrap.shorten(title, 140, placeholder=" ..."), 75)
     page.suptitle(name, fontsize=12, y=0.99, parse_math=False)
     page.text(0.5, 0.952, summary(neurons), ha="center", va="top", fontsize=9)
@@ -151,7 +151,7 @@ def activity_page(neurons: Neurons, structure: ArrayLike | None = None, *, title
 
 
 def summary(neurons: Neurons) -> str:
-    """One line: how many neurons, frames, spikes, and the size of the volume."""
+    """One line with the numbers of neurons, spikes and frames, and the size of the volume."""
     frames = np.shape(neurons.dff)[1]
     size = " x ".join(f"{length:.4g}" for length in _lengths_um(neurons))
     return (
@@ -166,12 +166,12 @@ def _lengths_um(neurons: Neurons) -> tuple[float, float, float]:
 
 
 def _best(neurons: Neurons, most: int) -> Int[np.ndarray, " k"]:
-    """Numbers of the neurons of the highest peak SNR, in order of number."""
+    """Indices of the neurons of the highest peak SNR, in ascending order."""
     return np.sort(np.argsort(-quality(neurons).snr_db, kind="stable")[:most])
 
 
-def _overlay(neurons: Neurons, structure: np.ndarray | None, axis: int) -> Float[np.ndarray, "row column 3"]:
-    """The structure in grey, and over it the neuron that is brightest along `axis`, as opaque as it is bright."""
+def _overlay(neurons: Neurons, structure: Float[np.ndarray, "z y x"] | None, axis: int) -> Float[np.ndarray, "row column 3"]:
+    """The structure in grey, and over it the neuron that is brightest along `axis`, with its brightness as opacity."""
     shape = np.delete(np.shape(neurons.footprints)[1:], axis)
     picture = np.zeros((*shape, 3))
     if structure is not None:
@@ -216,14 +216,14 @@ def _bar(axes: Axes, width: float, height: float) -> None:
 
 
 def _white(width: float = 1.2) -> dict[str, Any]:
-    """Options of white with a dark edge, which can be seen on any colour."""
+    """Options of white with a dark edge, visible on any colour."""
     from matplotlib.patheffects import withStroke
 
     return {"color": "white", "path_effects": [withStroke(linewidth=width, foreground="#202020")]}
 
 
 def _draw_traces(axes: Axes, neurons: Neurons, shown: Int[np.ndarray, " k"]) -> None:
-    """Each trace over its maximum, which stands at its right: at one scale a single burst would flatten all the others."""
+    """Each trace divided by its maximum, printed to its right: on one scale a single burst would flatten all others."""
     dff = np.asarray(neurons.dff, float)[shown]
     seconds = max(dff.shape[1] * neurons.frame_s, neurons.frame_s)
     time = np.arange(dff.shape[1]) * neurons.frame_s
@@ -241,7 +241,7 @@ def _draw_traces(axes: Axes, neurons: Neurons, shown: Int[np.ndarray, " k"]) -> 
     axes.set(xlim=(0, seconds), ylim=(min(offsets, default=0) - 0.6, 1.5))
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    axes.set_title("dF/F, each over its maximum; ticks are spikes", fontsize=9)
+    axes.set_title("dF/F, each divided by its maximum; ticks are spikes", fontsize=9)
 
 
 def _draw_raster(figure: FigureBase, neurons: Neurons) -> None:
@@ -280,7 +280,7 @@ def _draw_table(axes: Axes, neurons: Neurons, values: Quality) -> None:
     axes.set_axis_off()
     shown = _best(neurons, columns * most)
     rows = max(1, -(-len(shown) // columns))
-    size = 6.5 if rows <= 21 else 5.5  # points, which fill a page
+    size = 6.5 if rows <= 21 else 5.5  # points; fills the page
     head = f"{'no':>4} {'z':>6} {'y':>6} {'x':>6} {'dF/F':>6} {'dB':>5} {'Hz':>5}"
     for column in range(-(-len(shown) // rows)):
         part = shown[column * rows : (column + 1) * rows]
@@ -290,12 +290,12 @@ def _draw_table(axes: Axes, neurons: Neurons, values: Quality) -> None:
         ]
         text = "\n".join([head, *lines])
         axes.text(0.02 + column / columns, 1, text, fontsize=size, family="monospace", va="top", ha="left", gid="table")
-    note = f"; {len(neurons) - len(shown)} neurons of lower SNR left out" if len(shown) < len(neurons) else ""
-    axes.set_title(f"centres (z, y, x) in µm, peak dF/F, peak SNR in dB, spikes a second{note}", fontsize=9)
+    note = f"; {len(neurons) - len(shown)} neurons of lower SNR omitted" if len(shown) < len(neurons) else ""
+    axes.set_title(f"centres (z, y, x) in µm, peak dF/F, peak SNR in dB, spikes per second{note}", fontsize=9)
 
 
 def _label(axes: Axes, x: str | None = None, y: str | None = None) -> None:
-    """Names of the axes, and ticks a little smaller."""
+    """Names of the axes, and smaller tick labels."""
     if x:
         axes.set_xlabel(x, fontsize=9)
     if y:

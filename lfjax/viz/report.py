@@ -1,4 +1,4 @@
-"""A page about the neurons of a recording, for people."""
+"""A report on the neurons of a recording, as HTML or PDF."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from lfjax.activity.measures import Quality, quality
 from lfjax.activity.neurons import Neurons
 from lfjax.errors import FileError
 from lfjax.io import writing
+from lfjax.viz import neurons as figures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,27 +53,25 @@ th {{ position: sticky; top: 0; background: white; }}
 
 
 def write_report(path: str | Path, neurons: Neurons, structure: ArrayLike | None = None, *, title: str = "Neurons") -> None:
-    """Write a page that stands alone: projections, traces, spikes, histograms and a table of the neurons.
+    """Write a self-contained page: projections, traces, spikes, histograms and a table of the neurons.
 
     Args:
-        path: .html (a file that loads nothing else; the table has all neurons) or .pdf (one page of A4; the table has the
-            neurons of the highest SNR if not all fit).
-        neurons: n of them.
+        path: .html (one file without links; the table holds all neurons) or .pdf (one page of A4; the table holds the neurons
+            of the highest SNR if not all fit).
+        neurons: n neurons.
         structure: (z, y, x), drawn in grey below the footprints, on their voxels.
-        title: of the page.
+        title: title of the page.
 
     Raises:
-        FileError: another suffix.
-        ShapeError: a structure of another shape, or parts of the neurons that do not fit each other.
+        FileError: the suffix is neither .html nor .pdf.
+        ShapeError: the structure has another shape, or the arrays of the neurons do not fit each other.
     """
-    from lfjax.viz.neurons import activity_page  # here, since it imports this package
-
     neurons.check()
     suffix = Path(path).suffix.lower()
     if suffix not in (".html", ".pdf"):
         raise FileError(f"{path}: suffix {suffix!r} is not known; expected .html or .pdf")
     if suffix == ".pdf":
-        page = activity_page(neurons, structure, title=title)
+        page = figures.activity_page(neurons, structure, title=title)
         with writing(path) as temporary:
             page.savefig(temporary, format="pdf", metadata={"Title": title})
         return
@@ -82,19 +81,17 @@ def write_report(path: str | Path, neurons: Neurons, structure: ArrayLike | None
 
 
 def _html(neurons: Neurons, structure: ArrayLike | None, title: str) -> str:
-    from lfjax.viz import neurons as viz_activity
-
     values = quality(neurons)
-    figures = (
-        ("Where they are", viz_activity.footprints(neurons, structure)),
-        ("What they do", viz_activity.traces(neurons)),
-        ("When they fire", viz_activity.raster(neurons)),
-        ("How good they are", viz_activity.distributions(values)),
+    sections = (
+        ("Positions", figures.footprints(neurons, structure)),
+        ("Activity", figures.traces(neurons)),
+        ("Spikes", figures.raster(neurons)),
+        ("Quality", figures.distributions(values)),
     )
     return PAGE.format(
         title=escape(title),
-        summary=escape(viz_activity.summary(neurons)),
-        figures="\n".join(f"<h2>{escape(name)}</h2>\n{_image(figure, name)}" for name, figure in figures),
+        summary=escape(figures.summary(neurons)),
+        figures="\n".join(f"<h2>{escape(name)}</h2>\n{_image(figure, name)}" for name, figure in sections),
         head="".join(f"<th>{escape(name)}</th>" for name in COLUMNS),
         rows="\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in _rows(neurons, values)),
     )

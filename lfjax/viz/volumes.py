@@ -11,38 +11,37 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lfjax.errors import require, require_shape
-from lfjax.io.atomic import writing
+from lfjax.viz.drawing import new_figure, round_length, saved
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DPI = 150
-BLANK = "#26324a"  # colour of pixels that do not count
+BLANK = "#26324a"  # colour of masked pixels
 SIDE_INCH = 6.0  # longest side of the images of a figure
 
 
 def projections(volume: ArrayLike, voxel_um: tuple[float, float, float], path: str | Path | None = None) -> Figure:
-    """Maximum projections of a volume: xy, at its right yz and below it xz, aligned and at one scale.
+    """Maximum projections of a volume: xy, yz to its right and xz below it, aligned and at one scale.
 
     Args:
         volume: (z, y, x).
         voxel_um: voxel size (z, y, x) in micrometres.
-        path: PNG file to write, if any.
+        path: PNG file to write; None: no file.
 
     Returns:
         The figure.
 
     Raises:
-        ShapeError: the volume does not have three dimensions.
+        ShapeError: the volume has other than three axes.
     """
     data = _volume(volume)
     depth, height, width = (n * v for n, v in zip(data.shape, voxel_um, strict=True))
-    inch = SIDE_INCH / max(width + depth, height + depth)  # a micrometre on paper
+    inch = SIDE_INCH / max(width + depth, height + depth)  # per micrometre
     x0, gap, top, bottom = 0.35, 0.1, 0.3, 0.5
     w, h, d = width * inch, height * inch, depth * inch
     size = (max(x0 + w + gap + d + 0.1, 2.0), bottom + d + gap + h + top)
-    figure = _figure(size)
+    figure = new_figure(size)
     limits = {"cmap": "gray", "vmin": min(0.0, data.min()), "vmax": data.max(), "aspect": "auto"}
     panels = (
         ("xy", data.max(0), (x0, bottom + d + gap, w, h)),
@@ -58,11 +57,11 @@ def projections(volume: ArrayLike, voxel_um: tuple[float, float, float], path: s
         else:
             _text(figure, x0 - 0.08, low + high / 2, name, ha="right", va="center")
     _scale_bar(figure, x0, 0.22, width, inch)
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def planes(
-    volume: ArrayLike, z_um: Sequence[float], voxel_um: tuple[float, float, float], path: str | Path | None = None
+    volume: ArrayLike, z_um: ArrayLike | Sequence[float], voxel_um: tuple[float, float, float], path: str | Path | None = None
 ) -> Figure:
     """All planes of a volume in a grid, at one grey scale, each titled with its depth.
 
@@ -70,13 +69,13 @@ def planes(
         volume: (z, y, x).
         z_um: depth of each plane in micrometres.
         voxel_um: voxel size (z, y, x) in micrometres.
-        path: PNG file to write, if any.
+        path: PNG file to write; None: no file.
 
     Returns:
         The figure.
 
     Raises:
-        ShapeError: the volume does not have three dimensions, or not one depth a plane.
+        ShapeError: the volume has other than three axes, or `z_um` other than one depth per plane.
     """
     data = _volume(volume)
     require_shape("z_um", np.shape(z_um), (len(data),))
@@ -88,51 +87,51 @@ def planes(
     inch = max(inch, 0.7 / width)  # room for the title of a plane
     w, h = width * inch, height * inch
     size = (max(2 * margin + columns * (w + gap) - gap, 2.0), bottom + rows * (h + title) + gap)
-    figure = _figure(size)
-    for i, (plane, z) in enumerate(zip(data, z_um, strict=True)):
+    figure = new_figure(size)
+    for i, (plane, z) in enumerate(zip(data, np.asarray(z_um, float), strict=True)):
         left = margin + i % columns * (w + gap)
         low = size[1] - gap - (i // columns + 1) * (h + title)
         axes = figure.add_axes((left / size[0], low / size[1], w / size[0], h / size[1]), label=f"plane {i}")
         axes.imshow(plane, cmap="gray", vmin=min(0.0, data.min()), vmax=data.max(), aspect="auto")
         axes.set_axis_off()
-        _text(figure, left + w / 2, low + h + 0.04, f"{float(z):.4g} µm", ha="center", va="bottom")
+        _text(figure, left + w / 2, low + h + 0.04, f"{z:.4g} µm", ha="center", va="bottom")
     _scale_bar(figure, margin, 0.22, width, inch)
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def resynthesis(
     light_field: ArrayLike, image: ArrayLike, mask: ArrayLike | None = None, path: str | Path | None = None
 ) -> Figure:
-    """A light field beside the image that the reconstructed volume would give, with their correlation.
+    """A light field beside the image of the reconstructed volume, with their correlation.
 
-    Both have the grey scale of the light field: 0 or its smallest value to its 99.9th percentile.
+    Both use the grey scale of the light field: from 0, or its minimum if that is negative, to its 99.9th percentile.
 
     Args:
         light_field: (y, x), measured.
         image: (y, x), synthesised.
-        mask: (y, x), True where pixels count; the others are left blank and out of the correlation.
-        path: PNG file to write, if any.
+        mask: (y, x), True for valid pixels; the others are left blank and excluded from the correlation.
+        path: PNG file to write; None: no file.
 
     Returns:
         The figure.
 
     Raises:
-        ShapeError: not three images of one shape.
-        ParameterError: the mask leaves no pixel.
+        ShapeError: the shapes differ.
+        ParameterError: the mask excludes all pixels.
     """
     measured, made = np.asarray(light_field, float), np.asarray(image, float)
     require_shape("light_field", measured.shape, ("y", "x"))
     require_shape("image", made.shape, measured.shape)
     used = np.ones(measured.shape, bool) if mask is None else np.asarray(mask) > 0
     require_shape("mask", used.shape, measured.shape)
-    require(bool(used.any()), "mask", "all zero", "one pixel or more that counts")
+    require(bool(used.any()), "mask", "all zero", "one valid pixel or more")
     low, high = min(0.0, measured[used].min()), np.percentile(measured[used], 99.9)
 
     tall, wide = measured.shape
     inch = SIDE_INCH / max(tall, 2 * wide)
     w, h, gap, margin, top, bar = wide * inch, tall * inch, 0.15, 0.15, 0.6, 0.15
     size = (max(2 * margin + 2 * w + 2 * gap + bar + 0.6, 3.5), margin + h + top)
-    figure = _figure(size)
+    figure = new_figure(size)
     for i, (name, pixels) in enumerate((("light field", measured), ("re-synthesis", made))):
         left = margin + i * (w + gap)
         axes = figure.add_axes((left / size[0], margin / size[1], w / size[0], h / size[1]), label=name)
@@ -148,27 +147,27 @@ def resynthesis(
     scale = math.sqrt((a @ a) * (b @ b))
     title = f"correlation {a @ b / scale:.4f}" if scale > 0 else "correlation undefined: one image is constant"
     _text(figure, margin + w + gap / 2, size[1] - 0.06, title, ha="center", va="top", fontsize=11)
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def convergence(histories: Mapping[str, ArrayLike], path: str | Path | None = None) -> Figure:
-    """Objective against iteration, one curve a solver; logarithmic unless an objective reaches 0 or less.
+    """Objective against iteration, one curve per solver; the scale is logarithmic unless an objective reaches 0 or less.
 
     Args:
-        histories: objective of each iteration, the start first, by the name of the solver.
-        path: PNG file to write, if any.
+        histories: name of each solver -> its objective per iteration, the start first.
+        path: PNG file to write; None: no file.
 
     Returns:
         The figure.
 
     Raises:
         ParameterError: no history.
-        ShapeError: a history that is not one-dimensional.
+        ShapeError: a history has other than one axis.
     """
     from matplotlib.ticker import MaxNLocator
 
     require(len(histories) > 0, "histories", dict(histories), "one or more")
-    figure = _figure((6.0, 4.0), layout="constrained")
+    figure = new_figure((6.0, 4.0), layout="constrained")
     axes: Axes = figure.add_subplot()
     curves = {name: np.asarray(history, float) for name, history in histories.items()}
     for name, curve in curves.items():
@@ -181,17 +180,7 @@ def convergence(histories: Mapping[str, ArrayLike], path: str | Path | None = No
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    return _saved(figure, path)
-
-
-def round_length(at_most: float) -> float:
-    """The largest of ..., 0.5, 1, 2, 5, 10, 20, 50, ... that does not exceed a length.
-
-    >>> round_length(37.0)
-    20.0
-    """
-    decade = 10.0 ** math.floor(math.log10(at_most))
-    return float(max(step * decade for step in (1, 2, 5) if step * decade <= at_most * (1 + 1e-9)))
+    return saved(figure, path)
 
 
 def _volume(volume: ArrayLike) -> np.ndarray:
@@ -200,19 +189,13 @@ def _volume(volume: ArrayLike) -> np.ndarray:
     return data
 
 
-def _figure(size_inch: tuple[float, float], **options: Any) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=size_inch, dpi=DPI, **options)
-
-
 def _text(figure: Figure, x_inch: float, y_inch: float, text: str, **options: Any) -> None:
     wide, high = figure.get_size_inches()
     figure.text(x_inch / wide, y_inch / high, text, **{"fontsize": 9, **options})
 
 
 def _scale_bar(figure: Figure, x_inch: float, y_inch: float, width_um: float, inch: float) -> None:
-    """A bar of round length below the images, at most a third as long as an image is wide."""
+    """A bar of round length below the images, at most a third of the width of an image."""
     from matplotlib.lines import Line2D
 
     length_um = round_length(width_um / 3)
@@ -222,10 +205,3 @@ def _scale_bar(figure: Figure, x_inch: float, y_inch: float, width_um: float, in
         Line2D([x / wide for x in ends], [y, y], color="black", linewidth=3, solid_capstyle="butt", gid="scale bar")
     )
     _text(figure, ends[1] + 0.08, y_inch, f"{length_um:g} µm", ha="left", va="center_baseline")
-
-
-def _saved(figure: Figure, path: str | Path | None) -> Figure:
-    if path is not None:
-        with writing(path) as temporary:
-            figure.savefig(temporary, format="png")
-    return figure

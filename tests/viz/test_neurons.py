@@ -1,4 +1,4 @@
-"""Reports stand alone, show every neuron where it is, and escape what they are told."""
+"""Reports are self-contained, show every neuron at its position, and escape their texts."""
 
 import base64
 import io
@@ -49,7 +49,7 @@ class Page(HTMLParser):
 
 
 @pytest.mark.parametrize("structure", [None, np.random.default_rng(1).random(SHAPE)])
-def test_a_page_stands_alone(tmp_path, structure):
+def test_a_page_is_self_contained(tmp_path, structure):
     neurons = made()
     title = 'Slice <script>alert("1")</script> & co'
     viz.write_report(tmp_path / "new" / "a.html", neurons, structure, title=title)
@@ -87,6 +87,7 @@ def test_any_number_of_neurons_on_one_page(tmp_path, n):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.html", "a.pdf"]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_other_suffixes_and_shapes_are_refused(tmp_path):
     with pytest.raises(FileError, match=r"a\.png.*expected \.html or \.pdf"):
         viz.write_report(tmp_path / "a.png", made())
@@ -100,7 +101,7 @@ def test_other_suffixes_and_shapes_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_footprints_are_where_the_neurons_are():
+def test_footprints_are_drawn_at_the_neurons_positions():
     neurons = made()
     axes = {a.get_label(): a for a in viz_activity.footprints(neurons, np.zeros(SHAPE)).axes}
     colours = viz_activity.colours(4)
@@ -128,7 +129,7 @@ def test_the_brightest_neuron_is_on_top_of_the_structure():
     np.testing.assert_allclose(picture[10], 0.8)
 
 
-def test_traces_are_over_their_maximum_with_a_tick_a_spike():
+def test_traces_are_divided_by_their_maximum_with_a_tick_per_spike():
     neurons = made(6)
     (axes,) = viz_activity.traces(neurons, most=3).axes
     curves, ticks = axes.lines[0::2], axes.lines[1::2]
@@ -149,7 +150,7 @@ def test_the_raster_has_every_spike_and_their_mean_rate():
     assert (rates * np.diff(edges)).sum() * len(neurons) == pytest.approx(sum(map(len, neurons.spikes)))
 
 
-def test_nothing_on_the_page_is_cut_off_or_covers_what_is_below():
+def test_nothing_on_the_page_is_cut_off():
     page = viz_activity.activity_page(made(150), np.ones(SHAPE), title="A title that is rather long for one line " * 2)
     page.draw_without_rendering()
     whole = page.bbox

@@ -1,4 +1,4 @@
-"""Figures: true scale, right numbers, PNG files that are whole; and the progress line of batch jobs."""
+"""Figures: true scale, right numbers, complete PNG files; and the progress line of batch jobs."""
 
 import matplotlib.image
 import numpy as np
@@ -7,6 +7,7 @@ import pytest
 from lfjax import viz
 from lfjax.errors import ParameterError, ShapeError
 from lfjax.progress import track
+from lfjax.viz.drawing import DPI, round_length
 
 VOXEL_UM = (4.0, 1.5, 1.0)
 
@@ -63,7 +64,7 @@ def test_planes_are_titled_with_their_depths(volume):
     np.testing.assert_allclose(bar_um(figure, 40 / (right - left)), 10.0)
 
 
-def test_resynthesis_tells_the_correlation_of_the_pixels_that_count(volume):
+def test_resynthesis_shows_the_correlation_of_valid_pixels(volume):
     measured, made = volume[0], volume[0] + 0.3 * volume[1]
     mask = np.ones(measured.shape, bool)
     mask[:, :10] = False
@@ -85,7 +86,7 @@ def test_convergence_scale_follows_the_sign():
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("value", [0.0, 1.0])
-def test_every_figure_is_saved_as_png_even_of_nothing(tmp_path, value):
+def test_every_figure_is_saved_as_png_even_of_constants(tmp_path, value):
     flat = np.full((1, 4, 5), value)
     path = tmp_path / "new" / "a.png"
     for draw in (
@@ -96,17 +97,17 @@ def test_every_figure_is_saved_as_png_even_of_nothing(tmp_path, value):
     ):
         figure = draw()
         tall, wide = matplotlib.image.imread(path).shape[:2]
-        np.testing.assert_allclose((wide, tall), figure.get_size_inches() * viz.DPI, atol=1)
+        np.testing.assert_allclose((wide, tall), figure.get_size_inches() * DPI, atol=1)
         assert list(path.parent.iterdir()) == [path]
         path.unlink()
 
 
 @pytest.mark.parametrize("at_most, length", [(37, 20), (50, 50), (0.3, 0.2), (1, 1), (9.99, 5), (1000, 1000)])
 def test_round_length(at_most, length):
-    assert viz.round_length(at_most) == pytest.approx(length)
+    assert round_length(at_most) == pytest.approx(length)
 
 
-def test_wrong_shapes_are_told(volume):
+def test_wrong_shapes_are_named(volume):
     with pytest.raises(ShapeError, match="volume"):
         viz.projections(volume[0], VOXEL_UM)
     with pytest.raises(ShapeError, match="z_um"):
@@ -126,7 +127,7 @@ def test_progress_in_a_batch_job_is_one_line(capsys):
 
 
 def test_progress_on_a_terminal_goes_to_standard_error(capsys, monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")  # makes Rich take any stream for a terminal
+    monkeypatch.setenv("FORCE_COLOR", "1")  # Rich then treats any stream as a terminal
     monkeypatch.delenv("NO_COLOR", raising=False)
     assert list(track(range(3), "counting")) == [0, 1, 2]
     out, err = capsys.readouterr()
