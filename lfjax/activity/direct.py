@@ -2,12 +2,12 @@
 
     y_t = sum_i c_i(t) H s_i + noise,  c >= 0
 
-Each footprint s_i goes through H once; after that a frame costs one product with the n images and a small solve.
+H is applied to each footprint s_i once. After that a frame costs one product with the n images and a small solve.
 
-    >>> import jax, jax.numpy as jnp
-    >>> images = jax.random.uniform(jax.random.key(0), (3, 8, 8))
-    >>> seen = Images.of(images)
-    >>> seen.time_courses(2 * images).round(3).tolist()
+    >>> import numpy as np
+    >>> images = np.random.default_rng(0).random((3, 8, 8))
+    >>> basis = Images.of(images)
+    >>> basis.time_courses(2 * images).round(3).tolist()
     [[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 2.0]]
 """
 
@@ -16,34 +16,41 @@ from __future__ import annotations
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from lfjax.errors import require_shape
 from lfjax.linop import LinearOperator
 from lfjax.solvers import nonnegative_least_squares
 
 
-def image_footprints(op: LinearOperator, footprints: Float[Array, "n z y x"], *, batch: int = 1) -> Float[Array, "n y x"]:
-    """H s_i of every footprint.
+def image_footprints(op: LinearOperator, footprints: ArrayLike, *, batch: int = 1) -> Float[Array, "n row col"]:
+    """The image H s_i of every footprint.
 
     Args:
         op: H, volume to light field.
-        footprints: s, from structure or function.
+        footprints: s, (n, z, y, x), from structure or function.
         batch: footprints at once.
 
     Raises:
-        ShapeError: the footprints are no volumes of `op`.
+        ShapeError: the footprints are not volumes of `op`.
     """
-    require_shape("footprints", footprints.shape, ("n", *op.in_shape))
-    return jax.lax.map(op.matvec, jnp.asarray(footprints), batch_size=batch)
+    require_shape("footprints", np.shape(footprints), ("n", *op.in_shape))
+    return _image_footprints(op, jnp.asarray(footprints), batch)
+
+
+@eqx.filter_jit
+def _image_footprints(op: LinearOperator, footprints: Array, batch: int) -> Float[Array, "n row col"]:
+    return jax.lax.map(op.matvec, footprints, batch_size=batch)
 
 
 class Images(eqx.Module):
-    """What is needed of the images B of all components to find their time courses in any frame.
+    """The images B of all components, prepared to find their time courses in any frame.
 
     Attributes:
         images: (n, y, x), B.
-        weights: (y, x), W; photon noise asks for 1 / expected photons.
+        weights: (y, x), W; 1 / expected photons for photon noise.
         gram: (n, n), B^T W B.
     """
 
@@ -52,36 +59,56 @@ class Images(eqx.Module):
     gram: Float[Array, "n n"]
 
     @classmethod
-    def of(cls, images: Float[Array, "n y x"], weights: Float[Array, "y x"] | None = None) -> Images:
-        """From the images, and weights; 1 if not given.
+    def of(cls, images: ArrayLike, weights: ArrayLike | None = None) -> Images:
+        """Images with their Gram matrix.
+
+        Args:
+            images: (n, y, x).
+            weights: (y, x); None: 1.
 
         Raises:
-            ShapeError: the weights are no frame.
+            ShapeError: the weights are not a frame.
         """
-        images = jnp.asarray(images)
-        weights = jnp.ones(images.shape[1:], images.dtype) if weights is None else jnp.asarray(weights, images.dtype)
-        require_shape("weights", weights.shape, images.shape[1:])
-        flat = images.reshape(len(images), -1)
-        return cls(images, weights, (flat * weights.ravel()) @ flat.T)
+        require_shape("images", np.shape(images), ("n", "y", "x"))
+        if weights is not None:
+            require_shape("weights", np.shape(weights), np.shape(images)[1:])
+        return _with_gram(jnp.asarray(images, jnp.result_type(float)), None if weights is None else jnp.asarray(weights))
 
-    def project(self, frames: Float[Array, "t y x"]) -> Float[Array, "n t"]:
-        """B^T W y of every frame, which is all that time courses need of it."""
-        require_shape("frames", frames.shape, ("t", *self.weights.shape))
-        frames = jnp.asarray(frames).astype(self.images.dtype)
+    def project(self, frames: ArrayLike) -> Float[Array, "n t"]:
+        """B^T W y for every frame of (t, y, x): all that time courses need of it."""
+        require_shape("frames", np.shape(frames), ("t", *self.weights.shape))
+        block = jnp.asarray(frames).astype(self.images.dtype)
         weighted = (self.images * self.weights).reshape(len(self.images), -1)
-        return weighted @ frames.reshape(len(frames), -1).T
+        return weighted @ block.reshape(len(block), -1).T
 
-    def time_courses(self, frames: Float[Array, "t y x"], *, tolerance: float = 1e-5) -> Float[Array, "n t"]:
+    def time_courses(self, frames: ArrayLike, *, tolerance: float = 1e-5) -> Float[Array, "n t"]:
         """min over c >= 0 of sum_p W_p (y_p - sum_i c_i B_ip)^2, frame by frame; see `nonnegative_least_squares`."""
-        return nonnegative_least_squares(self.gram, self.project(frames), tolerance=tolerance)
+        require_shape("frames", np.shape(frames), ("t", *self.weights.shape))
+        return _time_courses(self, jnp.asarray(frames), tolerance)
 
 
-def photon_weights(mean: Float[Array, "y x"], *, floor: float = 0.05) -> Float[Array, "y x"]:
-    """1 / photons expected, for photon noise.
+@eqx.filter_jit
+def _with_gram(images: Array, weights: Array | None) -> Images:
+    weights = jnp.ones(images.shape[1:], images.dtype) if weights is None else weights.astype(images.dtype)
+    flat = images.reshape(len(images), -1)
+    return Images(images, weights, (flat * weights.ravel()) @ flat.T)
+
+
+@eqx.filter_jit
+def _time_courses(images: Images, frames: Array, tolerance: float) -> Float[Array, "n t"]:
+    return nonnegative_least_squares(images.gram, images.project(frames), tolerance=tolerance)
+
+
+def photon_weights(mean: ArrayLike, *, floor: float = 0.05) -> Float[Array, "y x"]:
+    """Weights for photon noise, 1 / expected photons.
 
     Args:
-        mean: of many frames.
-        floor: of the photons, in means over the frame: dark pixels have read noise too.
+        mean: (y, x), mean of many frames.
+        floor: least number of photons, as a fraction of the mean over the frame: dark pixels have read noise too.
     """
-    mean = jnp.asarray(mean)
+    return _photon_weights(jnp.asarray(mean), floor)
+
+
+@jax.jit
+def _photon_weights(mean: Float[Array, "y x"], floor: Array) -> Float[Array, "y x"]:
     return 1 / jnp.maximum(mean, floor * jnp.mean(mean))

@@ -1,40 +1,45 @@
-"""Neurons found by what they do: where a movie flares up over its slow background."""
+"""Neurons found by their activity: where a movie flares up over its slow background."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import jax
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from lfjax import parallel, solvers
 from lfjax.activity.localise import find_somata
 from lfjax.errors import require
 from lfjax.linop import LinearOperator
 from lfjax.movies.background import SlowBackground
+from lfjax.movies.frames import Frames
 
 
 def flare_frames(
-    frames: Any, frame_s: float, background: SlowBackground, *, average_s: float = 0.05, count: int = 96, block: int = 256
+    frames: Frames, frame_s: float, background: SlowBackground, *, average_s: float = 0.05, count: int = 96, block: int = 256
 ) -> Float[np.ndarray, "k y x"]:
-    """What the brightest moments of a movie have over its background, averaged over a transient.
+    """The brightest moments of a movie minus its background, averaged over a transient.
 
-    The movie is read once, in blocks. A moment is scored by its energy over the background in units of shot noise; moments
-    nearer to each other than two averages are one.
+    One pass reads the movie in blocks. The score of a moment is its energy over the background in units of shot noise. Of
+    moments closer than two averages only the brightest is kept.
 
     Args:
         frames: (t, y, x).
-        frame_s: time of a frame.
-        background: of the movie.
-        average_s: time over which frames are averaged.
-        count: moments at most.
+        frame_s: duration of a frame.
+        background: fitted to the movie.
+        average_s: duration over which frames are averaged.
+        count: largest number of moments.
         block: frames in memory at a time.
 
     Returns:
-        (k, y, x), zero or more.
+        (k, y, x), clipped at zero.
+
+    Raises:
+        ParameterError: a number is out of range.
     """
     require(frame_s > 0, "frame_s", frame_s, "a positive number")
     require(average_s > 0, "average_s", average_s, "a positive number")
@@ -42,7 +47,7 @@ def flare_frames(
     width = max(1, round(average_s / frame_s))
     kept: list[tuple[float, int, np.ndarray]] = []
     for first in range(0, len(frames), block):
-        left = background.remove(np.asarray(frames[first : first + block]), first)
+        left = background.remove(frames[first : first + block], first)
         number = len(left) // width
         if not number:
             continue
@@ -59,23 +64,36 @@ def flare_frames(
     return np.stack([image for _, image in chosen])
 
 
+class _Volume(eqx.Module):
+    """The volume of one frame by Richardson-Lucy."""
+
+    op: LinearOperator
+    iterations: int = eqx.field(static=True)
+
+    def __call__(self, y: Float[Array, "row col"]) -> Float[Array, "z y x"]:
+        solver: Any = solvers.RichardsonLucy()
+        problem = solvers.Problem(self.op, y)
+        return solvers.iterate(solver, problem, solver.init(problem, None), self.iterations)[0].x
+
+
 def flare_map(
-    op: LinearOperator, flares: Float[np.ndarray, "k y x"], *, iterations: int = 20, batch: int = 4, mesh: Any = None
+    op: LinearOperator, flares: ArrayLike, *, iterations: int = 20, batch: int = 4, mesh: Mesh | None = None
 ) -> Float[np.ndarray, "z y x"]:
-    """The brightest that any voxel becomes in the volumes of the flares, by Richardson-Lucy."""
-    solver: Any = solvers.RichardsonLucy()
+    """The maximum of each voxel over the volumes of the flares, reconstructed by Richardson-Lucy.
 
-    def volume(y: Array) -> Array:
-        problem = solvers.Problem(op, y)
-        return solvers.iterate(solver, problem, solver.init(problem, None), iterations)[0].x
-
-    reconstruct: Callable[[Array], Array] = jax.tree_util.Partial(volume)
-    found = parallel.over_batch(reconstruct, jnp.asarray(flares, jnp.float32), mesh=mesh, batch_size=batch)
-    return np.asarray(jnp.max(found, axis=0))
+    Args:
+        op: H.
+        flares: (k, row, col), from `flare_frames`.
+        iterations: number of iterations per volume.
+        batch: volumes at once on each device.
+        mesh: devices over which flares are spread; None: the default device.
+    """
+    volumes = parallel.over_batch(_Volume(op, iterations), jnp.asarray(flares, jnp.float32), mesh=mesh, batch_size=batch)
+    return np.asarray(volumes).max(axis=0)
 
 
 def discover(
-    frames: Any,
+    frames: Frames,
     frame_s: float,
     op: LinearOperator,
     voxel_um: tuple[float, float, float],
@@ -87,25 +105,28 @@ def discover(
     background: SlowBackground | None = None,
     batch: int = 4,
 ) -> Float[np.ndarray, "n 3"]:
-    """Places of neurons that fired, without a structural volume.
+    """Positions of neurons that fired, without a structural volume.
 
-    Somata are sought in the square root of the flare map: bursts differ by orders of magnitude, and a threshold relative to the
-    brightest would leave out most neurons.
+    `find_somata` searches the square root of the flare map: bursts differ by orders of magnitude, and a threshold relative to
+    the brightest would miss most neurons.
 
     Args:
-        frames: rectified (t, y, x): an array, or `io.open_movie`.
-        frame_s: time of a frame.
+        frames: (t, y, x), rectified.
+        frame_s: duration of a frame.
         op: H.
         voxel_um: voxel size (z, y, x).
-        diameter_um: of a soma.
+        diameter_um: diameter of a soma.
         threshold: see `find_somata`.
-        count: moments that are looked at.
-        iterations: for the volume of each.
-        background: fitted here if not given.
+        count: largest number of moments used.
+        iterations: number of iterations per volume.
+        background: None: fitted to the movie.
         batch: volumes at once.
 
     Returns:
-        (z, y, x) in um, from the corner of the volume, strongest first.
+        (n, 3), (z, y, x) in um from the corner of the volume, strongest first.
+
+    Raises:
+        ParameterError: a number is out of range.
     """
     slow = SlowBackground.fit(frames, frame_s) if background is None else background
     flares = flare_frames(frames, frame_s, slow, count=count)

@@ -1,4 +1,4 @@
-"""From frames to neurons by the direct path: footprints go through H once, and frames give time courses, without volumes."""
+"""From frames to neurons by the direct path: time courses of the images of footprints, without volumes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 import zarr
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
@@ -23,44 +23,52 @@ from lfjax.activity.spike_times import Pulse, spikes
 from lfjax.errors import require, require_shape
 from lfjax.io.chunks import Chunks, stream
 from lfjax.linop import LinearOperator
+from lfjax.movies.frames import Frames
 from lfjax.simulate.calcium import JGCAMP8F
-from lfjax.solvers import nonnegative_least_squares
 
 JGCAMP8F_PULSE = Pulse(*JGCAMP8F.time_constants_s)
 
 
 def direct_images(
     op: LinearOperator,
-    footprints: Float[np.ndarray, "n z y x"],
-    mean: Float[Array, "y x"],
+    footprints: ArrayLike,
+    mean: ArrayLike,
     *,
-    neuropil: Float[np.ndarray, "m z y x"] | None = None,
+    neuropil: ArrayLike | None = None,
     rest: bool = True,
     batch: int = 1,
 ) -> Images:
-    """Images of everything that shines: footprints first, then neuropil, then what the two do not explain of the mean frame.
+    """Images of all light sources: footprints first, then neuropil, then the part of the mean frame that these do not explain.
 
     Args:
         op: H.
-        footprints: of neurons.
-        mean: mean frame of the movie; it also weighs the pixels (`photon_weights`).
-        neuropil: footprints of it, as `neuropil_rings`.
-        rest: whether the unexplained part of the mean, light from outside of the volume, is a component of its own.
+        footprints: (n, z, y, x), of neurons.
+        mean: (row, col), mean frame of the movie; it also weighs the pixels (`photon_weights`).
+        neuropil: (m, z, y, x), footprints of neuropil, as `neuropil_rings`.
+        rest: whether the unexplained part of the mean, light from outside the volume, is a component of its own.
         batch: footprints at once.
 
     Raises:
-        ShapeError: `mean` is no frame of `op`, or footprints are no volumes of it.
+        ShapeError: `mean` is not a frame of `op`, or footprints are not volumes of it.
     """
-    require_shape("mean", mean.shape, op.out_shape)
-    volumes = footprints if neuropil is None else np.concatenate([footprints, neuropil])
-    images = image_footprints(op, jnp.asarray(volumes, jnp.float32), batch=batch)
-    mean = jnp.asarray(mean, images.dtype)
+    volumes = np.asarray(footprints, np.float32)
+    if neuropil is not None:
+        volumes = np.concatenate([volumes, np.asarray(neuropil, np.float32)])
+    require_shape("mean", np.shape(mean), op.out_shape)
+    require_shape("footprints", volumes.shape, ("n", *op.in_shape))
+    return _direct_images(op, jnp.asarray(volumes), jnp.asarray(mean), rest, batch)
+
+
+@eqx.filter_jit
+def _direct_images(op: LinearOperator, volumes: Float[Array, "n z y x"], mean: Array, rest: bool, batch: int) -> Images:
+    images = image_footprints(op, volumes, batch=batch)
+    mean = mean.astype(images.dtype)
     weights = photon_weights(mean)
     if rest:
         known = Images.of(images, weights)
-        level = nonnegative_least_squares(known.gram, known.project(mean[None]))[:, 0]
-        left = jnp.maximum(mean - jnp.einsum("n,nyx->yx", level, images), 0)
-        images = jnp.concatenate([images, left[None]])
+        level = known.time_courses(mean[None])[:, 0]
+        residual = jnp.maximum(mean - jnp.einsum("n,nyx->yx", level, images), 0)
+        images = jnp.concatenate([images, residual[None]])
     return Images.of(images, weights)
 
 
@@ -74,27 +82,30 @@ class _Courses(eqx.Module):
 
 
 def stream_courses(
-    frames: Any,
+    frames: Frames,
     images: Images,
     path: str | Path,
     *,
     size: int = 256,
-    mesh: Any = None,
+    mesh: Mesh | None = None,
     process: parallel.Process | None = None,
     settings: Mapping[str, Any] | None = None,
     track: Callable[..., Any] | None = None,
 ) -> Path:
-    """Time courses of all frames as Zarr (t, n), chunk by chunk; run again after an interruption, it goes on.
+    """Time courses of all frames as Zarr (t, n), chunk by chunk; after an interruption, the same call resumes.
 
     Args:
         frames: (t, y, x).
         images: from `direct_images`.
-        path: of the result, a folder ending with .zarr.
-        size: frames a chunk.
-        mesh: devices over which the frames of a chunk are spread.
+        path: folder to write, ending with .zarr.
+        size: frames per chunk.
+        mesh: devices over which the frames of a chunk are spread; None: the default device.
         process: from `parallel.join`.
-        settings: what decides the result.
+        settings: the settings that determine the result, see `movies.reconstruct_movie`.
         track: see `lfjax.progress.track`.
+
+    Raises:
+        FileError: the result exists already, or an interrupted run had other settings.
     """
     n = len(images.images)
     result = Chunks(path, len(frames), size, {"courses": (n,)}, dict(settings or {}), process)
@@ -107,87 +118,94 @@ def stream_courses(
 
 
 def find_spikes(
-    traces: Float[np.ndarray, "n t"],
+    traces: ArrayLike,
     frame_s: float,
     *,
     pulse: Pulse = JGCAMP8F_PULSE,
     amplitude: float | None = None,
     least_snr: float = 1.5,
-) -> tuple[list[np.ndarray], Float[np.ndarray, " n"]]:
-    """Spike times of every trace, and its noise (`fri.spikes`).
+) -> tuple[list[Float[np.ndarray, " _"]], Float[np.ndarray, " n"]]:
+    """Spike times of every trace, and its noise (`spikes`).
 
     Args:
-        traces: dF/F.
-        frame_s: time of a frame.
+        traces: dF/F, (n, t).
+        frame_s: duration of a frame.
         pulse: shape of a transient.
-        amplitude: dF/F of one spike; if not given, for each neuron the median of a first pass, since single spikes are the most
-            frequent.
-        least_snr: of the peak of one spike and the noise of a frame; of a neuron below it no spikes are told, since any noise
+        amplitude: dF/F of one spike; by default, for each neuron the median height of the transients that a first pass finds,
+            since single spikes are the most frequent.
+        least_snr: peak dF/F of one spike over the noise of a frame; neurons below this SNR report no spikes, since noise alone
             would look like some.
+
+    Returns:
+        n arrays of times in seconds, and (n,) standard deviations of a frame's noise.
     """
     found, noises = [], []
-    run = jax.jit(lambda y, a: spikes(y, frame_s, pulse, a))
     for trace in np.asarray(traces, np.float32):
         one = amplitude
         if one is None:
             guess = max(float(peak_dff(trace[None])[0]) / 4, 1e-3)
-            first = run(trace, guess)
+            first = spikes(trace, frame_s, pulse, guess)
             heights = np.asarray(first.amplitudes)[np.asarray(first.found)]
             one = float(np.median(heights)) if len(heights) else guess
-        result = run(trace, one)
+        result = spikes(trace, frame_s, pulse, one)
         noises.append(float(result.noise))
         found.append(result.train() if one >= least_snr * noises[-1] else np.zeros(0))
     return found, np.array(noises)
 
 
 def extract(
-    frames: Any,
+    frames: Frames,
     op: LinearOperator,
     centres_um: ArrayLike,
-    footprints: Float[np.ndarray, "n z y x"],
+    footprints: ArrayLike,
     path: str | Path,
     *,
     frame_s: float,
     voxel_um: tuple[float, float, float],
-    mean: Float[Array, "y x"],
-    neuropil: Float[np.ndarray, "m z y x"] | None = None,
+    mean: ArrayLike,
+    neuropil: ArrayLike | None = None,
     pulse: Pulse = JGCAMP8F_PULSE,
     amplitude: float | None = None,
     size: int = 256,
-    mesh: Any = None,
+    mesh: Mesh | None = None,
     process: parallel.Process | None = None,
     track: Callable[..., Any] | None = None,
 ) -> Neurons:
     """Neurons of a movie: time courses by the direct path, dF/F, spikes.
 
     Args:
-        frames: (t, y, x).
+        frames: (t, row, col), rectified.
         op: H.
-        centres_um: (n, 3), of the neurons.
+        centres_um: (n, 3), (z, y, x) of the neurons, from the corner of the volume.
         footprints: (n, z, y, x).
-        path: folder in which time courses are kept while the run goes on (.zarr); gone when it is done.
-        frame_s: time of a frame.
+        path: folder (.zarr) that holds the time courses while the run lasts; a single process removes it at the end.
+        frame_s: duration of a frame.
         voxel_um: voxel size (z, y, x).
-        mean: mean frame, rectified.
-        neuropil: footprints of it.
+        mean: (row, col), mean frame.
+        neuropil: (m, z, y, x), footprints of neuropil.
         pulse: shape of a transient.
         amplitude: see `find_spikes`.
-        size: frames a chunk.
+        size: frames per chunk.
         mesh: see `stream_courses`.
-        process: see `stream_courses`; all processes read all time courses in the end.
+        process: see `stream_courses`; every process reads all time courses in the end.
         track: see `lfjax.progress.track`.
+
+    Raises:
+        ShapeError: the shapes do not fit each other.
+        ParameterError: `frame_s` is not positive.
     """
     centres = np.asarray(centres_um, float)
-    require_shape("centres_um", centres.shape, (len(footprints), 3))
+    volumes = np.asarray(footprints)
+    require_shape("centres_um", centres.shape, (len(volumes), 3))
     require(frame_s > 0, "frame_s", frame_s, "a positive number")
-    images = direct_images(op, footprints, mean, neuropil=neuropil)
+    images = direct_images(op, volumes, mean, neuropil=neuropil)
     kept = stream_courses(frames, images, path, size=size, mesh=mesh, process=process, track=track)
     courses = np.asarray(zarr.open_group(kept, mode="r")["courses"][:]).T  # type: ignore[index]
     n = len(centres)
     change = dff(courses[:n], frame_s)
     times, noise = find_spikes(change, frame_s, pulse=pulse, amplitude=amplitude)
-    sums = footprints.sum((1, 2, 3), keepdims=True)
+    sums = volumes.sum((1, 2, 3), keepdims=True)
     if process is None or process.processes == 1:
         shutil.rmtree(kept)
-    unit = footprints / np.where(sums > 0, sums, 1)
+    unit = volumes / np.where(sums > 0, sums, 1)
     return Neurons(centres, unit, courses[:n], change, times, frame_s, voxel_um, noise).check()

@@ -1,4 +1,4 @@
-"""From fluorescence to dF/F: the baseline bleaches and drifts, activity only adds."""
+"""From fluorescence to dF/F: a baseline that bleaches and drifts, below activity that only adds."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def baseline(
 ) -> Float[np.ndarray, "n t"]:
     """F0: a low percentile of the smoothed trace in a running window.
 
-    Within a window bleaching would pull the percentile down, so a trend (a parabola through the logarithm of a first baseline)
-    is divided out before a second one is taken. Long windows are thinned: the percentile is taken of means over
-    `window_s` / 100, which keeps the cost independent of the frame rate.
+    Bleaching within a window lowers the percentile. A first baseline therefore gives a trend, a parabola through its logarithm,
+    which is divided out before the second one. The percentile is that of means over `window_s` / 100, which keeps the cost
+    independent of the frame rate.
 
     Args:
         traces: F, (n, t).
-        frame_s: time of a frame.
-        window_s: of the percentile; longer than bursts, shorter than bleaching.
+        frame_s: duration of a frame.
+        window_s: duration of the window; longer than bursts, shorter than bleaching.
         percentile: 0 to 100.
-        smooth_s: standard deviation of a Gaussian beforehand, without which noise pulls a low percentile down.
+        smooth_s: standard deviation of the Gaussian that smooths the trace, since noise lowers a low percentile.
 
     Raises:
-        ShapeError: not (n, t).
-        ParameterError: a number outside its meaning.
+        ShapeError: the traces are not (n, t).
+        ParameterError: a number is out of range.
     """
     traces = np.asarray(traces, float)
     require_shape("traces", traces.shape, ("n", "t"))
@@ -55,8 +55,8 @@ def baseline(
     return found
 
 
-def _trend(values: np.ndarray) -> np.ndarray:
-    """exp of a parabola, where values are positive throughout; 1 otherwise."""
+def _trend(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """exp of a parabola through the logarithm of the values if all are positive; 1 otherwise."""
     if len(values) < 4 or values.min() <= 0:
         return np.ones_like(values)
     u = np.linspace(-1, 1, len(values))
@@ -76,14 +76,17 @@ def dff(
 
     Args:
         traces: F, (n, t).
-        frame_s: time of a frame.
-        background: light in F that is not the neuron's: a number, one each (n, 1), or traces (n, t).
+        frame_s: duration of a frame.
+        background: light in F from other sources than the neuron: a number, one per neuron (n, 1), or traces (n, t).
         window_s: see `baseline`.
         percentile: see `baseline`.
         smooth_s: see `baseline`.
 
     Returns:
-        dF/F; zero throughout for a trace whose F0 is not above the background.
+        (n, t), dF/F; zero throughout for a trace whose F0 does not exceed the background.
+
+    Raises:
+        ShapeError, ParameterError: as `baseline`.
     """
     low = baseline(traces, frame_s, window_s=window_s, percentile=percentile, smooth_s=smooth_s)
     own = low - np.asarray(background, float)
@@ -92,7 +95,15 @@ def dff(
 
 
 def peak_dff(values: ArrayLike, *, percentile: float = 99.5) -> Float[np.ndarray, " n"]:
-    """Peak dF/F of each trace, as a high percentile, which a single noisy frame does not decide."""
+    """Peak dF/F of each trace, as a high percentile, which is robust to a single noisy frame.
+
+    Args:
+        values: dF/F, (n, t).
+        percentile: 0 to 100.
+
+    Raises:
+        ShapeError: the values are not (n, t).
+    """
     values = np.asarray(values, float)
     require_shape("values", values.shape, ("n", "t"))
     return np.percentile(values, percentile, axis=1)

@@ -1,9 +1,9 @@
-"""Where the cell bodies are in a volume."""
+"""Positions of cell bodies in a volume."""
 
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter, maximum_filter
 
@@ -11,25 +11,25 @@ from lfjax.errors import require, require_shape
 
 
 def find_somata(
-    volume: ArrayLike | Array, voxel_um: tuple[float, float, float], *, diameter_um: float = 12.0, threshold: float = 0.25
+    volume: ArrayLike, voxel_um: tuple[float, float, float], *, diameter_um: float = 12.0, threshold: float = 0.25
 ) -> Float[np.ndarray, "n 3"]:
-    """Blobs of the size of a soma: the maxima of a difference of Gaussians.
+    """Positions of soma-sized blobs: the maxima of a difference of Gaussians.
 
     The narrow Gaussian has a standard deviation of a quarter of the diameter, which fills a dark nucleus; the wide one, 1.6
-    times that, takes away dendrites and neuropil.
+    times that, removes dendrites and neuropil.
 
     Args:
         volume: (z, y, x).
         voxel_um: voxel size (z, y, x).
-        diameter_um: of a soma; two maxima closer than half of it are one.
-        threshold: fraction of the strongest maximum that one must reach.
+        diameter_um: diameter of a soma; of maxima closer than half of it, the strongest is kept.
+        threshold: least height of a maximum, as a fraction of the strongest one.
 
     Returns:
-        Positions (z, y, x) in um, from the corner of the volume, strongest first.
+        (n, 3), positions (z, y, x) in um from the corner of the volume, strongest first.
 
     Raises:
-        ShapeError: not a volume.
-        ParameterError: a number outside its meaning.
+        ShapeError: the volume has other than three axes.
+        ParameterError: a number is out of range.
     """
     image = np.asarray(volume, float)
     require_shape("volume", image.shape, ("z", "y", "x"))
@@ -42,7 +42,7 @@ def find_somata(
     peak = highest & (score > threshold * score.max()) & (score > 0)
     places = np.argwhere(peak)
     places = (places[np.argsort(-score[peak], kind="stable")] + 0.5) * np.asarray(voxel_um, float)
-    kept: list[np.ndarray] = []  # a symmetric blob may have its maximum in several voxels
+    kept: list[np.ndarray] = []  # the maximum of a symmetric blob may span several voxels
     for place in places:
         if all(np.linalg.norm(place - other) >= diameter_um / 2 for other in kept):
             kept.append(place)

@@ -1,12 +1,13 @@
-"""How good extracted neurons are: brightness, noise, confinement in space, and what leaks from one into another."""
+"""Quality of extracted neurons: brightness, noise, confinement in space, and crosstalk between them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from lfjax.activity.fluorescence import peak_dff
@@ -15,13 +16,13 @@ from lfjax.errors import require, require_shape
 
 
 class Quality(NamedTuple):
-    """Numbers for each neuron.
+    """Measures of quality for each neuron.
 
     Attributes:
         peak_dff: (n,), see `peak_dff`.
         snr_db: (n,), see `peak_snr_db`.
-        spikes_hz: (n,), spikes a second.
-        confinement: (n,), of the footprint about the centre, see `confinement`; NaN for a footprint without light.
+        spikes_hz: (n,), spikes per second.
+        confinement: (n,), confinement of the footprint about the centre, see `confinement`; NaN for a footprint of zeros.
     """
 
     peak_dff: Float[np.ndarray, " n"]
@@ -31,19 +32,19 @@ class Quality(NamedTuple):
 
 
 def quality(neurons: Neurons, *, radius_um: float = 10.0) -> Quality:
-    """Quality of each neuron, without truth.
+    """Measures of quality for each neuron that need no ground truth.
 
     Args:
-        neurons: n of them.
-        radius_um: of `confinement`.
+        neurons: n neurons.
+        radius_um: radius for `confinement`.
 
     Raises:
-        ShapeError: parts that do not fit each other.
-        ParameterError: a radius that is not positive.
+        ShapeError: the arrays of `neurons` do not fit each other.
+        ParameterError: the radius is not positive.
     """
     neurons.check()
     seconds = np.shape(neurons.dff)[1] * neurons.frame_s
-    lit = [
+    confined = [
         confinement(footprint, centre, neurons.voxel_um, radius_um) if np.any(footprint) else math.nan
         for footprint, centre in zip(np.asarray(neurons.footprints), np.asarray(neurons.centres_um), strict=True)
     ]
@@ -51,36 +52,36 @@ def quality(neurons: Neurons, *, radius_um: float = 10.0) -> Quality:
         peak_dff(neurons.dff),
         peak_snr_db(neurons.dff, neurons.noise),
         np.array([len(times) / seconds for times in neurons.spikes]),
-        np.array(lit, float),
+        np.array(confined, float),
     )
 
 
-def frame_noise(traces: ArrayLike | Array) -> Float[np.ndarray, " n"]:
-    """Standard deviation of a frame's noise: median |F(t + 1) - F(t)| / (0.6745 sqrt 2), blind to rare transients and drift.
+def frame_noise(traces: ArrayLike) -> Float[np.ndarray, " n"]:
+    """Standard deviation of a frame's noise: median |F(t + 1) - F(t)| / (0.6745 sqrt 2), robust to rare transients and drift.
 
     Args:
-        traces: (n, t), white Gaussian noise on what changes little in most frames.
+        traces: (n, t), white Gaussian noise on a signal that changes little in most frames.
 
     Raises:
-        ShapeError: not (n, t).
+        ShapeError: the traces are not (n, t).
     """
-    traces = np.asarray(traces, float)
-    require_shape("traces", traces.shape, ("n", "t"))
-    return np.median(np.abs(np.diff(traces, axis=1)), axis=1) / (0.6745 * math.sqrt(2))
+    values = np.asarray(traces, float)
+    require_shape("traces", values.shape, ("n", "t"))
+    return np.median(np.abs(np.diff(values, axis=1)), axis=1) / (0.6745 * math.sqrt(2))
 
 
-def peak_snr_db(dff: ArrayLike | Array, noise: ArrayLike | Array | None = None) -> Float[np.ndarray, " n"]:
-    """20 log10(peak dF/F / noise), the peak by `peak_dff`: a temporal signal-to-noise ratio that needs no truth.
+def peak_snr_db(dff: ArrayLike, noise: ArrayLike | None = None) -> Float[np.ndarray, " n"]:
+    """20 log10(peak dF/F / noise), the peak by `peak_dff`: a temporal signal-to-noise ratio that needs no ground truth.
 
-    Noise alone, if white and Gaussian, has 8.2 dB: its 99.5th percentile is 2.576 standard deviations. A peak that is not
-    positive has -inf, and one without noise +inf. With truth there is `metrics.temporal_snr`.
+    White Gaussian noise alone gives 8.2 dB: its 99.5th percentile is 2.576 standard deviations. The result is -inf for a peak
+    that is not positive, and +inf without noise. With ground truth, use `metrics.temporal_snr`.
 
     Args:
         dff: (n, t).
-        noise: (n,), standard deviation of a frame; by `frame_noise` if None.
+        noise: (n,), standard deviation of a frame's noise; None: `frame_noise`.
 
     Raises:
-        ShapeError: not (n, t), or not one noise each.
+        ShapeError: `dff` is not (n, t), or `noise` is not (n,).
     """
     peak = peak_dff(dff)
     sigma = frame_noise(dff) if noise is None else np.asarray(noise, float)
@@ -90,15 +91,15 @@ def peak_snr_db(dff: ArrayLike | Array, noise: ArrayLike | Array | None = None) 
 
 
 def confinement(
-    volume: ArrayLike | Array, centre_um: ArrayLike, voxel_um: tuple[float, float, float], radius_um: float
+    volume: ArrayLike, centre_um: ArrayLike | Sequence[float], voxel_um: Sequence[float], radius_um: float
 ) -> float:
-    """Share of the light within a radius: sum over |r - c| <= R of v(r) / sum of v(r), r the middle of a voxel.
+    """Fraction of the light within a radius: sum over |r - c| <= R of v(r) / sum of v(r), r the middle of a voxel.
 
-    A number for what Howe et al., Neurophotonics 9, 041404 (2022), weigh against temporal SNR, the spatial confinement of a
-    neuron's signal. A share also counts faint light far away, to which a width at half maximum is blind.
+    It measures the spatial confinement of a neuron's signal, which Howe et al., Neurophotonics 9, 041404 (2022), weigh against
+    temporal SNR. Unlike a width at half maximum, it also counts faint light far away.
 
     Args:
-        volume: (z, y, x), not negative: a footprint, or a volume of activity.
+        volume: (z, y, x), nonnegative: a footprint, or a volume of activity.
         centre_um: c, (z, y, x) from the corner of the volume.
         voxel_um: voxel size (z, y, x).
         radius_um: R.
@@ -107,8 +108,8 @@ def confinement(
         0 to 1.
 
     Raises:
-        ShapeError: not a volume, or not one centre.
-        ParameterError: a volume that is negative somewhere or dark, or a size that is not positive.
+        ShapeError: the volume has other than three axes, or `centre_um` other than three numbers.
+        ParameterError: the volume has negative values or no light, or a size is not positive.
     """
     light = np.asarray(volume, float)
     require_shape("volume", light.shape, ("z", "y", "x"))
@@ -125,13 +126,13 @@ def confinement(
 
 
 class Crosstalk(NamedTuple):
-    """Crosstalk against distance, in bins that hold a pair; each pair (i, j) counts in both orders.
+    """Crosstalk against distance, in the bins that hold a pair; each pair (i, j) counts in both orders.
 
     Attributes:
         distances_um: (k,), middles of the bins.
-        mean: (k,), mean coefficient. Noise of the coefficients averages out, and so do leaks of either sign.
-        rms: (k,), root mean square coefficient, in which neither does.
-        pairs: (k,), how many.
+        mean: (k,), mean coefficient. Noise of the coefficients averages out, and so does crosstalk of opposite signs.
+        rms: (k,), root mean square coefficient, to which both contribute.
+        pairs: (k,), number of pairs.
     """
 
     distances_um: Float[np.ndarray, " k"]
@@ -140,24 +141,24 @@ class Crosstalk(NamedTuple):
     pairs: Int[np.ndarray, " k"]
 
 
-def crosstalk_matrix(dff: ArrayLike | Array, truth: ArrayLike | Array | None = None) -> Float[np.ndarray, "n n"]:
-    """B_ij: how much of the activity of neuron j is in trace i, the other neurons regressed out.
+def crosstalk_matrix(dff: ArrayLike, truth: ArrayLike | None = None) -> Float[np.ndarray, "n n"]:
+    """Activity of neuron j in trace i, the other neurons regressed out: B_ij.
 
     B_ij are the least-squares coefficients of d_i(t) = b_i + sum_j B_ij a_j(t) + e_i(t). With truth, a is the true activity and
     j runs over all neurons. Without, a is d itself and j runs over all but i, which gives B_ij = -P_ij / P_ii with P the
-    inverse of the covariance of d. Then activity that is truly correlated beyond what the others explain counts as crosstalk,
-    and noise of trace j makes B_ij smaller.
+    inverse of the covariance of d. In that case true correlation that the other neurons do not explain counts as crosstalk, and
+    noise of trace j lowers B_ij.
 
     Args:
         dff: d, (n, t), extracted.
-        truth: a, (n, t), in the same order; None if unknown.
+        truth: a, (n, t), in the same order; None: unknown.
 
     Returns:
         (n, n), NaN on the diagonal and in columns of neurons that are silent in a (without truth, in rows too).
 
     Raises:
-        ShapeError: not (n, t), or of two shapes.
-        ParameterError: too few frames, or activities that depend on each other linearly.
+        ShapeError: `dff` is not (n, t), or the shapes differ.
+        ParameterError: too few frames, or linearly dependent activities.
     """
     traces = np.asarray(dff, float)
     require_shape("dff", traces.shape, ("n", "t"))
@@ -181,20 +182,18 @@ def crosstalk_matrix(dff: ArrayLike | Array, truth: ArrayLike | Array | None = N
     return found
 
 
-def crosstalk(
-    dff: ArrayLike | Array, centres_um: ArrayLike | Array, truth: ArrayLike | Array | None = None, *, bin_um: float = 20.0
-) -> Crosstalk:
-    """`crosstalk_matrix` against the distance of the two neurons: 0.05 says that a dF/F of 1 in one adds 0.05 to the other.
+def crosstalk(dff: ArrayLike, centres_um: ArrayLike, truth: ArrayLike | None = None, *, bin_um: float = 20.0) -> Crosstalk:
+    """`crosstalk_matrix` against the distance of the two neurons: 0.05 means that a dF/F of 1 in one adds 0.05 to the other.
 
     Args:
         dff: (n, t), extracted.
         centres_um: (n, 3).
         truth: (n, t), see `crosstalk_matrix`.
-        bin_um: width of the bins of distance, the first from 0.
+        bin_um: width of the bins of distance; the first one starts at 0.
 
     Raises:
-        ShapeError: not (n, t) and (n, 3).
-        ParameterError: as `crosstalk_matrix`, or a bin that is not positive.
+        ShapeError: the shapes are not (n, t) and (n, 3).
+        ParameterError: as `crosstalk_matrix`, or `bin_um` is not positive.
     """
     require(0 < bin_um < math.inf, "bin_um", bin_um, "a positive number")
     centres = np.asarray(centres_um, float)

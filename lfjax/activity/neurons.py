@@ -1,4 +1,4 @@
-"""What is known of the neurons of one recording: where they are, their fluorescence, their spikes."""
+"""The neurons of a recording: positions, footprints, fluorescence and spikes, and their HDF5 file."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ FORMAT = "lfjax neurons 1"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Neurons:
-    """Neurons of a recording, in one order throughout.
+    """Neurons of a recording, all arrays in the same order.
 
     Attributes:
         centres_um: (n, 3), (z, y, x) from the corner of the volume.
-        footprints: (n, z, y, x), of sum 1.
-        fluorescence: (n, t), light of each neuron, neuropil apart.
+        footprints: (n, z, y, x), each of sum 1.
+        fluorescence: (n, t), light of each neuron without neuropil.
         dff: (n, t).
-        spikes: n arrays of times in seconds, an event of two spikes twice.
-        frame_s: time of a frame.
+        spikes: n arrays of times in seconds; an event of two spikes appears twice.
+        frame_s: duration of a frame.
         voxel_um: voxel size (z, y, x).
-        noise: (n,), standard deviation of a frame's dF/F.
+        noise: (n,), standard deviation of the noise of a frame's dF/F.
     """
 
     centres_um: Float[np.ndarray, "n 3"]
     footprints: Float[np.ndarray, "n z y x"]
     fluorescence: Float[np.ndarray, "n t"]
     dff: Float[np.ndarray, "n t"]
-    spikes: list[Float[np.ndarray, " k"]]
+    spikes: list[Float[np.ndarray, " _"]]
     frame_s: float
     voxel_um: tuple[float, float, float]
     noise: Float[np.ndarray, " n"]
@@ -45,11 +45,11 @@ class Neurons:
         return len(self.centres_um)
 
     def check(self) -> Neurons:
-        """Itself, if all parts are of the same neurons.
+        """Return self after checking that all arrays describe the same neurons.
 
         Raises:
-            ShapeError: they are not.
-            ParameterError: a size or a time that is not positive.
+            ShapeError: the shapes do not fit each other.
+            ParameterError: a size or a duration is not positive.
         """
         n, t = np.shape(self.fluorescence)
         require_shape("centres_um", np.shape(self.centres_um), (n, 3))
@@ -63,10 +63,10 @@ class Neurons:
 
 
 def write_neurons(path: str | Path, neurons: Neurons) -> None:
-    """Write neurons to HDF5: a dataset for each attribute of `Neurons`; spikes end to end, with `spike_counts`.
+    """Write neurons to HDF5: a dataset for each attribute of `Neurons`; spike times concatenated, with `spike_counts`.
 
     Raises:
-        ShapeError: parts that do not fit each other.
+        ShapeError: the shapes do not fit each other.
     """
     neurons.check()
     with writing(path) as temporary, h5py.File(temporary, "w") as file:
@@ -81,10 +81,10 @@ def write_neurons(path: str | Path, neurons: Neurons) -> None:
 
 
 def read_neurons(path: str | Path) -> Neurons:
-    """Read what `write_neurons` wrote.
+    """Read a file of `write_neurons`.
 
     Raises:
-        FileError: missing, broken, or other datasets.
+        FileError: the file is missing or broken, or holds other datasets.
     """
     with reading(path, "HDF5"), h5py.File(path, "r") as file:
         if file.attrs.get("format") != FORMAT:

@@ -1,4 +1,4 @@
-"""Neurons in the file format of neurophysiology, Neurodata Without Borders (Rubel et al., eLife 11, e78362 (2022))."""
+"""Neurons as files of Neurodata Without Borders, NWB (Rubel et al., eLife 11, e78362 (2022))."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lfjax._lazy import load
 from lfjax.activity.neurons import Neurons
 from lfjax.errors import FileError, require
 from lfjax.io import writing
@@ -33,34 +34,35 @@ def write_nwb(
     emission_nm: float = math.nan,
     threshold: float = 0.1,
 ) -> None:
-    """Write neurons as an NWB file (HDF5), which PyNWB and MatNWB read and the DANDI archive takes.
+    """Write neurons as an NWB file (HDF5), which PyNWB and MatNWB read and the DANDI archive accepts.
 
-    The file holds, lengths in metres and times in seconds from the first frame:
+    The file holds, with lengths in metres and times in seconds from the first frame:
 
-    - `imaging_planes/volume`: voxel size and place, in the order x, y, z that NWB has;
-    - `processing/ophys/ImageSegmentation/neurons`: a row for each neuron with its `voxel_mask` (x, y, z, weight; the footprint
-      where it is above the threshold), `centre` (x, y, z) and `noise`;
+    - `imaging_planes/volume`: voxel size and position, in NWB's order x, y, z;
+    - `processing/ophys/ImageSegmentation/neurons`: one row per neuron with its `voxel_mask` (x, y, z, weight; the footprint
+      where it exceeds the threshold), `centre` (x, y, z) and `noise`;
     - `processing/ophys/Fluorescence` and `.../DfOverF`, each with a series `neurons` (t, n); a sample is the mean over the
       frame that begins at its time;
-    - `units`: `spike_times` of each neuron, `roi` its row of the segmentation; the ids are 0 to n - 1 in both.
+    - `units`: `spike_times` of each neuron, and `roi`, its row of the segmentation; the ids are 0 to n - 1 in both.
 
     Args:
-        path: .nwb.
-        neurons: one or more.
+        path: file to write, ending with .nwb.
+        neurons: one or more neurons.
         session_start: date and time of the first frame, with its time zone.
-        description: of the session.
-        identifier: unique name of the recording; a random one if None.
-        depth_um: of the corner of the volume below the surface of the tissue.
+        description: description of the session.
+        identifier: unique name of the recording; None: a random one.
+        depth_um: depth of the corner of the volume below the surface of the tissue.
         location: area of the brain.
-        indicator: of activity.
-        excitation_nm: wavelength; NaN if unknown.
-        emission_nm: wavelength; NaN if unknown.
+        indicator: name of the calcium indicator.
+        excitation_nm: excitation wavelength; NaN: unknown.
+        emission_nm: emission wavelength; NaN: unknown.
         threshold: fraction of a footprint's maximum above which a voxel is in the mask.
 
     Raises:
-        FileError: a suffix other than .nwb.
-        ParameterError: a time without zone, no neurons, a footprint without light, or a number outside its meaning.
-        ShapeError: parts that do not fit each other.
+        FileError: the suffix is not .nwb.
+        ParameterError: a time without zone, no neurons, a footprint without light, or a number out of range.
+        ShapeError: the shapes do not fit each other.
+        ModuleNotFoundError: PyNWB is not installed (`lfjax[neuro]`).
     """
     neurons.check()
     if Path(path).suffix.lower() != ".nwb":
@@ -74,16 +76,15 @@ def write_nwb(
     dark = np.flatnonzero(np.max(neurons.footprints, axis=(1, 2, 3)) <= 0)
     require(len(dark) == 0, "footprints", f"no light in {dark.tolist()}", "a voxel above zero in each")
 
-    from pynwb import NWBHDF5IO, NWBFile
-
-    file = NWBFile(
+    pynwb = load("pynwb")
+    file: NWBFile = pynwb.NWBFile(
         session_description=description, identifier=identifier or str(uuid.uuid4()), session_start_time=session_start
     )
     plane = _plane(file, neurons, depth_um, location, indicator, excitation_nm, emission_nm)
     rois = _segmentation(file, plane, neurons, threshold)
     _traces(file, rois, neurons)
     _spikes(file, rois, neurons)
-    with writing(path) as temporary, NWBHDF5IO(temporary, "w") as io:
+    with writing(path) as temporary, pynwb.NWBHDF5IO(temporary, "w") as io:
         io.write(file)
 
 
@@ -101,7 +102,7 @@ def _plane(
     z, y, x = (1e-6 * v for v in neurons.voxel_um)
     return file.create_imaging_plane(
         name="volume",
-        description="Volume that was reconstructed from light fields, all planes at once",
+        description="Volume reconstructed from light fields, all planes at once",
         device=file.create_device(name="microscope", description="Light-field microscope"),
         optical_channel=OpticalChannel(name="emission", description=f"Emission of {indicator}", emission_lambda=emission_nm),
         excitation_lambda=excitation_nm,
@@ -138,7 +139,7 @@ def _segmentation(file: NWBFile, plane: ImagingPlane, neurons: Neurons, threshol
 def _traces(file: NWBFile, rois: PlaneSegmentation, neurons: Neurons) -> None:
     from pynwb.ophys import DfOverF, Fluorescence
 
-    kinds = ((Fluorescence(), neurons.fluorescence, "light of each neuron, neuropil apart"), (DfOverF(), neurons.dff, "dF/F"))
+    kinds = ((Fluorescence(), neurons.fluorescence, "light of each neuron without neuropil"), (DfOverF(), neurons.dff, "dF/F"))
     for container, values, text in kinds:
         file.processing["ophys"].add(container)
         container.create_roi_response_series(

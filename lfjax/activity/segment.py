@@ -1,15 +1,15 @@
-"""Somata in a structural volume, and footprints for what the light-field microscope sees of them."""
+"""Somata in a structural volume, and footprints of their light and of the neuropil around them."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from scipy.ndimage import distance_transform_edt, gaussian_filter
-from skimage.segmentation import watershed
 
+from lfjax._lazy import load
 from lfjax.activity.localise import find_somata
 from lfjax.errors import require, require_shape
 
@@ -19,40 +19,41 @@ class Somata(NamedTuple):
 
     Attributes:
         centres_um: (n, 3), centres of mass (z, y, x) from the corner of the volume.
-        labels: (z, y, x), 1 to n; 0 is none.
+        labels: (z, y, x), 1 to n; 0 outside all somata.
     """
 
     centres_um: Float[np.ndarray, "n 3"]
     labels: Int[np.ndarray, "z y x"]
 
     def masks(self) -> Float[np.ndarray, "n z y x"]:
-        """One volume of zeros and ones for each."""
+        """One volume of zeros and ones per soma."""
         return (self.labels[None] == np.arange(1, len(self.centres_um) + 1)[:, None, None, None]).astype(np.float32)
 
 
 def segment_somata(
-    structure: ArrayLike | Array,
+    structure: ArrayLike,
     voxel_um: tuple[float, float, float],
     *,
     diameter_um: float = 12.0,
     threshold: float = 0.25,
     edge: float = 0.4,
 ) -> Somata:
-    """Cell bodies of a structural (tdTomato) volume: blobs of a soma's size, and the watershed around each.
+    """Cell bodies of a structural (tdTomato) volume: soma-sized blobs, and the watershed around each.
 
-    `find_somata` places the markers. A voxel belongs to a soma if it is in its basin, no further than 0.75 diameters from the
-    marker, and brighter than `edge` times what is around the marker.
+    `find_somata` places the markers. A voxel belongs to a soma if it is in the marker's basin, at most 0.75 diameters from the
+    marker, and brighter than `edge` times the smoothed volume at the marker.
 
     Args:
         structure: (z, y, x).
         voxel_um: voxel size (z, y, x).
-        diameter_um: of a soma.
+        diameter_um: diameter of a soma.
         threshold: see `find_somata`.
-        edge: share of the brightness of the middle at which a soma ends.
+        edge: brightness at which a soma ends, as a fraction of that of its middle.
 
     Raises:
-        ShapeError: not a volume.
-        ParameterError: a number outside its meaning.
+        ShapeError: the volume has other than three axes.
+        ParameterError: a number is out of range.
+        ModuleNotFoundError: scikit-image is not installed (`lfjax[neuro]`).
     """
     image = np.asarray(structure, float)
     require(0 < edge < 1, "edge", edge, "a fraction between 0 and 1")
@@ -65,7 +66,7 @@ def segment_somata(
     if not len(places):
         return Somata(np.zeros((0, 3)), markers)
     near = distance_transform_edt(markers == 0, sampling=voxel) <= 0.75 * diameter_um
-    basins = watershed(-smooth, markers, mask=near)
+    basins = load("skimage.segmentation").watershed(-smooth, markers, mask=near)
     middle = gaussian_filter(image, diameter_um / 4 / voxel, mode="nearest")[tuple(places.T)]
     level = np.concatenate([[np.inf], edge * middle])
     labels = np.where((smooth > level[basins]) | (markers > 0), basins, 0)
@@ -79,13 +80,20 @@ def segment_somata(
 def soma_footprints(
     centres_um: ArrayLike, shape: tuple[int, int, int], voxel_um: tuple[float, float, float], *, diameter_um: float = 12.0
 ) -> Float[np.ndarray, "n z y x"]:
-    """Gaussian blobs of a soma's size, of sum 1: footprints where only places are known.
+    """Soma-sized Gaussian blobs of sum 1: footprints where only positions are known.
 
     Args:
         centres_um: (n, 3), (z, y, x) from the corner of the volume.
         shape: voxels (z, y, x).
         voxel_um: voxel size (z, y, x).
         diameter_um: full width at half maximum.
+
+    Returns:
+        (n, z, y, x).
+
+    Raises:
+        ShapeError: `centres_um` is not (n, 3).
+        ParameterError: the diameter is not positive.
     """
     centres, voxel = np.asarray(centres_um, float), np.asarray(voxel_um, float)
     require_shape("centres_um", centres.shape, ("n", 3))
@@ -101,20 +109,27 @@ def soma_footprints(
 
 def neuropil_rings(
     centres_um: ArrayLike,
-    masks: Float[np.ndarray, "n z y x"],
+    masks: ArrayLike,
     voxel_um: tuple[float, float, float],
     *,
     inner_um: float = 10.0,
     outer_um: float = 25.0,
 ) -> Float[np.ndarray, "n z y x"]:
-    """Shells around the somata without the somata themselves, of sum 1: the neuropil that a soma is seen through.
+    """Shells around the somata without the somata themselves, of sum 1: footprints of the neuropil around each soma.
 
     Args:
         centres_um: (n, 3).
-        masks: (n, z, y, x), zero where no soma is; what any of them covers belongs to no ring.
+        masks: (n, z, y, x), positive inside each soma; rings exclude the voxels of all masks.
         voxel_um: voxel size (z, y, x).
-        inner_um: radius where a ring begins.
-        outer_um: and where it ends.
+        inner_um: inner radius of a ring.
+        outer_um: outer radius.
+
+    Returns:
+        (n, z, y, x); zero for a ring without voxels.
+
+    Raises:
+        ShapeError: the shapes do not fit each other.
+        ParameterError: the outer radius does not exceed the inner one.
     """
     centres, masks = np.asarray(centres_um, float), np.asarray(masks)
     require_shape("masks", masks.shape, (len(centres), "z", "y", "x"))

@@ -1,33 +1,35 @@
-"""How many iterations: more of them confine a neuron's light in space and lower its temporal signal-to-noise ratio."""
+"""Number of iterations: more confine a neuron's light in space and lower its temporal signal-to-noise ratio."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Int
 from numpy.typing import ArrayLike
 
-from lfjax import solvers
 from lfjax.activity.fluorescence import dff
 from lfjax.activity.measures import confinement, peak_snr_db
 from lfjax.activity.segment import soma_footprints
 from lfjax.errors import require, require_shape
 from lfjax.linop import LinearOperator
+from lfjax.solvers.problem import Problem, Solver, State
+from lfjax.solvers.richardson_lucy import RichardsonLucy
 
-AROUND = 4  # radii around a neuron within which light counts
+AROUND = 4  # radii around a neuron within which light counts as its own
 
 
 class IterationTradeoff(NamedTuple):
-    """Both sides of the trade, medians over neurons.
+    """Confinement and temporal SNR against iterations, medians over neurons.
 
     Attributes:
         iterations: (k,).
-        confinement: (k,), share of a neuron's activity within the radius, of what is within four.
+        confinement: (k,), fraction of a neuron's activity within four radii that lies within one.
         snr_db: (k,), `peak_snr_db` of the traces.
-        best: of `iterations`, the one at the knee.
+        best: the number of iterations at the knee.
     """
 
     iterations: tuple[int, ...]
@@ -37,62 +39,52 @@ class IterationTradeoff(NamedTuple):
 
 
 def iteration_tradeoff(
-    frames: Float[np.ndarray, "t y x"],
+    frames: ArrayLike,
     op: LinearOperator,
     centres_um: ArrayLike,
     voxel_um: tuple[float, float, float],
     frame_s: float,
     *,
     iterations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64),
-    solver: Any = None,
+    solver: Solver | None = None,
     radius_um: float = 10.0,
     diameter_um: float = 12.0,
     batch: int = 4,
 ) -> IterationTradeoff:
-    """Volumes of some frames after more and more iterations, and what that does to known neurons.
+    """Confinement and temporal SNR of known neurons in the volumes of some frames after increasing numbers of iterations.
 
-    The activity of a neuron is what the mean of its brightest twentieth of frames has over the mean of its darker half, within
-    four radii: what others do further away is not its own.
+    The activity of a neuron is the mean volume of its brightest twentieth of frames minus that of its darker half, clipped at
+    zero, within four radii, which excludes other neurons further away.
 
     Args:
-        frames: (t, y, x), rectified; a few hundred with activity, all of whose volumes have to fit into memory.
+        frames: (t, row, col), rectified; a few hundred with activity, all of whose volumes fit into memory.
         op: H.
-        centres_um: (n, 3), of neurons.
+        centres_um: (n, 3), (z, y, x) of neurons from the corner of the volume.
         voxel_um: voxel size (z, y, x).
-        frame_s: time of a frame.
-        iterations: rising numbers.
-        solver: with its step size; Richardson-Lucy if not given.
-        radius_um: of the confinement.
-        diameter_um: of a soma; its Gaussian weighs the trace.
+        frame_s: duration of a frame.
+        iterations: increasing numbers.
+        solver: with its step size; None: Richardson-Lucy.
+        radius_um: radius of the confinement.
+        diameter_um: diameter of a soma; its Gaussian weighs the trace.
         batch: frames at once.
 
     Raises:
-        ParameterError: iterations that do not rise.
+        ShapeError: `frames` are not frames of `op`.
+        ParameterError: the iterations do not increase.
 
-    Source: the trade is that of Howe et al., Neurophotonics 9, 041404 (2022).
+    Source: Howe et al., Neurophotonics 9, 041404 (2022), for the trade-off.
     """
     rising = all(a < b for a, b in zip((0, *iterations), iterations, strict=False))
-    require(len(iterations) > 0 and rising, "iterations", iterations, "rising numbers, 1 or more")
+    require(len(iterations) > 0 and rising, "iterations", iterations, "increasing numbers, 1 or more")
     require_shape("frames", np.shape(frames), ("t", *op.out_shape))
-    method: Any = solvers.RichardsonLucy() if solver is None else solver
-    shape: Any = op.in_shape
+    method: Any = RichardsonLucy() if solver is None else solver
     y = jnp.maximum(jnp.asarray(frames, jnp.float32), 0)
-    weights = soma_footprints(centres_um, shape, voxel_um, diameter_um=diameter_um)
-
-    def begin(frame: Any) -> Any:
-        return method.init(solvers.Problem(op, frame), None)
-
-    def more(given: Any, count: int) -> Any:
-        frame, state = given
-        return solvers.iterate(method, solvers.Problem(op, frame), state, count)[0]
-
-    states = jax.jit(lambda y: jax.lax.map(begin, y, batch_size=batch))(y)
-    advance = jax.jit(
-        lambda y, states, count: jax.lax.map(lambda given: more(given, count), (y, states), batch_size=batch), static_argnums=2
-    )
+    z, rows, columns = op.in_shape
+    weights = soma_footprints(centres_um, (z, rows, columns), voxel_um, diameter_um=diameter_um)
+    states = _begin(method, op, y, batch)
     confined, ratio, done = [], [], 0
     for count in iterations:
-        states, done = advance(y, states, count - done), count
+        states, done = _advance(method, op, y, states, jnp.asarray(count - done), batch), count
         volumes = np.asarray(states.x)
         traces = np.einsum("nzyx,tzyx->nt", weights, volumes)
         ratio.append(float(np.median(peak_snr_db(dff(traces, frame_s)))))
@@ -107,21 +99,44 @@ def iteration_tradeoff(
     return IterationTradeoff(iterations, np.array(confined), np.array(ratio), iterations[knee(confined, ratio)])
 
 
-def _distance(shape: tuple[int, ...], centre: np.ndarray, voxel_um: tuple[float, float, float]) -> np.ndarray:
+@eqx.filter_jit
+def _begin(solver: Solver, op: LinearOperator, frames: Float[Array, "t row col"], batch: int) -> State:
+    return jax.lax.map(lambda y: solver.init(Problem(op, y), None), frames, batch_size=batch)
+
+
+@eqx.filter_jit
+def _advance(
+    solver: Solver,
+    op: LinearOperator,
+    frames: Float[Array, "t row col"],
+    states: State,
+    count: Int[Array, ""],
+    batch: int,
+) -> State:
+    """`count` iterations of every frame; traced, so that one program serves all counts."""
+
+    def one(given: tuple[Array, State]) -> State:
+        y, state = given
+        problem = Problem(op, y)
+        return jax.lax.fori_loop(0, count, lambda _, state: solver.step(problem, state), state)
+
+    return jax.lax.map(one, (frames, states), batch_size=batch)
+
+
+def _distance(
+    shape: tuple[int, ...], centre: Float[np.ndarray, "3"], voxel_um: tuple[float, float, float]
+) -> Float[np.ndarray, "z y x"]:
     lengths = zip(shape, voxel_um, centre, strict=True)
     z, y, x = (((np.arange(n) + 0.5) * v - c) ** 2 for n, v, c in lengths)
     return np.sqrt(z[:, None, None] + y[:, None] + x)
 
 
 def knee(rising: ArrayLike, falling: ArrayLike) -> int:
-    """Where what is won by going on no longer outweighs what is lost: the largest sum of both, each scaled to 0 to 1.
+    """Index at which the sum of two curves, each scaled to 0 to 1, is largest: beyond it the loss outweighs the gain.
 
     Args:
         rising: (k,).
         falling: (k,).
-
-    Returns:
-        Its number.
     """
     parts = []
     for values in (rising, falling):

@@ -38,7 +38,7 @@ def written(neurons, tmp_path):
         yield io.read()
 
 
-def test_files_are_valid_and_whole(neurons, tmp_path):
+def test_files_are_valid(neurons, tmp_path):
     activity.write_nwb(tmp_path / "a.nwb", neurons, session_start=START)
     assert not pynwb.validate(path=str(tmp_path / "a.nwb"))
     assert [p.name for p in tmp_path.iterdir()] == ["a.nwb"]
@@ -85,7 +85,7 @@ def test_spikes_point_to_their_neurons(written, neurons):
         np.testing.assert_allclose(units["obs_intervals"][i], [[0, 0.5]])
 
 
-def test_neurons_that_never_fire(neurons, tmp_path):
+def test_silent_neurons(neurons, tmp_path):
     quiet = replace(neurons, spikes=[np.zeros(0)] * 3)
     activity.write_nwb(tmp_path / "a.nwb", quiet, session_start=START)
     assert not pynwb.validate(path=str(tmp_path / "a.nwb"))
@@ -93,7 +93,8 @@ def test_neurons_that_never_fire(neurons, tmp_path):
         assert [len(times) for times in io.read().units["spike_times"][:]] == [0, 0, 0]
 
 
-def test_what_cannot_be_written_is_named(neurons, tmp_path):
+@pytest.mark.usefixtures("unchecked")
+def test_wrong_arguments_are_named(neurons, tmp_path):
     def write(neurons=neurons, name="a.nwb", session_start=START, **options):
         activity.write_nwb(tmp_path / name, neurons, session_start=session_start, **options)
 

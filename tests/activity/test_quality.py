@@ -30,7 +30,7 @@ def test_confinement_of_a_gaussian_and_of_uniform_light(radius_um):
     assert activity.confinement(np.ones(SHAPE), CENTRE_UM, VOXEL_UM, radius_um) == pytest.approx(ball, rel=0.05)
 
 
-def test_confinement_of_one_voxel_depends_on_its_middle_alone():
+def test_confinement_of_one_voxel_depends_only_on_its_middle():
     volume = np.zeros(SHAPE)
     volume[3, 4, 5] = 2.0
     assert activity.confinement(volume, (7.0, 4.5, 5.5), VOXEL_UM, 1e-6) == 1
@@ -38,7 +38,7 @@ def test_confinement_of_one_voxel_depends_on_its_middle_alone():
     assert activity.confinement(volume, (9.0, 4.5, 5.5), VOXEL_UM, 2.0) == 1
 
 
-def test_volumes_that_cannot_be_confined():
+def test_dark_and_negative_volumes_are_refused():
     for bad in (np.zeros((2, 3, 4)), -np.ones((2, 3, 4))):
         with pytest.raises(ParameterError, match="volume"):
             activity.confinement(bad, (1, 1, 1), VOXEL_UM, 2.0)
@@ -86,7 +86,7 @@ def test_quality_of_neurons():
 
 
 def mixed(n=8, t=4000, noise=0.0):
-    """Independent activities, and traces in which each leaks into those near it."""
+    """Independent activities, and traces in which each adds to its neighbours."""
     rng = np.random.default_rng(2)
     truth = rng.exponential(size=(n, t))
     places = 10.0 * np.arange(n)[:, None] * [0.0, 0.6, 0.8]
@@ -95,7 +95,7 @@ def mixed(n=8, t=4000, noise=0.0):
     return leaks @ truth + 0.3 + noise * rng.normal(size=(n, t)), truth, places, leaks
 
 
-def test_crosstalk_is_what_was_mixed_in():
+def test_crosstalk_equals_the_mixing_matrix():
     traces, truth, _, leaks = mixed()
     found = activity.crosstalk_matrix(traces, truth)
     assert np.isnan(np.diag(found)).all()
@@ -131,7 +131,7 @@ def test_crosstalk_without_truth_is_each_trace_regressed_on_the_others():
         np.testing.assert_allclose(found[i, others], wanted, atol=1e-9)
 
 
-def test_silent_neurons_leak_nothing_that_could_be_known():
+def test_crosstalk_of_silent_neurons_is_nan():
     traces, truth, places, leaks = mixed()
     truth[3] = 0.1
     found = activity.crosstalk_matrix(traces, truth)
@@ -141,7 +141,7 @@ def test_silent_neurons_leak_nothing_that_could_be_known():
     assert activity.crosstalk(traces, places).pairs.sum() == 7 * 6
 
 
-def test_crosstalk_names_what_is_wrong():
+def test_wrong_crosstalk_arguments_are_named():
     traces, truth, places, _ = mixed(4, 100)
     with pytest.raises(ParameterError, match="5 frames of 4 neurons"):
         activity.crosstalk_matrix(traces[:, :5])

@@ -1,4 +1,4 @@
-"""Somata whose places are known; footprints and rings by their definitions."""
+"""Somata at known positions; footprints and rings by their definitions."""
 
 import jax
 import numpy as np
@@ -44,12 +44,12 @@ def test_somata_of_simulated_cortex_in_noise():
     assert metrics.f1_score(found.centres_um, np.asarray(tissue.centres_um), 6.0) >= 0.9
 
 
-def test_nothing_is_nothing():
+def test_an_empty_volume_has_no_somata():
     found = activity.segment_somata(np.zeros((6, 8, 8)), VOXEL_UM)
     assert found.centres_um.shape == (0, 3) and found.masks().shape == (0, 6, 8, 8)
 
 
-def test_footprints_have_the_width_asked():
+def test_footprints_have_the_given_width():
     centre = np.array([[21.0, 31, 31]])
     blob = activity.soma_footprints(centre, (14, 31, 31), VOXEL_UM, diameter_um=12.0)[0]
     np.testing.assert_allclose(blob.sum(), 1, rtol=1e-5)
@@ -61,7 +61,7 @@ def test_footprints_have_the_width_asked():
         np.testing.assert_allclose((blob.sum(other) * at).sum(), centre[0, axis], atol=0.2)
 
 
-def test_rings_leave_all_somata_out():
+def test_rings_exclude_all_somata():
     centres = np.array([[20.0, 30, 30], [20, 30, 52]])
     masks = np.stack([balls([c], (14, 40, 40), 6.0, [1.0]) for c in centres])
     rings = activity.neuropil_rings(centres, masks, VOXEL_UM, inner_um=8, outer_um=20)
@@ -72,7 +72,7 @@ def test_rings_leave_all_somata_out():
     assert distance.min() > 8 and distance.max() <= 20
 
 
-def test_what_cannot_be_is_named():
+def test_wrong_arguments_are_named():
     with pytest.raises(ParameterError, match="edge = 2"):
         activity.segment_somata(np.ones((4, 8, 8)), VOXEL_UM, edge=2)
     with pytest.raises(ShapeError, match="volume has shape"):
