@@ -22,14 +22,14 @@ from benchmarks.common import Report
 KILLED = """
 import sys, time
 import numpy as np, jax, jax.numpy as jnp
-from lfjax import movies, recordings, solvers
+from lfjax import movies, solvers
 from lfjax.optics import PSF, LightField, Microscope
 values = jax.random.uniform(jax.random.key(0), (2, 2, 2, 15, 15)) ** 6
 psf = PSF(values / values.sum((3, 4), keepdims=True), Microscope(20, 0.5, 1.33, 0.52, 125, 2500, 5), (0.0, 30.0))
 op = LightField(psf, (12, 12))
 frames = np.random.default_rng(0).poisson(50, (200, 60, 60)).astype(np.float32)
 solve = movies.frame_solver(
-    lambda p: solvers.ISTA(1e-3 * p.lambda_max(), 1 / p.lipschitz()), op, jnp.asarray(recordings.mean_frame(frames)), 50)
+    lambda p: solvers.ISTA(1e-3 * p.lambda_max(), 1 / p.lipschitz()), op, movies.mean_frame(frames), 50)
 print("go", flush=True)
 movies.reconstruct_movie(frames, solve, sys.argv[1], op.in_shape, (30., 2., 2.), frame_s=.01, size=4, batch=1)
 print("done", flush=True)
@@ -41,7 +41,7 @@ def _volumes(path: Path) -> np.ndarray:
 
 
 def kills(report: Report) -> None:
-    """kill -9 at random moments; what is there in the end is what an uninterrupted run gives."""
+    """kill -9 at random moments; the resumed run gives the result of an uninterrupted one."""
     count, draw = (2, random.Random(0)) if report.toy else (20, random.Random(0))
     run = [sys.executable, "-c", KILLED]
     with tempfile.TemporaryDirectory() as folder:
@@ -63,7 +63,7 @@ def kills(report: Report) -> None:
             process.send_signal(signal.SIGKILL)
             process.wait()
             done += 1
-            if out.exists():  # it had ended before
+            if out.exists():  # it ended before the kill
                 got = _volumes(out)
                 same &= np.array_equal(got, wanted)
                 shutil.rmtree(out)
@@ -85,10 +85,10 @@ values = jax.random.uniform(jax.random.key(0), (2, 2, 2, 15, 15)) ** 6
 psf = PSF(values / values.sum((3, 4), keepdims=True), Microscope(20, 0.5, 1.33, 0.52, 125, 2500, 5), (0.0, 30.0))
 op = LightField(psf, (12, 12))
 x = jax.random.uniform(jax.random.key(1), (16, *op.in_shape))
-told = {}
+figures = {}
 
 def communicated(text):
-    # bytes that the collectives of a compiled program give to a device
+    # bytes that the collectives of a compiled program send to a device
     total = 0
     for line in text.splitlines():
         found = re.search(r"= (.*?) (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(-start)?[(]", line)
@@ -101,18 +101,18 @@ for count in (2, 4, 8):
     mesh = parallel.mesh(count)
     for name, f, a in (("H", op.matvec, x), ("H^T", op.rmatvec, jax.vmap(op)(x))):
         one = np.asarray(parallel.over_batch(f, a)); many = np.asarray(parallel.over_batch(f, a, mesh=mesh))
-        told[f"{name} {count}"] = float(np.linalg.norm(one - many) / np.linalg.norm(one))
+        figures[f"{name} {count}"] = float(np.linalg.norm(one - many) / np.linalg.norm(one))
         text = jax.jit(lambda a: parallel.over_batch(f, a, mesh=mesh)).lower(a).compile().as_text()
-        told[f"{name} {count} bytes"] = communicated(text)
-        told[f"{name} {count} collectives"] = len(re.findall("all-gather|all-to-all|all-reduce|collective-permute", text))
+        figures[f"{name} {count} bytes"] = communicated(text)
+        figures[f"{name} {count} collectives"] = len(re.findall("all-gather|all-to-all|all-reduce|collective-permute", text))
 from lfjax import rotation
 from lfjax.tomography.fourier_slice import FourierSlice
 from lfjax.tomography.sharding import Sharded
 project = Sharded(FourierSlice(rotation.random_rotations(jax.random.key(0), 16), 32), parallel.mesh(8))
 images = jax.random.normal(jax.random.key(1), project.out_shape)
 text = jax.jit(lambda y: project.rmatvec(y)).lower(images).compile().as_text()
-told["back-projection bytes"] = communicated(text)
-print(json.dumps(told))
+figures["back-projection bytes"] = communicated(text)
+print(json.dumps(figures))
 """
 
 PROCESSES_PROGRAM = """
@@ -121,14 +121,14 @@ import numpy as np
 from lfjax import parallel
 me = parallel.join(sys.argv[1], 2, int(sys.argv[2])) if sys.argv[1] != "-" else parallel.Process()
 import jax, jax.numpy as jnp
-from lfjax import movies, recordings, solvers
+from lfjax import movies, solvers
 from lfjax.optics import PSF, LightField, Microscope
 values = jax.random.uniform(jax.random.key(0), (2, 2, 2, 15, 15)) ** 6
 psf = PSF(values / values.sum((3, 4), keepdims=True), Microscope(20, 0.5, 1.33, 0.52, 125, 2500, 5), (0.0, 30.0))
 op = LightField(psf, (12, 12))
 frames = np.random.default_rng(0).poisson(50, (24, 60, 60)).astype(np.float32)
 solve = movies.frame_solver(
-    lambda p: solvers.ISTA(1e-3 * p.lambda_max(), 1 / p.lipschitz()), op, jnp.asarray(recordings.mean_frame(frames)), 20)
+    lambda p: solvers.ISTA(1e-3 * p.lambda_max(), 1 / p.lipschitz()), op, movies.mean_frame(frames), 20)
 movies.reconstruct_movie(frames, solve, sys.argv[3], op.in_shape, (30., 2., 2.), frame_s=.01, size=4, process=me)
 """
 
@@ -138,14 +138,14 @@ def devices(report: Report) -> None:
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
     run = [sys.executable, "-c", DEVICES_PROGRAM]
     done = subprocess.run(run, env=environment, check=True, capture_output=True, text=True)
-    told = json.loads(done.stdout.splitlines()[-1])
-    collectives = sum(value for name, value in told.items() if "collectives" in name)
-    error = max(value for name, value in told.items() if "collectives" not in name and "bytes" not in name)
-    exchanged = sum(value for name, value in told.items() if name.startswith("H") and "bytes" in name)
+    figures = json.loads(done.stdout.splitlines()[-1])
+    collectives = sum(value for name, value in figures.items() if "collectives" in name)
+    error = max(value for name, value in figures.items() if "collectives" not in name and "bytes" not in name)
+    exchanged = sum(value for name, value in figures.items() if name.startswith("H") and "bytes" in name)
     report.at_most("2, 4, 8 devices against 1: H and H^T, relative", error, 1e-6)
     report.at_most("collectives in the compiled text of H and H^T over devices", collectives, 0)
     report.row("bytes communicated by H and H^T over devices", exchanged, "B")
-    report.row("bytes to each device in a back-projection to 32^3 voxels", told["back-projection bytes"], "B")
+    report.row("bytes to each device in a back-projection to 32^3 voxels", figures["back-projection bytes"], "B")
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""A simulated functional recording with its truth: scattering tissue, neuropil, bleaching, slight motion, photon noise."""
+"""A simulated functional recording with its ground truth: scattering tissue, neuropil, bleaching, motion, photon noise."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FRAME_S = 0.01
 
 
 class Size(NamedTuple):
-    """Everything that makes the experiment smaller or larger."""
+    """The numbers that set the size of the experiment."""
 
     pixels: int = 9
     voxels: int = 3
@@ -37,17 +37,17 @@ class Size(NamedTuple):
 
 
 class Recording(NamedTuple):
-    """Frames on disk, and what is behind them.
+    """Frames on disk, and their ground truth.
 
     Attributes:
-        path: HDF5, `frames` (t, y, x): rectified light fields, photons.
-        op: H S, of the planes of interest; the tissue above, below and beside is not in it.
-        structure: (z, y, x), the tdTomato volume as a two-photon microscope sees it.
-        voxel_um: voxel size.
-        centres_um: (n, 3), of the somata inside of the border.
+        path: HDF5, `frames` (t, y, x): rectified light fields, in photons.
+        op: H S for the planes of interest, without the tissue above, below and beside them.
+        structure: (z, y, x), the tdTomato volume of a two-photon microscope.
+        voxel_um: voxel size (z, y, x).
+        centres_um: (n, 3), centres of the somata inside the border.
         dff: (n, t), their true dF/F.
-        spikes: their spike times.
-        masks: (n, z, y, x), the brighter half of each.
+        spikes: their true spike times.
+        masks: (n, z, y, x), voxels above half of the maximum of each soma.
     """
 
     path: Path
@@ -61,11 +61,11 @@ class Recording(NamedTuple):
 
 
 def record(size: Size, folder: Path) -> Recording:
-    """Make it, or take the frames that are there already."""
+    """Simulate a recording; frames that exist already are reused."""
     scope = Microscope(25, 1.0, 1.33, 0.515, 125, 1250, size.pixels)
     half = size.depths // 2 + size.beyond
-    lit = tuple(size.step_um * i for i in range(-half, half + 1))
-    psf = cached_psf(scope, lit, size.voxels, tolerance=0.05)
+    z_um = tuple(size.step_um * i for i in range(-half, half + 1))
+    psf = cached_psf(scope, z_um, size.voxels, tolerance=0.05)
     field = (size.lenslets, size.lenslets)
     made = simulate.Experiment(psf, field, beyond=size.beyond, margin=size.margin, photons=size.photons)
     key = jax.random.key(8)
@@ -79,8 +79,8 @@ def record(size: Size, folder: Path) -> Recording:
     path = folder / f"{size.folder}.h5"
     if not path.exists():
         _expose(made, scene, size, jax.random.fold_in(key, 3), path)
-    inside = slice(size.beyond, len(lit) - size.beyond)
-    inner = PSF(psf.values[inside], scope, lit[inside], psf.oversampling, psf.convergence_error)
+    inside = slice(size.beyond, len(z_um) - size.beyond)
+    inner = PSF(psf.values[inside], scope, z_um[inside], psf.oversampling, psf.convergence_error)
     optics = LightField(inner, field)
     thickness = made.depth_um + np.asarray(inner.z_um)
     op = optics @ Scattering(

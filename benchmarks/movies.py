@@ -1,7 +1,7 @@
 """Movies: traces by volumes and by the direct path, neurons found, memory, kills, devices, the cost model.  `make bench-movies`
 
-The recording is kept in build/movies and not simulated again; remove that folder to start afresh.
-LFJAX_PARTS=discover,memory,kills,devices,costs runs those alone and puts their rows in place of the old ones.
+The simulated recording is kept in build/movies and reused; remove that folder to simulate it again.
+LFJAX_PARTS=discover,memory,kills,devices,costs runs only those parts and replaces their rows.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,7 @@ from benchmarks.machine import Limits, seconds
 from benchmarks.movie_checks import devices, kills
 from benchmarks.movie_scene import FRAME_S, Recording, Size, record
 from lfjax import activity, io, metrics, movies, preset, solvers, training
-from lfjax.activity.measures import crosstalk_matrix
-from lfjax.activity.spike_times import spike_score
 from lfjax.cli.info import abstract_light_field, operator_costs, solver_costs
-from lfjax.movies import prepare as recordings
 from lfjax.performance.bounds import DEVICES, Device, roofline
 
 matplotlib.use("agg")
@@ -44,18 +42,20 @@ SOMA_UM = 12.0
 
 
 def traces_of(volumes: np.ndarray, recording: Recording) -> np.ndarray:
-    """Mean over the true masks, so that volumes have the best of it."""
+    """Mean over the true masks, which favours volumes."""
     masks = recording.masks / np.maximum(recording.masks.sum((1, 2, 3), keepdims=True), 1)
     return np.einsum("nzyx,tzyx->nt", masks, volumes)
 
 
-def judge(report: Report, name: str, dff: np.ndarray, recording: Recording, pairs: np.ndarray, rate: float) -> dict[str, float]:
+def add_scores(
+    report: Report, name: str, dff: np.ndarray, recording: Recording, pairs: np.ndarray, rate: float
+) -> dict[str, float]:
     """Rows of one method; `pairs` are (true, extracted) numbers of neurons."""
     true, got = recording.dff[pairs[:, 0], : dff.shape[1]], dff[pairs[:, 1]]
     fires = np.ptp(true, axis=1) > 0.1
     correlation = [np.corrcoef(a, b)[0, 1] for a, b in zip(true[fires], got[fires], strict=True)]
     snr = [float(metrics.temporal_snr(b, a)) for a, b in zip(true[fires], got[fires], strict=True)]
-    matrix = crosstalk_matrix(got[fires], true[fires])
+    matrix = activity.crosstalk_matrix(got[fires], true[fires])
     centres = recording.centres_um[pairs[fires, 0]]
     distance = np.linalg.norm(centres[:, None] - centres, axis=-1)
     near, far = ((distance > a) & (distance <= b) & np.isfinite(matrix) for a, b in ((20, 40), (40, 1e9)))
@@ -65,13 +65,13 @@ def judge(report: Report, name: str, dff: np.ndarray, recording: Recording, pair
         "crosstalk at 20-40 um, mean": float(np.mean(matrix[near])) if near.any() else float("nan"),
         "crosstalk beyond 40 um, mean": float(np.mean(matrix[far])) if far.any() else float("nan"),
         "crosstalk beyond 40 um, root mean square": float(np.sqrt(np.mean(matrix[far] ** 2))) if far.any() else float("nan"),
-        "frames a second": rate,
+        "frames per second": rate,
     }
     times, _ = activity.find_spikes(got[fires], FRAME_S)
     ends = dff.shape[1] * FRAME_S
     truth = [recording.spikes[i][recording.spikes[i] < ends] for i in pairs[fires, 0]]
     scores["spike F1 within 20 ms, median"] = float(
-        np.median([spike_score(a, b)[0] for a, b in zip(truth, times, strict=True) if len(a)])
+        np.median([activity.spike_score(a, b)[0] for a, b in zip(truth, times, strict=True) if len(a)])
     )
     for label, value in scores.items():
         report.row(f"{name}: {label}", value, "dB" if "SNR" in label else "1/s" if "second" in label else "")
@@ -89,7 +89,7 @@ def matched(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def within(centres: np.ndarray, recording: Recording, size: Size) -> np.ndarray:
-    """Those inside of the border, where the truth is listed."""
+    """The centres inside the border, where the truth is known."""
     extent = np.array(recording.structure.shape) * np.asarray(recording.voxel_um)
     edge = np.array([0, 1, 1]) * size.border * size.voxels * np.asarray(recording.voxel_um)
     return centres[np.all((centres > edge) & (centres < extent - edge), axis=1)]
@@ -109,14 +109,13 @@ def direct(
     with tempfile.TemporaryDirectory() as folder:
         neurons = activity.extract(
             frames, recording.op, somata.centres_um, footprints, Path(folder) / "run.zarr", frame_s=FRAME_S,
-            voxel_um=recording.voxel_um, mean=jnp.asarray(mean), neuropil=rings,
+            voxel_um=recording.voxel_um, mean=mean, neuropil=rings,
         )  # fmt: skip
-    images = activity.direct_images(recording.op, footprints, jnp.asarray(mean), neuropil=rings)
+    images = activity.direct_images(recording.op, footprints, mean, neuropil=rings)
     block = jnp.asarray(np.asarray(frames[: min(256, len(frames))], np.float32))
-    solve = jax.jit(lambda images, y: images.time_courses(y))
-    rate = len(block) / seconds(solve, images, block)
+    rate = len(block) / seconds(images.time_courses, block)
     pairs = matched(somata.centres_um, recording.centres_um)
-    return neurons, judge(report, "direct path", neurons.dff, recording, pairs, rate), pairs
+    return neurons, add_scores(report, "direct path", neurons.dff, recording, pairs, rate), pairs
 
 
 def by_volumes(report: Report, recording: Recording, size: Size, frames: Any, mean: np.ndarray) -> dict[str, dict[str, float]]:
@@ -146,30 +145,34 @@ def by_volumes(report: Report, recording: Recording, size: Size, frames: Any, me
             rate.append(len(y) / (time.perf_counter() - begin))
             parts.append(traces_of(volumes, recording))
         dff = activity.dff(np.concatenate(parts, axis=1), FRAME_S, window_s=2.0)
-        found[name] = judge(report, name, dff, recording, pairs, float(np.median(rate)))
+        found[name] = add_scores(report, name, dff, recording, pairs, float(np.median(rate)))
     return found
 
 
-def memory(report: Report, recording: Recording, folder: Path) -> None:
-    """Peak memory of a process that extracts time courses of a tenth of the movie, and of all."""
-    peaks = []
+def memory(report: Report, recording: Recording) -> None:
+    """Peak memory of a process that extracts time courses of a tenth of the movie, and of one that extracts all."""
     program = "import sys; from benchmarks.movies import courses_alone as run; run(sys.argv[1], int(sys.argv[2]), sys.argv[3])"
-    whole = io.open_movie(recording.path)
-    for count in (len(whole) // 10, len(whole)):
+    t = len(io.open_movie(recording.path))
+
+    def peak(count: int) -> float:
         with tempfile.TemporaryDirectory() as out:
             command = [sys.executable, "-c", program, str(recording.path), str(count), out]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-        peaks.append(float(done.stdout.split()[-1]))
-        report.row(f"peak memory, {count} frames", peaks[-1], "GiB")
+        return float(done.stdout.split()[-1])
+
+    with ThreadPoolExecutor(2) as pool:
+        peaks = list(pool.map(peak, (t // 10, t)))
+    for count, value in zip((t // 10, t), peaks, strict=True):
+        report.row(f"peak memory, {count} frames", value, "GiB")
     report.at_most("peak memory, all frames against a tenth: difference", abs(peaks[1] / peaks[0] - 1), 0.1)
 
 
 def courses_alone(path: str, count: int, out: str) -> None:
-    """In a process of its own: stream time courses, print the peak memory in GiB."""
+    """Stream time courses in a process of their own, and print its peak memory in GiB."""
 
     class First:
         def __init__(self, movie: Any) -> None:
-            self.movie, self.shape = movie, (count, *movie.shape[1:])
+            self.movie, self.shape, self.dtype = movie, (count, *movie.shape[1:]), movie.dtype
 
         def __len__(self) -> int:
             return count
@@ -179,15 +182,15 @@ def courses_alone(path: str, count: int, out: str) -> None:
 
     movie = io.open_movie(path)
     rows, columns = movie.shape[1:]
-    images = activity.Images.of(jax.random.uniform(jax.random.key(0), (40, rows, columns)))
+    images = activity.Images.of(np.random.default_rng(0).random((40, rows, columns), np.float32))
     activity.stream_courses(First(movie), images, Path(out) / "courses.zarr", size=min(24, count))
-    # not getrusage, whose maximum a new process inherits from the one that started it
+    # not getrusage: a process inherits the maximum of its parent
     status = Path("/proc/self/status").read_text()
     print(int(status.split("VmHWM:")[1].split()[0]) / 2**20)
 
 
 def costs(report: Report) -> None:
-    """Imperial size in batches of 16: the roofline of an H100, and what this machine does."""
+    """Imperial size in batches of 16: the roofline of an H100, and the speed of this machine."""
     depths = tuple(float(z) for z in np.linspace(-28.6, 28.6, 5 if report.toy else 53))
     side, batch = (13, 2) if report.toy else (106, 16)
     op = abstract_light_field(preset("25x1.0w"), depths, 3, side, batch, "float32")
@@ -202,7 +205,7 @@ def costs(report: Report) -> None:
     cpu = Device("CPU", limits.gemm / 1e12, None, None, limits.memory / 1e9, None, "measured in this run")
     key = jax.random.key(0)
 
-    def number(a: Any) -> Any:  # random matrices take the time that those of a PSF do
+    def number(a: Any) -> Any:  # random matrices take as long as those of a PSF
         if not isinstance(a, jax.ShapeDtypeStruct):
             return a
         floating = jnp.issubdtype(a.dtype, jnp.floating)
@@ -231,7 +234,7 @@ def picture(neurons: Any, recording: Recording, pairs: np.ndarray) -> None:
 
 
 def without_structure(report: Report, recording: Recording, size: Size, frames: Any) -> None:
-    """Neurons found by what they do."""
+    """Neurons found by their activity."""
     places = within(activity.discover(frames, FRAME_S, recording.op, recording.voxel_um), recording, size)
     alone = metrics.f1_score(places, recording.centres_um, SOMA_UM / 2)
     report.at_least("neurons found without structure, within one soma radius: F1", alone, 0.8)
@@ -242,39 +245,39 @@ def _parts(report: Report, recording: Recording, size: Size, frames: Any, names:
         if name == "discover":
             without_structure(report, recording, size, frames)
         elif name == "memory":
-            memory(report, recording, FOLDER)
+            memory(report, recording)
         else:
             {"kills": kills, "devices": devices, "costs": costs}[name](report)
     report.write(parts=True)
 
 
 def main() -> None:
-    """Run all, at the size asked."""
+    """Run all parts."""
     report = Report("movies", arguments(__doc__ or "").toy)
     size = TOY if report.toy else Size()
     with tempfile.TemporaryDirectory() as temporary:
         recording = record(size, Path(temporary) if report.toy else FOLDER)
         frames = io.open_movie(recording.path)
-        mean = recordings.mean_frame(frames, 200)
-        report.row("neurons inside of the border", len(recording.centres_um), "")
+        mean = movies.mean_frame(frames, 200)
+        report.row("neurons inside the border", len(recording.centres_um), "")
         if os.environ.get("LFJAX_PARTS"):
             _parts(report, recording, size, frames, os.environ["LFJAX_PARTS"].split(","))
             return
         neurons, scores, pairs = direct(report, recording, size, frames, mean)
         volumes = by_volumes(report, recording, size, frames, mean)
-        short = judge(
+        short = add_scores(
             report, f"direct path, first {size.shown} frames", activity.dff(neurons.fluorescence[:, : size.shown], FRAME_S,
-            window_s=2.0), recording, pairs, scores["frames a second"],
+            window_s=2.0), recording, pairs, scores["frames per second"],
         )  # fmt: skip
-        correlation, rate = "correlation with the true dF/F, median", "frames a second"
+        correlation, rate = "correlation with the true dF/F, median", "frames per second"
         ista = volumes["ISTA 20"]
         gain = short[correlation] - ista[correlation]
         report.at_least("direct path against ISTA 20, same frames: correlation gained", gain, 0)
-        report.at_least("direct path against ISTA 20: times as many frames a second", short[rate] / ista[rate], 20)
+        report.at_least("direct path against ISTA 20: ratio of frames per second", short[rate] / ista[rate], 20)
         report.at_least("direct path: correlation with the true dF/F, median", scores[correlation], 0.9)
         report.at_most("direct path: crosstalk beyond 40 um", abs(scores["crosstalk beyond 40 um, mean"]), 0.1)
         without_structure(report, recording, size, frames)
-        memory(report, recording, FOLDER)
+        memory(report, recording)
         if not report.toy:
             picture(neurons, recording, pairs)
     jax.clear_caches()
