@@ -1,9 +1,9 @@
-"""Sums of powers in one dimension: Prony, matrix pencil, Cadzow, generic FRI, and how many there are.
+"""Power sums in one dimension: annihilating filter, matrix pencil, Cadzow denoising, generic FRI, and model order.
 
     s[j] = sum_k a_k u_k^j
 
 is annihilated by the filter whose roots are the nodes u_k: K nodes from 2 K numbers (Vetterli, Marziliano & Blu, IEEE Trans.
-Signal Process. 50, 1417 (2002)). All functions are pure; batch them by `jax.vmap`.
+Signal Process. 50, 1417 (2002)). All functions are pure and compiled whole; batch them by `jax.vmap`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, Complex, Float, Inexact, Int
 
 from lfjax.errors import require
 from lfjax.fri.planar import Features, Sampling
@@ -22,63 +23,77 @@ from lfjax.fri.refine import least_squares, left_divide, require_x64
 from lfjax.fri.search import alternating_projection
 
 
-def hankel(s: Array, columns: int) -> Array:
+def hankel(s: Inexact[Array, " n"], columns: int) -> Inexact[Array, "rows columns"]:
     """H[i, j] = s[i + j]."""
     rows = s.shape[0] - columns + 1
     require(rows >= 1 and columns >= 1, "columns", columns, f"1 to {s.shape[0]}, the number of features")
-    return s[np.arange(rows)[:, None] + np.arange(columns)[None, :]]
+    return s[np.add.outer(np.arange(rows), np.arange(columns))]
 
 
-def prony(s: Array, count: int) -> Complex[Array, " k"]:
+@eqx.filter_jit
+def prony(s: Inexact[Array, " n"], count: int) -> Complex[Array, " k"]:
     """Nodes as roots of the annihilating filter, by total least squares: the last right singular vector.
 
     Args:
         s: features, 2 K or more.
-        count: K.
+        count: K, the number of nodes.
     """
-    _enough(s, count)
+    _require_features(len(s), count)
     filter_ = jnp.linalg.svd(hankel(s, count + 1))[2][-1].conj()
     return _roots(filter_)
 
 
-def matrix_pencil(s: Array, count: int) -> Complex[Array, " k"]:
+@eqx.filter_jit
+def matrix_pencil(s: Inexact[Array, " n"], count: int) -> Complex[Array, " k"]:
     """Nodes as eigenvalues of the shift on the signal space of the squarest Hankel matrix (Hua & Sarkar 1990; ESPRIT).
 
     Args:
         s: features, 2 K or more.
-        count: K.
+        count: K, the number of nodes.
     """
-    _enough(s, count)
+    _require_features(len(s), count)
     columns = max(len(s) // 2, count)
     signal = jnp.linalg.svd(hankel(s, columns), full_matrices=False)[0][:, :count]
     return jnp.linalg.eigvals(left_divide(signal[:-1], signal[1:]))
 
 
-def cadzow(s: Array, count: int, *, iterations: int = 30) -> Array:
-    """Denoised features: the Hankel matrix is made of rank K, then Hankel again, in turns (Cadzow 1988)."""
-    _enough(s, count)
+@eqx.filter_jit
+def cadzow(s: Inexact[Array, " n"], count: int, *, iterations: int = 30) -> Inexact[Array, " n"]:
+    """Denoised features: the Hankel matrix is projected alternately on rank K and on Hankel matrices (Cadzow 1988).
+
+    Args:
+        s: features, 2 K or more.
+        count: K, the number of nodes.
+        iterations: number of alternations.
+    """
+    _require_features(len(s), count)
     columns = len(s) // 2 + 1
     index = np.add.outer(np.arange(len(s) - columns + 1), np.arange(columns))
-    number = np.bincount(index.ravel())
+    multiplicity = np.bincount(index.ravel())
 
-    def turn(values: Array, _: None) -> tuple[Array, None]:
+    def step(values: Array, _: None) -> tuple[Array, None]:
         u, d, vt = jnp.linalg.svd(values[index], full_matrices=False)
-        low = (u[:, :count] * d[:count]) @ vt[:count]
-        return jnp.zeros_like(values).at[index].add(low) / number, None
+        truncated = (u[:, :count] * d[:count]) @ vt[:count]
+        return jnp.zeros_like(values).at[index].add(truncated) / multiplicity, None
 
-    return jax.lax.scan(turn, s, None, length=iterations)[0]
+    return jax.lax.scan(step, s, None, length=iterations)[0]
 
 
-def model_order(s: Array, noise: float | Array | None = None) -> Array:
-    """How many nodes features have, from the singular values of their Hankel matrix.
+def model_order(s: Inexact[Array, " n"], noise: Float[Array, ""] | float | None = None) -> Int[Array, ""]:
+    """Number of nodes of features, from the singular values of their Hankel matrix.
 
-    With the noise known, those above what noise alone makes (1.1 times its expected norm, noise (sqrt rows + sqrt columns));
-    without, those before the widest gap (largest ratio of neighbours), which is one node or more.
+    With known noise, those above 1.1 times the expected norm of a Hankel matrix of noise, noise (sqrt rows + sqrt columns).
+    Without, those before the widest gap (the largest ratio of neighbours), one at least.
 
     Args:
         s: features.
-        noise: standard deviation of each of them.
+        noise: standard deviation of each feature; None: unknown.
     """
+    return _model_order(s, None if noise is None else jnp.asarray(noise))
+
+
+@jax.jit
+def _model_order(s: Array, noise: Array | None) -> Array:
     matrix = hankel(s, len(s) // 2)
     rows, columns = matrix.shape
     values = jnp.linalg.svd(matrix, compute_uv=False)
@@ -88,20 +103,21 @@ def model_order(s: Array, noise: float | Array | None = None) -> Array:
     return 1 + jnp.argmax(values[:-1] / values[1:])
 
 
-def weights(s: Array, nodes: Array) -> Array:
-    """Amplitudes a of s[j] = sum a u^j, by least squares."""
+@jax.jit
+def weights(s: Inexact[Array, " n"], nodes: Inexact[Array, " k"]) -> Inexact[Array, " k"]:
+    """Amplitudes a of s[j] = sum_k a_k u_k^j, by least squares."""
     return jnp.linalg.lstsq(nodes[None, :] ** np.arange(len(s))[:, None], s.astype(nodes.dtype))[0]
 
 
-GRID = 8  # places a sample on which maximum likelihood is searched
+GRID = 8  # grid points per sample in the search for the start of maximum likelihood
 
 
 class Line(NamedTuple):
     """Points on a line.
 
     Attributes:
-        points: (k,), in rising order.
-        amplitudes: (k,).
+        points: in rising order.
+        amplitudes: amplitude of each point.
         residual: |samples - model| / |samples|.
     """
 
@@ -117,6 +133,7 @@ METHODS = {
 }
 
 
+@eqx.filter_jit
 def recover_line(
     sampling: Sampling,
     samples: Float[Array, " n"],
@@ -130,12 +147,12 @@ def recover_line(
 
     Args:
         sampling: kernel and grid.
-        samples: on it.
-        count: K.
-        features: exponential or polynomial.
-        method: "prony", "pencil", "cadzow" (then pencil), or "likelihood": refined from Cadzow and from alternating projection
-            on a grid, whichever fits better; it holds out longest in noise.
-        refine: steps of Levenberg-Marquardt at most; 0 is the algebra alone.
+        samples: samples on that grid.
+        count: K, the number of points.
+        features: exponential or polynomial features.
+        method: "prony", "pencil", "cadzow" (then pencil), or "likelihood": refined both from Cadzow and from alternating
+            projection on a grid, keeping the better fit; it is the most robust in noise.
+        refine: largest number of Levenberg-Marquardt steps; 0: the algebra alone.
     """
     require_x64("recover_line")
     known = (*METHODS, "likelihood")
@@ -150,8 +167,8 @@ def recover_line(
         start = (points, jnp.linalg.lstsq(sampling.basis(points).T, samples)[0])
         return least_squares(residual, start, steps=refine)[0] if refine else start
 
-    algebra = METHODS["cadzow" if method == "likelihood" else method](features.matrix @ samples, count)
-    found = finish(features.place(algebra) * sampling.spacing)
+    nodes = METHODS["cadzow" if method == "likelihood" else method](features.matrix @ samples, count)
+    found = finish(features.place(nodes) * sampling.spacing)
     if method == "likelihood":
         grid = jnp.linspace(-limit, limit, math.ceil(GRID * 2 * features.reach) + 1)
         searched = finish(grid[alternating_projection(sampling.basis(grid), samples, count)])
@@ -162,29 +179,36 @@ def recover_line(
     return Line(found[0][order], found[1][order], misfit)
 
 
+@eqx.filter_jit
 def generic(
-    matrix: Array, samples: Array, count: int, *, key: Array, starts: int = 15, iterations: int = 20
-) -> tuple[Complex[Array, " k"], Array]:
-    """Nodes from any linear, also nonuniform, samples of a sum of powers: y = G s + noise.
+    matrix: Inexact[Array, "m n"],
+    samples: Inexact[Array, " m"],
+    count: int,
+    *,
+    key: Array,
+    starts: int = 15,
+    iterations: int = 20,
+) -> tuple[Complex[Array, " k"], Complex[Array, " n"]]:
+    """Nodes from linear, possibly nonuniform, samples of a sum of powers: y = G s + noise.
 
         min over s and c of |y - G s|^2  with  c * s = 0
 
-    by alternating, from random filters, and keeping the best fit (Pan, Blu & Dragotti, IEEE Trans. Signal Process. 65, 821
-    (2017)).
+    by alternating minimisation from random filters; the best fit is kept (Pan, Blu & Dragotti, IEEE Trans. Signal Process.
+    65, 821 (2017)).
 
     Args:
-        matrix: G, (samples, features), of full column rank.
+        matrix: G, of full column rank; one row per sample, one column per feature.
         samples: y.
-        count: K.
-        key: random key of the starts.
-        starts: random filters.
-        iterations: of each.
+        count: K, the number of nodes.
+        key: fixes the random filters.
+        starts: number of random filters.
+        iterations: number of alternations from each filter.
 
     Returns:
-        The nodes, and the features s that belong to them.
+        The nodes, and their features s.
     """
     n = matrix.shape[1]
-    _enough(jnp.zeros(n), count)
+    _require_features(n, count)
     complex_ = jnp.result_type(matrix, samples, jnp.complex128 if jax.config.read("jax_enable_x64") else jnp.complex64)
     gram = jnp.linalg.inv(matrix.conj().T @ matrix)
     beta = (gram @ (matrix.conj().T @ samples)).astype(complex_)
@@ -192,19 +216,19 @@ def generic(
 
     def convolution(c: Array) -> Array:
         """R(c) with R(c) s = c * s."""
-        place = np.arange(rows)[:, None] + np.arange(count + 1)[None, :]
+        place = np.add.outer(np.arange(rows), np.arange(count + 1))
         return jnp.zeros((rows, n), complex_).at[np.arange(rows)[:, None], place].set(c[::-1][None, :])
 
     data = hankel(beta, count + 1)[:, ::-1]  # T(beta) with T(beta) c = c * beta
 
     def solve(start: Array) -> tuple[Array, Array, Array]:
-        def turn(c: Array, _: None) -> tuple[Array, None]:
+        def step(c: Array, _: None) -> tuple[Array, None]:
             r = convolution(c)
             weighted = data.conj().T @ jnp.linalg.solve(r @ gram @ r.conj().T, data)
             lagrange = jnp.linalg.solve(weighted + 1e-14 * jnp.trace(weighted).real * jnp.eye(count + 1), start)
             return lagrange / (start.conj() @ lagrange), None
 
-        c, _ = jax.lax.scan(turn, start, None, length=iterations)
+        c, _ = jax.lax.scan(step, start, None, length=iterations)
         r = convolution(c)
         s = beta - gram @ r.conj().T @ jnp.linalg.solve(r @ gram @ r.conj().T, r @ beta)
         return c, s, jnp.linalg.norm(samples - matrix @ s)
@@ -222,5 +246,5 @@ def _roots(filter_: Array) -> Complex[Array, " k"]:
     return jnp.linalg.eigvals(companion.at[:, -1].set(-filter_[:-1] / filter_[-1]))
 
 
-def _enough(s: Array, count: int) -> None:
-    require(1 <= count and 2 * count <= len(s), "count", count, f"1 to {len(s) // 2}, half of the features")
+def _require_features(number: int, count: int) -> None:
+    require(1 <= count and 2 * count <= number, "count", count, f"1 to {number // 2}, half the number of features")

@@ -6,31 +6,30 @@ y[m, n] = sum_k a_k phi(y_k / T - m) phi(x_k / T - n)
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, Complex, Float, Inexact, Int
+from numpy.typing import NDArray
 
 from lfjax.errors import require
 from lfjax.fri.kernels import Kernel, Reproduction, exponentials, polynomials
 from lfjax.fri.refine import least_squares, left_divide, require_x64
 
 MIXTURES = np.pi * np.array([0.13, 0.29, 0.41, 0.62, 0.77, 0.91])  # angles b of cos b Psi_x + sin b Psi_y
-
-
-_FIRST, _LAST = slice(None, -1), slice(1, None)
+_ALL_BUT_LAST, _ALL_BUT_FIRST = slice(None, -1), slice(1, None)
 
 
 class Sampling(eqx.Module):
-    """A row of samples, or a square of them: positions (n - (size - 1) / 2) T.
+    """A kernel and a row, or a square, of samples at positions (n - (size - 1) / 2) T.
 
     Attributes:
         kernel: phi.
-        size: samples along an axis.
-        spacing: T.
+        size: number of samples along an axis.
+        spacing: T, the sampling distance.
     """
 
     kernel: Kernel
@@ -38,78 +37,100 @@ class Sampling(eqx.Module):
     spacing: float = eqx.field(static=True, default=1.0)
 
     @property
-    def positions(self) -> np.ndarray:
-        """n, centred, in units of T."""
-        return np.arange(self.size) - (self.size - 1) / 2
+    def positions(self) -> NDArray[np.float64]:
+        """Centred sample positions n, in units of T."""
+        return np.arange(self.size, dtype=np.float64) - (self.size - 1) / 2
 
+    @eqx.filter_jit
     def basis(self, x: Float[Array, "..."]) -> Float[Array, "... n"]:
-        """phi(x / T - n)."""
+        """phi(x / T - n) of each x at every sample n."""
         return self.kernel(x[..., None] / self.spacing - self.positions)
 
+    @eqx.filter_jit
     def line(self, points: Float[Array, " k"], amplitudes: Float[Array, " k"]) -> Float[Array, " n"]:
         """Samples of points on a line."""
         return amplitudes @ self.basis(points)
 
+    @eqx.filter_jit
     def plane(self, points: Float[Array, "k 2"], amplitudes: Float[Array, " k"]) -> Float[Array, "m n"]:
         """Samples of points (x, y) in a plane; rows are y."""
         return jnp.einsum("k,km,kn->mn", amplitudes, self.basis(points[:, 1]), self.basis(points[:, 0]))
 
 
 class Features(eqx.Module):
-    """Features of samples that see points as sums of powers: S = C y C^T, S[p, q] = sum_k a_k v_k^p u_k^q.
+    """Linear features of samples, in which points are sums of powers: S = C y C^T, S[p, q] = sum_k a_k v_k^p u_k^q.
 
     Exponential: u = exp(i step x / T), powers -order ... order. Polynomial: u = x / (reach T), powers 0 ... 2 order.
 
     Attributes:
-        matrix: C, (2 order + 1, size).
-        step: difference of two frequencies, in radians a sample; 0 for polynomials.
-        error: of the reproduction, see `kernels.Reproduction`.
-        reach: half of the interval, in units of T, on which it holds.
+        matrix: C, with 2 order + 1 rows.
+        step: difference of neighbouring frequencies, in radians per sample; 0 for polynomials.
+        error: relative error of the reproduction, see `kernels.Reproduction`.
+        reach: half-width, in units of T, of the interval on which the reproduction holds.
     """
 
-    matrix: Array
+    matrix: Inexact[Array, "feature n"]
     step: float = eqx.field(static=True)
     error: float = eqx.field(static=True)
     reach: float = eqx.field(static=True)
 
     @classmethod
     def exponential(cls, sampling: Sampling, order: int, step: float) -> Features:
-        """Exact for the frequencies of an E-spline, else as near as the kernel allows.
+        """Exponential features: exact at the frequencies of an E-spline, else as accurate as the kernel allows.
+
+        Args:
+            sampling: kernel and grid.
+            order: M, the highest power.
+            step: difference of neighbouring frequencies, in radians per sample.
 
         Raises:
-            ParameterError: fewer samples than the kernel needs, or so large a step that points would be told apart no more.
+            ParameterError: fewer samples than the kernel needs, or a step so large that points become ambiguous.
         """
         require_x64("lfjax.fri")
-        made = exponentials(sampling.kernel, step * np.arange(-order, order + 1), sampling.positions)
-        reach = _reach(sampling, made)
+        reproduction = exponentials(sampling.kernel, step * np.arange(-order, order + 1), sampling.positions)
+        reach = _reach(sampling, reproduction)
         require(0 < step * reach <= np.pi, "step", step, f"above 0, at most {np.pi / reach:.3g}, pi over the reach")
-        return cls(made.coefficients, float(step), made.error, reach)
+        return cls._of(reproduction.coefficients, float(step), reproduction.error, reach)
 
     @classmethod
     def polynomial(cls, sampling: Sampling, order: int) -> Features:
-        """Exact for B-splines of degree 2 order or more, else as near as the kernel allows."""
+        """Polynomial features: exact for B-splines of degree 2 order or more, else as accurate as the kernel allows.
+
+        Args:
+            sampling: kernel and grid.
+            order: M, half the highest power.
+
+        Raises:
+            ParameterError: fewer samples than the kernel needs.
+        """
         require_x64("lfjax.fri")
-        made = polynomials(sampling.kernel, 2 * order, sampling.positions)
-        reach = _reach(sampling, made)
+        reproduction = polynomials(sampling.kernel, 2 * order, sampling.positions)
+        reach = _reach(sampling, reproduction)
         scale = reach ** -np.arange(2.0 * order + 1)[:, None]
-        return cls(made.coefficients * scale, 0.0, made.error, reach)
+        return cls._of(reproduction.coefficients * scale, 0.0, reproduction.error, reach)
+
+    @classmethod
+    def _of(cls, coefficients: NDArray[np.inexact[Any]], step: float, error: float, reach: float) -> Features:
+        with jax.ensure_compile_time_eval():  # numbers, also where the caller is traced
+            return cls(jnp.asarray(coefficients), step, error, reach)
 
     @property
     def order(self) -> int:
-        """M."""
+        """M, the highest exponential power or half the highest polynomial one."""
         return (self.matrix.shape[0] - 1) // 2
 
-    def __call__(self, samples: Float[Array, "m n"]) -> Array:
-        """C y C^T."""
+    @eqx.filter_jit
+    def __call__(self, samples: Float[Array, "n n"]) -> Inexact[Array, "feature feature"]:
+        """S = C y C^T."""
         return self.matrix @ samples @ self.matrix.T
 
-    def place(self, nodes: Array) -> Float[Array, "..."]:
-        """x / T of the nodes u."""
+    def place(self, nodes: Inexact[Array, "*k"]) -> Float[Array, "*k"]:
+        """Positions x / T of nodes u."""
         return jnp.angle(nodes) / self.step if self.step else jnp.real(nodes) * self.reach
 
 
-def _reach(sampling: Sampling, made: Reproduction) -> float:
-    reach = (made.interval[1] - made.interval[0]) / 2
+def _reach(sampling: Sampling, reproduction: Reproduction) -> float:
+    reach = (reproduction.interval[1] - reproduction.interval[0]) / 2
     low, high = sampling.kernel.support
     require(reach > 0, "size", sampling.size, f"{math.floor(high - low)} or more: the support of the {sampling.kernel.name}")
     return reach
@@ -119,8 +140,8 @@ class Points(NamedTuple):
     """Points of one plane.
 
     Attributes:
-        points: (k, 2), (x, y).
-        amplitudes: (k,).
+        points: (x, y) of each point.
+        amplitudes: amplitude of each point.
         residual: |samples - model| / |samples|.
     """
 
@@ -129,35 +150,41 @@ class Points(NamedTuple):
     residual: Float[Array, ""]
 
 
-def block_hankel(features: Array) -> Array:
-    """H[(i, j), (k, l)] = S[i + k, j + l], of rank K for K points; (M + 1)^2 rows and columns."""
+def block_hankel(features: Inexact[Array, "m m"]) -> Inexact[Array, "n n"]:
+    """H[(i, j), (k, l)] = S[i + k, j + l]: (M + 1)^2 rows and columns, of rank K for K points."""
     i = np.arange((features.shape[0] + 1) // 2)
     rows, columns = (axis.ravel() for axis in np.meshgrid(i, i, indexing="ij"))
     return features[rows[:, None] + rows[None, :], columns[:, None] + columns[None, :]]
 
 
-def count_points(features: Array, noise: float | Array = 1e-8) -> Array:
-    """How many points a view has: singular values of its `block_hankel` above `noise` times the largest."""
+def count_points(features: Inexact[Array, "m m"], noise: Float[Array, ""] | float = 1e-8) -> Int[Array, ""]:
+    """Number of points of a view: singular values of its `block_hankel` above `noise` times the largest."""
+    return _count_points(features, jnp.asarray(noise))
+
+
+@jax.jit
+def _count_points(features: Array, noise: Array) -> Array:
     values = jnp.linalg.svd(block_hankel(features), compute_uv=False)
     return jnp.sum(values > noise * values[0])
 
 
-def esprit(features: Array, count: int) -> Complex[Array, "k 2"]:
-    """Nodes (u_k, v_k) of `count` points, paired, from their features.
+@eqx.filter_jit
+def esprit(features: Inexact[Array, "m m"], count: int) -> Complex[Array, "k 2"]:
+    """Paired nodes (u_k, v_k) of `count` points from their features.
 
-    The signal space of the block-Hankel matrix of S is shifted along both axes, Psi_x and Psi_y; the eigenvectors of a
-    mixture of both diagonalise each of them. Of several mixtures the one with the widest gap between eigenvalues is taken.
+    Psi_x and Psi_y are the shifts, along both axes, on the signal space of the block-Hankel matrix of S; the eigenvectors of
+    a mixture of both diagonalise each of them. Among several mixtures, the one with the widest gap between eigenvalues wins.
 
     Args:
-        features: S, of odd sides 2 M + 1.
-        count: K; M (M + 1) >= K.
+        features: S, of odd side 2 M + 1.
+        count: K, the number of points; M (M + 1) >= K.
     """
     m = (features.shape[0] - 1) // 2
     require(m * (m + 1) >= count >= 1, "count", count, f"1 to M (M + 1) = {m * (m + 1)} with features of order M = {m}")
     signal = jnp.linalg.svd(block_hankel(features))[0][:, :count].reshape(m + 1, m + 1, count)
 
-    turned = signal.transpose(1, 0, 2)
-    before, after = (jnp.stack([s[part].reshape(-1, count) for s in (signal, turned)]) for part in (_FIRST, _LAST))
+    both = (signal, signal.transpose(1, 0, 2))
+    before, after = (jnp.stack([s[part].reshape(-1, count) for s in both]) for part in (_ALL_BUT_LAST, _ALL_BUT_FIRST))
     along_y, along_x = left_divide(before, after)
 
     def diagonalise(angle: Array) -> tuple[Array, Array]:
@@ -171,13 +198,15 @@ def esprit(features: Array, count: int) -> Complex[Array, "k 2"]:
     return nodes[jnp.argmax(jnp.nan_to_num(gaps))]
 
 
+@eqx.filter_jit
 def amplitudes(sampling: Sampling, samples: Float[Array, "m n"], points: Float[Array, "k 2"]) -> Float[Array, " k"]:
-    """Amplitudes of points at known places, by least squares on the samples."""
+    """Amplitudes of points at known positions, by least squares on the samples."""
     y, x = sampling.basis(points[:, 1]), sampling.basis(points[:, 0])
     images = jnp.einsum("km,kn->kmn", y, x).reshape(len(points), -1)
     return jnp.linalg.lstsq(images.T, samples.ravel())[0]
 
 
+@eqx.filter_jit
 def recover_points(
     sampling: Sampling, samples: Float[Array, "m n"], count: int, features: Features, *, refine: int = 20
 ) -> Points:
@@ -185,10 +214,10 @@ def recover_points(
 
     Args:
         sampling: kernel and grid.
-        samples: (m, n), rows are y.
-        count: K.
+        samples: samples on that grid; rows are y.
+        count: K, the number of points.
         features: see `Features`.
-        refine: steps of refinement at most; 0 is the algebra alone.
+        refine: largest number of refinement steps; 0: the algebra alone.
     """
     require_x64("recover_points")
     nodes = esprit(features(samples), count)

@@ -1,7 +1,7 @@
 """Points in a plane from their one-dimensional projections at unknown angles: a sinogram without angles.
 
-View i sees q_ik = x_k cos theta_i + y_k sin theta_i + t_i. The rest is `unknown_view` one dimension lower: three views of three
-points that are not on a line fix everything up to O(2) (Basu & Bresler, IEEE Trans. Image Process. 9, 1094 (2000)).
+View i contains q_ik = x_k cos theta_i + y_k sin theta_i + t_i. This is `unknown_view` one dimension lower: three views of
+three non-collinear points fix everything up to O(2) (Basu & Bresler, IEEE Trans. Image Process. 9, 1094 (2000)).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,21 +21,21 @@ from lfjax.fri.planar import Features, Sampling
 from lfjax.fri.refine import least_squares, require_x64
 from lfjax.fri.unknown_view import factorise
 
-TRIPLES = 84  # of views, at most, that are tried
-REFINED = 3  # of the structures they give
-ANGLES = 360  # of a view that are tried
+TRIPLES = 84  # largest number of triples of views that are tried
+REFINED = 3  # structures from triples that are refined
+ANGLES = 360  # angles tried per view
 
 
 class Plane(NamedTuple):
-    """Points in a plane and the views of them, up to O(2).
+    """Points in a plane and their one-dimensional views, up to O(2).
 
     Attributes:
-        points: (k, 2), centred on their mean.
-        amplitudes: (k,).
-        angles: (p,), theta in radians.
-        shifts: (p,), t.
-        residual: (p,), misfit of each view, relative to it.
-        determined: whether the views fix the points at all.
+        points: (x, y), centred on their mean.
+        amplitudes: amplitude of each point.
+        angles: theta of each view, in radians.
+        shifts: t of each view.
+        residual: |samples - model| / |samples| of each view.
+        determined: whether the views fix the points.
     """
 
     points: Float[Array, "k 2"]
@@ -45,6 +46,7 @@ class Plane(NamedTuple):
     determined: Bool[Array, ""]
 
 
+@eqx.filter_jit
 def line_samples(
     sampling: Sampling,
     points: Float[Array, "k 2"],
@@ -52,11 +54,20 @@ def line_samples(
     angles: Float[Array, " p"],
     shifts: Float[Array, " p"],
 ) -> Float[Array, "p n"]:
-    """Samples of every view."""
-    seen = jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=-1) @ points.T + shifts[:, None]
-    return jax.vmap(sampling.line, (0, None))(seen, amplitudes)
+    """Samples of all views.
+
+    Args:
+        sampling: kernel and grid.
+        points: (x, y).
+        amplitudes: amplitude of each point.
+        angles: theta of each view, in radians.
+        shifts: t of each view.
+    """
+    projected = jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=-1) @ points.T + shifts[:, None]
+    return jax.vmap(sampling.line, (0, None))(projected, amplitudes)
 
 
+@eqx.filter_jit
 def recover_plane(
     sampling: Sampling,
     views: Float[Array, "p n"],
@@ -67,20 +78,23 @@ def recover_plane(
     view_steps: int = 20,
     steps: int = 50,
 ) -> Plane:
-    """Points with distinct amplitudes in a plane from the samples of three or more views at unknown angles. Pure.
+    """Points with distinct amplitudes in a plane from the samples of three or more views at unknown angles.
 
-    Points of each view by `recover_line`, matched by the order of their amplitudes. Seen along a line, points often coincide,
-    and spoil their view: every three views give a structure, judged by the misfit of all views, each at its best angle; the
-    best few are refined on all samples.
+    `recover_line` finds the points of each view; the order of their amplitudes matches them. Points often coincide along a
+    line of sight and spoil that view. Therefore triples of views each give a structure, ranked by the misfit of all views,
+    each at its best angle; the best few are refined on all samples. Pure and compiled whole.
 
     Args:
         sampling: kernel and grid of all views.
-        views: samples.
-        count: K, three or more.
+        views: samples of each view.
+        count: K, the number of points, three or more.
         features: see `planar.Features`.
-        method: of `prony.recover_line`.
-        view_steps: of refinement of each view; 0 is the algebra alone.
-        steps: of refinement of everything together on the raw samples; 0 leaves it out.
+        method: method of `annihilation.recover_line`.
+        view_steps: number of refinement steps per view; 0: the algebra alone.
+        steps: number of joint refinement steps on the raw samples; 0: none.
+
+    Raises:
+        ParameterError: JAX does not run in float64, fewer than three views or points.
     """
     require_x64("recover_plane")
     p = len(views)
@@ -98,24 +112,25 @@ def recover_plane(
         return found, jnp.linalg.norm(line_samples(sampling, *found) - views, axis=1)
 
     if p == 3:
-        points, rotations, shifts, determined = factorise(matched[:, :, None])
+        points, rotations, shifts, determined = factorise(matched[:, :, None])  # no view is left to rank structures
         angles = jnp.arctan2(rotations[:, 0, 1], rotations[:, 0, 0])
         found, misfit = finish((points, jnp.median(heights, axis=0), angles, shifts[:, 0]))
     else:
         triples = list(itertools.combinations(range(p), 3))
         chosen = jnp.asarray(triples[:: -(-len(triples) // TRIPLES)])
-        candidates, fixed = jax.lax.map(lambda t: factorise(matched[t][:, :, None])[::3], chosen)
+        factors = jax.lax.map(lambda t: factorise(matched[t][:, :, None]), chosen)
+        candidates, fixed = factors.points, factors.determined
         strengths = jax.vmap(lambda t: jnp.median(heights[t], axis=0))(chosen)
-        scores = jax.lax.map(lambda c: _angles(sampling, views, *c)[2], (candidates, strengths))
+        scores = jax.lax.map(lambda c: _best_angles(sampling, views, *c)[2], (candidates, strengths))
         scores = jnp.sum(jnp.minimum(scores, 2 * jnp.median(scores, axis=1, keepdims=True)), axis=1)
         best = jnp.argsort(jnp.where(jnp.isfinite(scores) & fixed, scores, jnp.inf))[:REFINED]
 
         def improve(start: tuple[Array, Array]) -> tuple[tuple[Array, Array, Array, Array], Array]:
-            return finish((*start, *_angles(sampling, views, *start)[:2]))
+            return finish((*start, *_best_angles(sampling, views, *start)[:2]))
 
-        every, misfits = jax.lax.map(improve, (candidates[best], strengths[best]))
+        refined, misfits = jax.lax.map(improve, (candidates[best], strengths[best]))
         winner = jnp.argmin(jnp.nan_to_num(jnp.sum(misfits**2, axis=1), nan=jnp.inf))
-        found, misfit, determined = jax.tree.map(lambda leaf: leaf[winner], (every, misfits, fixed[best]))
+        found, misfit, determined = jax.tree.map(lambda leaf: leaf[winner], (refined, misfits, fixed[best]))
     points, amplitudes, angles, shifts = found
     middle = points.mean(0)
     shifts = shifts + jnp.cos(angles) * middle[0] + jnp.sin(angles) * middle[1]
@@ -123,16 +138,16 @@ def recover_plane(
     return Plane(points - middle, amplitudes, angles, shifts, residual, determined)
 
 
-def _angles(sampling: Sampling, views: Array, points: Array, amplitudes: Array) -> tuple[Array, Array, Array]:
-    """The angle at which each view fits best, its shift from the centre of mass, and |samples - model|^2 there."""
-    n = jnp.asarray(sampling.positions) * sampling.spacing
+def _best_angles(sampling: Sampling, views: Array, points: Array, amplitudes: Array) -> tuple[Array, Array, Array]:
+    """The best angle of each view, its shift by the centre of mass, and |samples - model|^2 there."""
+    n = sampling.positions * sampling.spacing
     centres = views @ n / jnp.sum(views, axis=1)
     angles = jnp.arange(ANGLES) * 2 * np.pi / ANGLES
-    seen = jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=-1) @ points.T
-    middles = seen @ amplitudes / jnp.sum(amplitudes)
+    projected = jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=-1) @ points.T
+    middles = projected @ amplitudes / jnp.sum(amplitudes)
 
     def one(view: Array, centre: Array) -> tuple[Array, Array, Array]:
-        model = jax.vmap(sampling.line, (0, None))(seen + (centre - middles)[:, None], amplitudes)
+        model = jax.vmap(sampling.line, (0, None))(projected + (centre - middles)[:, None], amplitudes)
         misfit = jnp.sum((model - view) ** 2, axis=1)
         best = jnp.argmin(misfit)
         return angles[best], centre - middles[best], misfit[best]

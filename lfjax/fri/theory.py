@@ -1,10 +1,11 @@
-"""When is a structure determined by projections at unknown angles? The counts, and the ambiguities where it is not."""
+"""Uniqueness of a structure given projections at unknown angles: the required counts, and the ambiguities below them."""
 
 from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -13,14 +14,14 @@ from lfjax.errors import require, require_shape
 
 
 class Requirement(NamedTuple):
-    """What exact reconstruction up to O(3) takes.
+    """Requirements of exact reconstruction up to O(3).
 
     Attributes:
-        projections: at unknown, different orientations.
+        projections: number of projections at unknown, different orientations.
         order: M of the features of each view: powers -M ... M (exponential) or 0 ... 2 M (polynomial) along each axis.
-        samples: an axis and view, at least, with a kernel of that order and points within half a sample; each further sample
-            distance of field takes one more.
-        condition: on the structure.
+        samples: least number of samples per axis and view, with a kernel of that order and points within half a sample; each
+            further sampling distance of field takes one more.
+        condition: condition on the structure.
     """
 
     projections: int
@@ -30,56 +31,65 @@ class Requirement(NamedTuple):
 
 
 def minimum_projections(points: int, *, distinct_amplitudes: bool = True, kind: str = "points") -> Requirement:
-    """How many projections a structure takes, and how many samples each.
+    """Number of projections, and of samples per projection, that determine a structure.
 
-    *Points.* Three, for any K >= 4 that are not in a plane: centred, 2 P rows of rank 3 and 3 P orthonormality equations for
-    the 6 numbers of a metric, of which two views leave one free (`two_view_family`). With equal amplitudes the points of
-    different views are told apart by common lines, from K = 5 generically, K = 4 by trying all orders. A view needs 2-D ESPRIT
-    to separate K points: M (M + 1) >= K, and 2 M + 1 features along an axis.
+    *Points*: three projections, for any K >= 4 points that are not coplanar. The centred projections are 2 P rows of rank 3;
+    their 3 P orthonormality equations fix the 6 numbers of a metric, of which two views leave one free (`two_view_family`).
+    Points of equal amplitudes are matched by common lines for K >= 5 generically, and by trying all orders for K = 4. 2-D
+    ESPRIT separates K points of a view for M (M + 1) >= K, from 2 M + 1 features along an axis.
 
-    *Polytopes* of N vertices: three, for the same reason; complex moments of degree 0 to 2 N - 4 give all vertices of a view.
+    *Polytopes* of N vertices: three projections, for the same reason. Complex moments of degree 0 to 2 N - 4 give all
+    vertices of a view.
 
-    *Plane*: K >= 3 points that are not on a line, from one-dimensional views: three, P equations for the 3 numbers of a metric,
-    and 2 K features.
+    *Plane*: three one-dimensional projections, for K >= 3 points that are not collinear: P equations for the 3 numbers of a
+    metric, and 2 K features.
 
     Args:
-        points: K, or N vertices.
-        distinct_amplitudes: whether amplitudes tell points apart.
+        points: number K of points, or N of vertices.
+        distinct_amplitudes: whether the amplitudes tell points apart.
         kind: "points", "polytope" or "plane".
+
+    Raises:
+        ParameterError: another kind, or too few points.
     """
     kinds = ("points", "polytope", "plane")
     require(kind in kinds, "kind", kind, " or ".join(kinds))
     least = 3 if kind == "plane" else 4
     require(isinstance(points, int) and points >= least, "points", points, f"{least} or more: fewer lie in a plane (on a line)")
     if kind == "polytope":
-        return Requirement(3, points - 2, 2 * points - 3, "convex, of constant density, no two lines of sight alike")
+        return Requirement(3, points - 2, 2 * points - 3, "convex, of constant density, distinct lines of sight")
     if kind == "plane":
-        return Requirement(3, points, 2 * points + 1, "not all points on a line, no two angles alike, amplitudes distinct")
+        return Requirement(3, points, 2 * points + 1, "points not collinear, distinct angles, distinct amplitudes")
     order = math.ceil((math.sqrt(4 * points + 1) - 1) / 2)
-    condition = "not all points in a plane, no two orientations with one line of sight"
+    condition = "points not coplanar, distinct lines of sight"
     if not distinct_amplitudes:
-        condition += ", no two points together along a common line"
+        condition += ", no two points coincident along a common line"
     return Requirement(3, order, 2 * order + 1, condition)
 
 
 def two_view_family(
-    points: Float[Array, "k 3"], rotations: Float[Array, "2 3 3"], shear: float | Array
+    points: Float[Array, "k 3"], rotations: Float[Array, "2 3 3"], shear: Float[Array, ""] | float
 ) -> tuple[Float[Array, "k 3"], Float[Array, "2 3 3"]]:
-    """Another structure, at other orientations, with the very same two projections: why two are never enough.
+    """Another structure, at other orientations, with the same two projections, which shows that two never suffice.
 
-    X' = B^-1 X and A' = A B project alike for any B. The six equations A_i B B^T A_i^T = I leave one direction N of metrics
-    B B^T = I + s N free. Along it the second view turns about the common line, and the structure is sheared in the plane of
-    both lines of sight (Huang & Lee, IEEE TPAMI 11, 536 (1989)).
+    X' = B^-1 X and A' = A B have equal projections for any B. The six equations A_i B B^T A_i^T = I leave one direction N of
+    metrics B B^T = I + s N free. Along it the second view rotates about the common line, and the structure is sheared in the
+    plane of both lines of sight (Huang & Lee, IEEE TPAMI 11, 536 (1989)).
 
     Args:
         points: X.
-        rotations: of both views.
-        shear: s; 0 gives X itself. From -1 / max to 1 / max of the eigenvalues of N, which are scaled to at most 1.
+        rotations: R of both views.
+        shear: s, strictly between -1 and 1, since N is scaled to a largest eigenvalue of magnitude 1; 0 gives X itself.
 
     Returns:
-        points and rotations of the other structure.
+        Points and rotations of the other structure.
     """
     require_shape("rotations", rotations.shape, (2, 3, 3))
+    return _sheared(points, rotations, jnp.asarray(shear))
+
+
+@jax.jit
+def _sheared(points: Array, rotations: Array, shear: Array) -> tuple[Array, Array]:
     a = rotations[:, :2].reshape(4, 3)
     six = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 
@@ -98,7 +108,8 @@ def two_view_family(
     return jnp.linalg.solve(upgrade, points.T).T, turned
 
 
+@eqx.filter_jit
 def mirror(points: Float[Array, "k 3"], rotations: Float[Array, "p 3 3"]) -> tuple[Float[Array, "k 3"], Float[Array, "p 3 3"]]:
-    """The mirror image of a structure, and the orientations at which it has the same projections: handedness is not in them."""
+    """The mirror image of a structure, and the orientations at which it has the same projections."""
     flip = jnp.diag(jnp.asarray([1.0, 1.0, -1.0], points.dtype))
     return points @ flip, jax.vmap(lambda r: flip @ r @ flip)(rotations)

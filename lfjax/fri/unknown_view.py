@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -18,20 +19,20 @@ from lfjax.fri.planar import Features, Sampling, recover_points
 from lfjax.fri.refine import cramer_rao, least_squares, require_x64
 from lfjax.rotation import from_vector
 
-FLAT = 1e-7  # third singular value over the first, below which points count as lying in a plane
+FLAT = 1e-7  # ratio of the third singular value to the first below which points count as coplanar
 
 
 class Structure(NamedTuple):
-    """Points in space and the views of them, up to O(3): the handedness cannot be known from projections.
+    """Points in space and their views, up to O(3): projections do not tell the handedness.
 
     Attributes:
-        points: (k, 3), centred on their mean.
-        amplitudes: (k,).
-        rotations: (p, 3, 3), X is seen as (R_i X)[:2] + t_i.
-        shifts: (p, 2), t.
-        residual: (p,), misfit of each view, relative to it.
-        determined: whether the views fix the structure at all: points not in a plane, views not alike.
-        used: (p,), which views counted; a view that fits far worse than the others does not.
+        points: X, centred on their mean.
+        amplitudes: amplitude of each point.
+        rotations: R of each view; X projects to (R_i X)[:2] + t_i.
+        shifts: t of each view.
+        residual: |samples - model| / |samples| of each view.
+        determined: whether the views fix the structure: points not coplanar, views along different lines of sight.
+        used: views that the fit used; those that fit far worse than the others are excluded.
     """
 
     points: Float[Array, "k 3"]
@@ -43,6 +44,7 @@ class Structure(NamedTuple):
     used: Bool[Array, " p"]
 
 
+@eqx.filter_jit
 def project(
     points: Float[Array, "k 3"], rotations: Float[Array, "p 3 3"], shifts: Float[Array, "p 2"]
 ) -> Float[Array, "p k 2"]:
@@ -50,6 +52,7 @@ def project(
     return jnp.einsum("pij,kj->pki", rotations[:, :2], points) + shifts[:, None]
 
 
+@eqx.filter_jit
 def view_samples(
     sampling: Sampling,
     points: Float[Array, "k 3"],
@@ -57,38 +60,63 @@ def view_samples(
     rotations: Float[Array, "p 3 3"],
     shifts: Float[Array, "p 2"],
 ) -> Float[Array, "p m n"]:
-    """Samples of every view; rows are y."""
+    """Samples of all views; rows are y.
+
+    Args:
+        sampling: kernel and grid.
+        points: X.
+        amplitudes: amplitude of each point.
+        rotations: R of each view.
+        shifts: t of each view.
+    """
     return jax.vmap(sampling.plane, (0, None))(project(points, rotations, shifts), amplitudes)
 
 
-def factorise(views: Float[Array, "p k e"]) -> tuple[Array, Array, Array, Array]:
+class Factorisation(NamedTuple):
+    """Points and poses from matched projections to e dimensions.
+
+    Attributes:
+        points: X, in d = e + 1 dimensions.
+        rotations: R of each view.
+        shifts: t of each view.
+        determined: whether the views fix the points.
+    """
+
+    points: Float[Array, "k d"]
+    rotations: Float[Array, "p d d"]
+    shifts: Float[Array, "p e"]
+    determined: Bool[Array, ""]
+
+
+@eqx.filter_jit
+def factorise(views: Float[Array, "p k e"]) -> Factorisation:
     """Points, rotations and shifts from matched projections; exact without noise, least squares of an affine model with it.
 
-    Centred, the e P x K matrix of projections to e dimensions has rank e + 1: A X. Rows of A are orthonormal in the metric Q of
-    A_i Q A_i^T = I: for views of space 3 P linear equations for its 6 numbers, for lines of a plane P for 3.
+    Centred, the e P x K matrix of projections to e dimensions is A X, of rank e + 1. The rows of A are orthonormal in the
+    metric Q of A_i Q A_i^T = I: 3 P linear equations for 6 unknowns for views of space, P for 3 for lines of a plane.
 
     Args:
-        views: q, the same point at the same place in every view; e = 2 for points in space, 1 for points in a plane.
+        views: q, the points of all views in the same order; e = 2 for points in space, 1 for points in a plane.
 
-    Returns:
-        points (k, e + 1), rotations (p, e + 1, e + 1), shifts (p, e), and whether they are determined.
+    Raises:
+        ParameterError: fewer than three views, or fewer than e + 2 points.
     """
     require_shape("views", views.shape, ("p", "k", "e"))
-    p, k, seen = views.shape
-    require(seen in (1, 2), "views", views.shape, "(p, k, 2), or (p, k, 1) for points in a plane")
-    d = seen + 1
+    p, k, e = views.shape
+    require(e in (1, 2), "views", views.shape, "(p, k, 2), or (p, k, 1) for points in a plane")
+    d = e + 1
     require(p >= 3, "views", p, "three or more: two never fix the structure")
     require(k > d, "points", k, f"{d + 1} or more: fewer lie in a {'plane' if d == 3 else 'line'}")
     shifts = views.mean(1)
-    stacked = (views - shifts[:, None]).transpose(0, 2, 1).reshape(seen * p, k)
+    stacked = (views - shifts[:, None]).transpose(0, 2, 1).reshape(e * p, k)
     left, values, right = jnp.linalg.svd(stacked, full_matrices=False)
-    a = (left[:, :d] * values[:d]).reshape(p, seen, d)
+    a = (left[:, :d] * values[:d]).reshape(p, e, d)
     pairs = [(i, j) for i in range(d) for j in range(i, d)]
 
     def products(u: Array, v: Array) -> Array:
         return jnp.stack([u[:, i] * v[:, j] + (u[:, j] * v[:, i] if i != j else 0) for i, j in pairs], axis=-1)
 
-    rows = [(i, j) for i in range(seen) for j in range(i, seen)]
+    rows = [(i, j) for i in range(e) for j in range(i, e)]
     equations = jnp.concatenate([products(a[:, i], a[:, j]) for i, j in rows])
     wanted = jnp.concatenate([jnp.full(p, float(i == j)) for i, j in rows])
     q, _, _, metric = jnp.linalg.lstsq(equations, wanted)
@@ -104,9 +132,10 @@ def factorise(views: Float[Array, "p k e"]) -> tuple[Array, Array, Array, Array]
     rotations = jnp.concatenate([frame, last[:, None]], axis=1)
     spread = values[d - 1] > FLAT * values[0]
     different = metric[-1] > 1e-9 * metric[0]
-    return points, rotations, shifts, spread & different & (lengths[0] > 0)
+    return Factorisation(points, rotations, shifts, spread & different & (lengths[0] > 0))
 
 
+@eqx.filter_jit
 def recover(
     sampling: Sampling,
     views: Float[Array, "p m n"],
@@ -116,18 +145,21 @@ def recover(
     view_steps: int = 20,
     steps: int = 50,
 ) -> Structure:
-    """Points with distinct amplitudes from the samples of views at unknown angles, three or more.
+    """Points with distinct amplitudes from the samples of three or more views at unknown angles.
 
-    Each view by `planar.recover_points`; points are matched by the order of their amplitudes, which is the assignment of least
-    total difference; then `factorise`, then `refine_structure`. Pure: jit it, and batch it by `jax.vmap`.
+    `planar.recover_points` finds the points of each view. The order of their amplitudes, which is the assignment of least
+    total difference, matches them; `factorise` and `refine_structure` follow. Pure and compiled whole; batch by `jax.vmap`.
 
     Args:
         sampling: kernel and grid of all views.
-        views: samples.
-        count: K.
-        features: see `planar.Features`; in every view all points have to lie within their reach.
-        view_steps: of refinement of each view; 0 is the algebra alone.
-        steps: of refinement of everything together on the raw samples; 0 leaves it out.
+        views: samples of each view; rows are y.
+        count: K, the number of points, four or more.
+        features: see `planar.Features`; the points of every view must lie within their reach.
+        view_steps: number of refinement steps per view; 0: the algebra alone.
+        steps: number of joint refinement steps on the raw samples; 0: none.
+
+    Raises:
+        ParameterError: JAX does not run in float64, too few views, or too many points for the features.
     """
     require_x64("fri.unknown_view.recover")
     require_shape("views", views.shape, ("p", sampling.size, sampling.size))
@@ -136,13 +168,20 @@ def recover(
     matched = jnp.take_along_axis(found.points, order[:, :, None], axis=1)
     amplitudes = jnp.take_along_axis(found.amplitudes, order, axis=1).mean(0)
     points, rotations, shifts, determined = factorise(matched)
-    nothing = jnp.zeros(len(views))
-    start = Structure(points, amplitudes, rotations, shifts, nothing, determined, nothing == 0)
+    start = Structure(points, amplitudes, rotations, shifts, jnp.zeros(len(views)), determined, jnp.ones(len(views), bool))
     return refine_structure(sampling, views, start, steps=steps)
 
 
+@eqx.filter_jit
 def refine_structure(sampling: Sampling, views: Float[Array, "p m n"], start: Structure, *, steps: int = 50) -> Structure:
-    """Maximum likelihood in white noise: points, amplitudes, poses and shifts together on the raw samples."""
+    """Maximum likelihood in white noise of points, amplitudes, rotations and shifts on the raw samples.
+
+    Args:
+        sampling: kernel and grid of all views.
+        views: samples of each view.
+        start: initial structure.
+        steps: number of Levenberg-Marquardt steps; 0: only centre the structure and compute its residual.
+    """
 
     def unpack(parameters: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
         points, amplitudes, turns, shifts = parameters
@@ -159,19 +198,21 @@ def refine_structure(sampling: Sampling, views: Float[Array, "p m n"], start: St
 
 
 def centred(structure: Structure) -> Structure:
-    """With the mean of the points at the origin, and the shifts to match."""
+    """The structure with the mean of its points at the origin and its shifts adapted."""
     middle = structure.points.mean(0)
     shifts = structure.shifts + jnp.einsum("pij,j->pi", structure.rotations[:, :2], middle)
     return structure._replace(points=structure.points - middle, shifts=shifts)
 
 
+@eqx.filter_jit
 def align(points: Float[Array, "k 3"], truth: Float[Array, "k 3"]) -> Float[Array, "k 3"]:
-    """The points turned (or reflected) and moved onto the truth, in their given order (Kabsch, with O(3))."""
+    """Points rotated, possibly reflected, and translated onto the truth, in the given order (Kabsch, over O(3))."""
     a, b = points - points.mean(0), truth - truth.mean(0)
     u, _, vt = jnp.linalg.svd(a.T @ b)
     return a @ (u @ vt) + truth.mean(0)
 
 
+@eqx.filter_jit
 def aligned_error(points: Float[Array, "k 3"], truth: Float[Array, "k 3"]) -> Float[Array, ""]:
     """Root mean square distance to the truth after `align`; points in the same order."""
     return jnp.sqrt(jnp.mean(jnp.sum((align(points, truth) - truth) ** 2, axis=1)))
@@ -183,15 +224,28 @@ def structure_bound(
     amplitudes: Float[Array, " k"],
     rotations: Float[Array, "p 3 3"],
     shifts: Float[Array, "p 2"],
-    sigma: float | Array,
+    sigma: Float[Array, ""] | float,
 ) -> Float[Array, ""]:
-    """Cramer-Rao bound of `aligned_error`: of the points, rotations and translations of all space taken out."""
+    """Cramer-Rao bound of `aligned_error`: the bound of the points, without global rotations and translations.
 
+    Args:
+        sampling: kernel and grid.
+        points: X.
+        amplitudes: amplitude of each point.
+        rotations: R of each view.
+        shifts: t of each view.
+        sigma: standard deviation of white noise on the samples.
+    """
+    return sigma * _bound_at_unit_noise(sampling, points, amplitudes, rotations, shifts)
+
+
+@eqx.filter_jit
+def _bound_at_unit_noise(sampling: Sampling, points: Array, amplitudes: Array, rotations: Array, shifts: Array) -> Array:
     def model(parameters: tuple[Array, Array, Array, Array]) -> Array:
         x, a, turns, t = parameters
         return view_samples(sampling, x, a, from_vector(turns) @ rotations, t)
 
-    bound = cramer_rao(model, (points, amplitudes, jnp.zeros((len(rotations), 3)), shifts), sigma)
+    bound = cramer_rao(model, (points, amplitudes, jnp.zeros((len(rotations), 3)), shifts), 1.0)
     k = len(points)
     free = [jnp.tile(axis, k) for axis in jnp.eye(3)]
     free += [jnp.cross(axis, points - points.mean(0)).ravel() for axis in jnp.eye(3)]
