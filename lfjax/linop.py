@@ -15,7 +15,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from lfjax.errors import ShapeError, require_shape
 
@@ -47,14 +47,14 @@ class LinearOperator(eqx.Module):
         """A^T y, for y of shape `out_shape`."""
         return automatic_transpose(self, y)
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: ArrayLike) -> Array:
         """A x, after a check of the shape.
 
         Raises:
             ShapeError: x does not have shape `in_shape`.
         """
         require_shape(f"input of {type(self).__name__}", jnp.shape(x), self.in_shape)
-        return self.matvec(x)
+        return _apply(self, jnp.asarray(x))
 
     @property
     def T(self) -> LinearOperator:  # noqa: N802 - the name that NumPy and linear algebra use
@@ -105,6 +105,11 @@ class LinearOperator(eqx.Module):
 
         _, sizes = jax.lax.scan(iterate, start / jnp.linalg.norm(start.ravel()), None, length=iterations)
         return jnp.sqrt(sizes[-1])
+
+
+@eqx.filter_jit
+def _apply(op: LinearOperator, x: Array) -> Array:
+    return op.matvec(x)
 
 
 def floating(x: Any) -> Array:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from lfjax import linop, parallel
 from lfjax.illumination import PointScan, Timing, TwoPhoton, Widefield
 from lfjax.models import LinearForwardNet
 from lfjax.optics import PSF, AntiAlias, LightField, Microscope, MultiView, Resample, Scattering
-from lfjax.rotation import random_rotations
 from lfjax.solvers.admm import Gradient
 from lfjax.tomography.ctf import ApplyCtf, Ctf
 from lfjax.tomography.fourier_slice import FourierSlice
@@ -20,32 +20,36 @@ from lfjax.tomography.rays import Rays
 from lfjax.tomography.sharding import Sharded
 
 
+def noise(*shape: int) -> jax.Array:
+    """Uniform between 0 and 1, the same numbers for the same shape."""
+    return jnp.asarray(np.random.default_rng(shape).random(shape), jnp.result_type(float))
+
+
+def poses(count: int) -> jax.Array:
+    return jnp.asarray(Rotation.random(count, np.random.default_rng(count)).as_matrix(), jnp.result_type(float))
+
+
 def scope(n: int) -> Microscope:
     return Microscope(20, 0.5, 1.33, 0.52, 125, 2500, n)
 
 
 def random_psf(n: int, s: int, lenslets: int = 3, depths: int = 2) -> PSF:
-    values = jax.random.uniform(jax.random.key(n), (depths, s, s, lenslets * n, lenslets * n), jnp.result_type(float))
-    return PSF(values, scope(n), tuple(10.0 * d for d in range(depths)))
+    return PSF(noise(depths, s, s, lenslets * n, lenslets * n), scope(n), tuple(10.0 * d for d in range(depths)))
 
 
 def hexagonal_psf() -> PSF:
-    values = jax.random.uniform(jax.random.key(3), (2, 3, 2, 21, 12), jnp.result_type(float))
-    return PSF(values, dataclasses.replace(scope(4), lenslet_lattice="hexagonal"), (0.0, 10.0))
+    return PSF(noise(2, 3, 2, 21, 12), dataclasses.replace(scope(4), lenslet_lattice="hexagonal"), (0.0, 10.0))
 
 
 def mirrored_psf(n: int, s: int, lenslets: int = 3, depths: int = 2) -> PSF:
     psf = random_psf(n, s, lenslets, depths)
-    values = psf.values + jnp.flip(psf.values, (1, 3))
-    return PSF(values + jnp.flip(values, (2, 4)), psf.microscope, psf.z_um)
+    values = np.asarray(psf.values)
+    values = values + np.flip(values, (1, 3))
+    return dataclasses.replace(psf, values=jnp.asarray(values + np.flip(values, (2, 4))))
 
 
 def blur(shape: tuple[int, ...] = (4, 6)) -> linop.FunctionOperator:
     return linop.FunctionOperator(lambda x: x + 0.5 * jnp.roll(x, 1, axis=-1), shape)
-
-
-def weights(shape: tuple[int, ...]) -> jax.Array:
-    return jax.random.uniform(jax.random.key(7), shape, jnp.result_type(float))
 
 
 def positions() -> np.ndarray:
@@ -54,10 +58,10 @@ def positions() -> np.ndarray:
 
 OPERATORS: dict[str, Callable[[], linop.LinearOperator]] = {
     "Identity": lambda: linop.Identity((3, 4)),
-    "Diagonal": lambda: linop.Diagonal(weights((3, 4))),
+    "Diagonal": lambda: linop.Diagonal(noise(3, 4)),
     "FunctionOperator": blur,
-    "Compose": lambda: linop.Diagonal(weights((4, 6))) @ blur(),
-    "Sum": lambda: linop.Diagonal(weights((4, 6))) + blur(),
+    "Compose": lambda: linop.Diagonal(noise(4, 6)) @ blur(),
+    "Sum": lambda: linop.Diagonal(noise(4, 6)) + blur(),
     "Scale": lambda: 2.5 * blur(),
     "Transpose": lambda: blur().T,
     "LightField": lambda: LightField(random_psf(5, 3), (4, 6)),
@@ -85,31 +89,29 @@ OPERATORS: dict[str, Callable[[], linop.LinearOperator]] = {
     "AntiAlias": lambda: AntiAlias(scope(5), (0.0, 5.0, 40.0), 5, (15, 20)),
     "Gradient": lambda: Gradient((3, 4, 5), (0.5, 1.0, 2.0)),
     "Illumination": lambda: Widefield((2, 4, 5), (2.0, 1.0, 1.0), Timing(0.01), power_mw=0.1).operator(),
-    "LinearForwardNet": lambda: LinearForwardNet.fit(
-        LightField(random_psf(4, 2), (5, 5)), (2, 2), (4, 4), layers=2, width=8, steps=2
-    ),
+    "LinearForwardNet": lambda: LinearForwardNet((noise(3, 3, 8, 6), noise(3, 3, 6, 16)), 2, (5, 4), (2, 2), (4, 4), 0.0),
     "TwoPhoton": lambda: TwoPhoton(PointScan((2, 4, 5), (2.0, 1.0, 1.0), Timing(0.1), pixels=(2, 3, 5)), 3, 2.0, volumes=2),
-    "MultiView": lambda: MultiView(weights((3, 2, 5, 4)), (6, 7)),
-    "MultiView with margin": lambda: MultiView(weights((3, 2, 5, 5)), (4, 5), margin=2),
-    "MultiView, volume within the views": lambda: MultiView(weights((3, 2, 3, 3)), (6, 7), margin=-1),
+    "MultiView": lambda: MultiView(noise(3, 2, 5, 4), (6, 7)),
+    "MultiView with margin": lambda: MultiView(noise(3, 2, 5, 5), (4, 5), margin=2),
+    "MultiView, volume within the views": lambda: MultiView(noise(3, 2, 3, 3), (6, 7), margin=-1),
     "ApplyCtf": lambda: ApplyCtf(Ctf(15000.0, 12000.0, 0.5), (8, 10), 2.0),
-    "FourierSlice": lambda: FourierSlice(random_rotations(jax.random.key(0), 5), 8, batch=2),
+    "FourierSlice": lambda: FourierSlice(poses(5), 8, batch=2),
     "FourierSlice, odd, trilinear, cut off": lambda: FourierSlice(
-        random_rotations(jax.random.key(1), 4), 7, kernel="trilinear", padding=2.5, cutoff=1.0
+        poses(4), 7, kernel="trilinear", padding=2.5, cutoff=1.0
     ),
     "FourierSlice with CTF and shifts": lambda: FourierSlice(
-        random_rotations(jax.random.key(2), 3),
+        poses(3),
         8,
         shifts=jnp.asarray([[0.5, -2.0], [0.0, 1.5], [3.0, 0.2]]),
         ctf=Ctf(jnp.asarray([9000.0, 12000.0, 15000.0]), 10000.0, 0.3),
         pixel_angstrom=3.0,
         kernel=4,
     ),
-    "Sharded": lambda: Sharded(FourierSlice(random_rotations(jax.random.key(0), 4), 6), parallel.mesh(1)),
+    "Sharded": lambda: Sharded(FourierSlice(poses(4), 6), parallel.mesh(1)),
     "Shift": lambda: Shift(jnp.asarray([1.3, -0.4]), (8, 9)),
     "Rays, parallel": lambda: Rays.parallel(jnp.linspace(0.1, 3.0, 5), 9, batch=2),
     "Rays, fan": lambda: Rays.fan(jnp.linspace(0.1, 6.0, 4), 8, 20.0, 10.0, 9, 1.5),
-    "Rays, parallel in space": lambda: Rays.parallel_3d(random_rotations(jax.random.key(0), 3), 6),
+    "Rays, parallel in space": lambda: Rays.parallel_3d(poses(3), 6),
     "Rays, cone": lambda: Rays.cone(jnp.linspace(0.1, 6.0, 3), (4, 6, 6), 20.0, 10.0, (5, 7)),
     "ApplyCtf, odd": lambda: ApplyCtf(Ctf(15000.0, phase_shift_rad=1.0, b_factor_angstrom2=50.0), (9, 7), 2.0),
 }
