@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from lfjax import fourier
 from lfjax.errors import require, require_shape
@@ -70,7 +71,7 @@ class SubPupils(eqx.Module):
     @classmethod
     def fourier(
         cls,
-        centres_um: Float[Array, "v 2"],
+        centres_um: ArrayLike,
         *,
         magnification: float,
         numerical_aperture: float,
@@ -108,7 +109,7 @@ class SubPupils(eqx.Module):
     @classmethod
     def cameras(
         cls,
-        angles_rad: Sequence[tuple[float, float]] | Float[Array, "v 2"],
+        angles_rad: ArrayLike,
         *,
         view_aperture: float,
         wavelength_um: float,

@@ -1,31 +1,33 @@
-"""Depth-dependent anti-aliasing: what a light-field microscope cannot tell apart near its native plane, it should not print.
+"""Depth-dependent anti-aliasing: each plane of a volume is smoothed to the resolution at which the lenslets sample it.
 
-Near z = 0 all light of a point falls on one lenslet, so a plane is sampled once a lenslet only, and a plain solver fills
-the gap with a copy of the lenslet grid. Stefanoiu et al. smooth each plane to what is sampled there.
+Near z = 0 all light of a point falls on one lenslet. The plane is then sampled only once per lenslet, and a plain solver
+fills the gap with a copy of the lenslet grid. The filter is that of Stefanoiu et al.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lfjax.errors import require
 from lfjax.linop import LinearOperator
 from lfjax.optics.microscope import Microscope
 
-LOBES = 2  # of the Lanczos window
+LOBES = 2  # lobes of the Lanczos window on each side
 
 
-def sampling_widths(microscope: Microscope, z_um: Sequence[float]) -> NDArray[np.float64]:
+def sampling_widths(microscope: Microscope, z_um: ArrayLike) -> NDArray[np.float64]:
     """Lateral sampling distance at each depth, in lenslets: min(1, n f_ml / (M^2 |z|)).
 
-    A plane at depth z has its image a distance Z = M^2 |z| / n from the lenslets, which project it onto the sensor with
-    magnification f_ml / Z: the lenslets' shifted views interleave and sample it f_ml / Z lenslets apart, and no better
-    than once a lenslet where Z < f_ml.
+    The image of a plane at depth z lies at a distance Z = M^2 |z| / n from the lenslets, which project it onto the sensor
+    with magnification f_ml / Z. The shifted views of the lenslets interleave and sample the plane f_ml / Z lenslets apart;
+    where Z < f_ml they sample it once per lenslet.
+
+    Args:
+        microscope: M, n and f_ml are used.
+        z_um: depths of the planes.
 
     Source: Stefanoiu et al., Opt. Express 27, 31644 (2019), section 3.
     """
@@ -37,8 +39,8 @@ def sampling_widths(microscope: Microscope, z_um: Sequence[float]) -> NDArray[np
 def lanczos_matrix(n: int, width: float) -> NDArray[np.float64]:
     """n x n matrix of 1-D smoothing by the Lanczos kernel sinc(x / w) sinc(x / (2 w)), w samples wide.
 
-    Rows sum to 1: at the borders the kernel is cut and scaled up, so that a uniform object stays uniform. A width of one
-    sample or less leaves everything as it is.
+    Rows sum to 1: at the borders the kernel is cut and rescaled, so that a uniform object stays uniform. A width of one
+    sample or less gives the identity.
     """
     if width <= 1:
         return np.eye(n)
@@ -50,32 +52,34 @@ def lanczos_matrix(n: int, width: float) -> NDArray[np.float64]:
 class AntiAlias(LinearOperator):
     """A: smooths every plane (y, x) of a volume by a Lanczos kernel as wide as the sampling distance at its depth.
 
-    Use it as `H @ A`: the solver looks for u >= 0 and the volume is x = A u, which cannot hold the lenslet grid. Stefanoiu
-    et al. filter x after each step instead; inside the operator the filter has a transpose and an objective, and hence
-    works with every solver, CG and FISTA included.
+    Use it as `H @ A`: the solver looks for u >= 0, and the volume x = A u cannot hold the lenslet grid. Stefanoiu et al.
+    filter x after each step instead. Inside the operator the filter has a transpose and an objective, and so works with
+    every solver, CG and FISTA included.
 
     Attributes:
-        rows: (z, y, y) smoothing matrices along y; likewise `columns` along x.
+        rows: (z, y, y), smoothing matrices along y.
+        columns: (z, x, x), smoothing matrices along x.
     """
 
     rows: Float[Array, "z y y"]
     columns: Float[Array, "z x x"]
 
-    def __init__(self, microscope: Microscope, z_um: Sequence[float], voxels_per_lenslet: int, shape: tuple[int, int]) -> None:
+    def __init__(self, microscope: Microscope, z_um: ArrayLike, voxels_per_lenslet: int, shape: tuple[int, int]) -> None:
         """Build the filter.
 
         Args:
             microscope: M, n and f_ml are used.
             z_um: depths of the planes.
-            voxels_per_lenslet: s.
+            voxels_per_lenslet: s, voxels across a lenslet.
             shape: (y, x) voxels of a plane.
 
         Raises:
-            ParameterError: s is below 1.
+            ParameterError: s is below 1, or the lenslets are not square.
         """
         require(microscope.lenslet_lattice == "square", "lenslet_lattice", microscope.lenslet_lattice, "square lenslets")
         require(voxels_per_lenslet >= 1, "voxels_per_lenslet", voxels_per_lenslet, "1 or more")
-        # whole voxels, rounded down as in the authors' code: 1.5 voxels would smooth what is sampled well enough
+        # whole voxels, rounded down as in the authors' code: 1.5 voxels would smooth a plane that is sampled well enough
+
         widths = np.floor(voxels_per_lenslet * sampling_widths(microscope, z_um) + 1e-6)
         self.rows, self.columns = (
             jnp.asarray(np.stack([lanczos_matrix(n, w) for w in widths]), jnp.result_type(float)) for n in shape

@@ -1,7 +1,7 @@
-"""Coordinates of the channels at a lenslet: as they are, by mirror parity, or a few orthonormal components of them.
+"""Coordinates of the channels of a lenslet: the channels themselves, their mirror parities, or a few orthonormal components.
 
-The channels of a light field are the N x N pixels behind a lenslet, those of a volume the s x s voxels under it at every
-depth. Sums and differences of mirrored channels have a parity in y and in x, which halves what `spectral` computes.
+The channels of a light field are the N x N pixels behind a lenslet; those of a volume are the s x s voxels under it at
+every depth. Sums and differences of mirrored channels have a parity in y and in x, which halves the work of `spectral`.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 Odd = tuple[tuple[bool, ...], tuple[bool, ...]]
-"""Of each coordinate, whether it is odd in y, and whether it is odd in x."""
+"""For each coordinate, whether it is odd in y, and whether it is odd in x."""
 
 
 class ChannelBasis(eqx.Module):
     """Orthonormal coordinates of planes x rows x columns channels.
 
     Attributes:
-        components: rows are the components kept, in the coordinates without them; None keeps all.
+        components: (r, c), the components kept, one per row, in the full coordinates; None: all are kept.
         grid: (planes, rows, columns) of the channels.
-        odd: parities of the coordinates; None if they are the channels themselves.
+        odd: parities of the coordinates; None: the coordinates are the channels themselves.
     """
 
     components: Float[Array, "r c"] | None
@@ -44,12 +44,12 @@ class ChannelBasis(eqx.Module):
         return cls(None, (planes, rows, columns), odd)  # type: ignore[arg-type]
 
     def keep(self, components: Float[Array, "r c"], odd: Odd | None) -> ChannelBasis:
-        """These coordinates reduced to components of them."""
+        """These coordinates reduced to some of their components."""
         return ChannelBasis(components, self.grid, odd)
 
     @property
     def size(self) -> int:
-        """Coordinates."""
+        """Number of coordinates."""
         return math.prod(self.grid) if self.components is None else self.components.shape[0]
 
     def coordinates(self, x: Float[Array, "t c y x"]) -> Float[Array, "t r y x"]:
@@ -86,6 +86,6 @@ def from_parity(x: Array, axis: int) -> Array:
     return jnp.concatenate([(even + odd) * math.sqrt(0.5), middle, jnp.flip(even - odd, axis) * math.sqrt(0.5)], axis)
 
 
-def parities(n: int) -> np.ndarray:
-    """Parity of each place of `to_parity`: False for sums and the middle, True for differences."""
+def parities(n: int) -> Bool[np.ndarray, " n"]:
+    """Parity of each entry of `to_parity`: False for sums and the middle, True for differences."""
     return np.arange(n) >= n - n // 2

@@ -1,11 +1,11 @@
-"""Low-rank form of a light-field operator, with the error it brings, measured.
+"""Low-rank form of a light-field operator, with its measured error.
 
 The PSFs of neighbouring voxels and the images of neighbouring pixels are alike: the rank of a light field follows the
 optics, not the sampling. With orthonormal U over the pixels of a lenslet and V over the voxels under it,
 
     H^(f) ~ U (U^T H^(f) V) V^T   at every frequency f:
 
-volume and image pass through fewer channels, and the matrices shrink on both sides (a truncated higher-order SVD;
+so volume and image pass through fewer channels, and the matrices shrink on both sides (a truncated higher-order SVD;
 De Lathauwer, De Moor, Vandewalle, SIAM J. Matrix Anal. Appl. 21, 1253 (2000)).
 """
 
@@ -14,7 +14,9 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
+from functools import partial
 from typing import TypeVar, get_args
+
 
 import equinox as eqx
 import jax
@@ -27,13 +29,13 @@ from lfjax.linop import LinearOperator
 from lfjax.optics.lightfield.channels import ChannelBasis
 from lfjax.optics.lightfield.spectral import ChannelMatrices, Compression, Precision
 
-ROUNDING = 1.7e-3  # |error| / |matrices| that bfloat16 brings, measured on a PSF
+ROUNDING = 1.7e-3  # |error| / |matrices| of rounding to bfloat16, measured on a PSF
 
 Operator = TypeVar("Operator", bound=LinearOperator)
 
 
 def compress(op: Operator, kernel: ChannelMatrices, rtol: float, precision: Precision | None, measure: bool) -> Operator:
-    """See `LightField.compress`; `kernel` is `op.kernel`."""
+    """An operator in low-rank form, see `LightField.compress`; `kernel` is `op.kernel`."""
     require(0 < rtol < 1, "rtol", rtol, "a number between 0 and 1")
     precision = kernel.precision if precision is None else precision
     require(precision in get_args(Precision), "precision", precision, f"one of {', '.join(get_args(Precision))}")
@@ -42,7 +44,7 @@ def compress(op: Operator, kernel: ChannelMatrices, rtol: float, precision: Prec
     if kernel.precision == "bfloat16":
         raise ParameterError("operator in bfloat16, expected float32: the error is measured against exact matrices")
     if isinstance(kernel.matrices, jax.core.Tracer):
-        raise ParameterError("compress under jax.jit or jax.grad: expected an operator of known values, compressed before")
+        raise ParameterError("compress under jax.jit or jax.grad: expected an operator of known values; compress it outside")
     small = low_rank(kernel, rtol, precision)
 
     def with_kernel(new: ChannelMatrices) -> Operator:
@@ -50,13 +52,13 @@ def compress(op: Operator, kernel: ChannelMatrices, rtol: float, precision: Prec
 
     if measure:
         seconds = (_seconds(op), _seconds(with_kernel(small)))
-        assert small.compression is not None
+        assert small.compression is not None, "low_rank sets it"
         small = small.replace(compression=dataclasses.replace(small.compression, seconds=seconds))
     return with_kernel(small)
 
 
 def low_rank(kernel: ChannelMatrices, rtol: float, precision: Precision) -> ChannelMatrices:
-    """The matrices between the leading components of both sides, rtol apart in the Frobenius norm over all frequencies."""
+    """The matrices between the leading components of both sides, within rtol in the Frobenius norm over all frequencies."""
     spare = rtol**2 - (ROUNDING**2 if precision == "bfloat16" else 0.0)
     require(spare > 0, "rtol", rtol, f"more than {ROUNDING:g}, the rounding of bfloat16")
     weights = _multiplicity(kernel)
@@ -65,18 +67,16 @@ def low_rank(kernel: ChannelMatrices, rtol: float, precision: Precision) -> Chan
     ranks = _ranks(image[0], volume[0], spare)
     dtype = kernel.matrices.dtype
     bases = [_keep(b, s, r, dtype) for b, s, r in zip((kernel.image, kernel.volume), (image, volume), ranks, strict=True)]
-    u, v = (jnp.eye(b.size, dtype=dtype) if b.components is None else b.components for b in bases)
-    core = _project(kernel, u, v)
-    core = core.astype(jnp.bfloat16) if precision == "bfloat16" else core
-    error = _error(kernel, core, u, v, weights)
+    u, v = (jnp.asarray(np.eye(b.size), dtype) if b.components is None else b.components for b in bases)
+    core, error = _project(kernel, u, v, weights, narrow=precision == "bfloat16")
     memory = (kernel.matrices.nbytes / 2**30, core.nbytes / 2**30)
     channels = (kernel.image.size, kernel.volume.size)
-    told = Compression(rtol, float(error), channels, ranks, memory, None)
-    return kernel.replace(matrices=core, image=bases[0], volume=bases[1], precision=precision, compression=told)
+    report = Compression(rtol, float(error), channels, ranks, memory, None)
+    return kernel.replace(matrices=core, image=bases[0], volume=bases[1], precision=precision, compression=report)
 
 
 def _multiplicity(kernel: ChannelMatrices) -> Float[np.ndarray, "ky kx"]:
-    """How many frequencies of the whole spectrum each kept one stands for."""
+    """Number of frequencies of the whole spectrum that each kept frequency represents."""
     ky, kx = kernel.matrices.shape[:2]
     counts = []
     for kept, period in zip((ky, kx), kernel.shape, strict=True):
@@ -86,14 +86,14 @@ def _multiplicity(kernel: ChannelMatrices) -> Float[np.ndarray, "ky kx"]:
 
 
 def _row(kernel: ChannelMatrices, matrices: Array) -> Float[Array, "kx q o i"]:
-    """Matrices of a row of frequencies in float32 or wider, real and imaginary part apart if there are both."""
+    """Matrices of a row of frequencies in float32 or wider, with real and imaginary parts on an axis of their own."""
     wide = matrices.astype(jnp.promote_types(matrices.dtype, jnp.float32))
     return wide.reshape(wide.shape[0], kernel.rows, -1, wide.shape[-1])
 
 
 @jax.jit
 def _grams(kernel: ChannelMatrices, weights: Array) -> tuple[Float[Array, "o o"], Float[Array, "i i"]]:
-    """Sums over all frequencies of Re H^ H^^H and of Re H^^H H^: inner products of the images of pixels and of voxels."""
+    """Sums over all frequencies of Re H^ H^^H and of Re H^^H H^: inner products of pixels and of the images of voxels."""
 
     def add(total: tuple[Array, Array], row: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
         h, weight = _row(kernel, row[0]), row[1][:, None, None, None]
@@ -108,11 +108,11 @@ def _grams(kernel: ChannelMatrices, weights: Array) -> tuple[Float[Array, "o o"]
 
 
 Spectrum = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Eigenvalues, largest first, eigenvectors as rows, and the class of parities of each."""
+"""Eigenvalues, largest first, eigenvectors as rows, and the parity class of each."""
 
 
 def _eigen(gram: Float[np.ndarray, "c c"], basis: ChannelBasis) -> Spectrum:
-    """Eigenvectors that are even or odd in y and in x, where the coordinates are."""
+    """Eigenvectors of a Gram matrix; where the coordinates have parities, each is even or odd in y and in x."""
     classes = np.zeros(len(gram), int) if basis.odd is None else np.asarray(basis.odd[0]) * 2 + np.asarray(basis.odd[1])
     values, vectors, kinds = [], [], []
     for kind in np.unique(classes):
@@ -128,7 +128,7 @@ def _eigen(gram: Float[np.ndarray, "c c"], basis: ChannelBasis) -> Spectrum:
 
 
 def _ranks(image: np.ndarray, volume: np.ndarray, spare: float) -> tuple[int, int]:
-    """The ranks of the smallest product whose two discarded tails, whose sum bounds the error, stay within `spare`."""
+    """The pair of ranks with the smallest product whose two discarded tails sum to `spare` at most; the sum bounds the error."""
     tails = [np.append(np.cumsum(v[::-1])[::-1], 0.0) / v.sum() for v in (image, volume)]
     best = (len(image), len(volume))
     for r in range(1, len(image) + 1):
@@ -139,7 +139,7 @@ def _ranks(image: np.ndarray, volume: np.ndarray, spare: float) -> tuple[int, in
 
 
 def _keep(basis: ChannelBasis, spectrum: Spectrum, rank: int, dtype: np.dtype) -> ChannelBasis:
-    """The leading components, those of a parity together; the basis itself if all are kept."""
+    """The leading components, grouped by parity; the basis itself if all are kept."""
     chosen = np.argsort(spectrum[2][:rank], kind="stable")
     kinds = spectrum[2][chosen]
     odd = (tuple(bool(k) for k in kinds // 2), tuple(bool(k) for k in kinds % 2))
@@ -149,38 +149,36 @@ def _keep(basis: ChannelBasis, spectrum: Spectrum, rank: int, dtype: np.dtype) -
     return basis.keep(components, None if basis.odd is None else odd)
 
 
+@partial(jax.jit, static_argnames="narrow")
+def _project(
+    kernel: ChannelMatrices, u: Float[Array, "r o"], v: Float[Array, "s i"], weights: Array, *, narrow: bool
+) -> tuple[Float[Array, "ky kx p s"], Float[Array, ""]]:
+    """The core U^T H^ V, in bfloat16 if `narrow`, and its relative error |H - U core V^T| / |H|."""
+
+    def row(args: tuple[Array, Array]) -> tuple[Array, Array, Array]:
+        h, weight = _row(kernel, args[0]), args[1]
+        core = jnp.einsum("ro,kqoi,si->kqrs", u, h, v, precision=jax.lax.Precision.HIGHEST)
+        core = core.astype(jnp.bfloat16 if narrow else kernel.matrices.dtype)
+        rest = h - jnp.einsum("ro,kqrs,si->kqoi", u, core.astype(h.dtype), v, precision=jax.lax.Precision.HIGHEST)
+        lost, whole = (jnp.sum(weight * jnp.sum(matrix**2, (1, 2, 3))) for matrix in (rest, h))
+        return core.reshape(core.shape[0], -1, core.shape[-1]), lost, whole
+
+    core, lost, whole = jax.lax.map(row, (kernel.matrices, jnp.asarray(weights, u.dtype)))
+    return core, jnp.sqrt(lost.sum() / whole.sum())
+
+
 @jax.jit
-def _project(kernel: ChannelMatrices, u: Float[Array, "r o"], v: Float[Array, "s i"]) -> Float[Array, "ky kx p s"]:
-    """U^T H^ V."""
-
-    def row(matrices: Array) -> Array:
-        core = jnp.einsum("ro,kqoi,si->kqrs", u, _row(kernel, matrices), v, precision=jax.lax.Precision.HIGHEST)
-        return core.reshape(core.shape[0], -1, core.shape[-1])
-
-    return jax.lax.map(row, kernel.matrices)
-
-
-@jax.jit
-def _error(kernel: ChannelMatrices, core: Array, u: Array, v: Array, weights: Array) -> Float[Array, ""]:
-    """|H - U core V^T| / |H|."""
-
-    def row(args: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        h, small = _row(kernel, args[0]), _row(kernel, args[1])
-        rest = h - jnp.einsum("ro,kqrs,si->kqoi", u, small, v, precision=jax.lax.Precision.HIGHEST)
-        return jnp.sum(args[2] * jnp.sum(rest**2, (1, 2, 3))), jnp.sum(args[2] * jnp.sum(h**2, (1, 2, 3)))
-
-    rest, whole = jax.lax.map(row, (kernel.matrices, core, jnp.asarray(weights, u.dtype)))
-    return jnp.sqrt(rest.sum() / whole.sum())
+def _round_trip(op: LinearOperator, x: Array) -> Array:
+    return op.rmatvec(op.matvec(x))
 
 
 def _seconds(op: LinearOperator) -> float:
-    """H and H^T of one frame: median of five runs after the first."""
-    step = jax.jit(lambda op, x: op.rmatvec(op.matvec(x)))
-    x = jax.random.uniform(jax.random.key(0), op.in_shape)
-    jax.block_until_ready(step(op, x))
+    """Time of H and H^T on one frame: the median of five runs after the first."""
+    x = jnp.asarray(np.random.default_rng(0).random(op.in_shape), jnp.result_type(float))
+    jax.block_until_ready(_round_trip(op, x))
     times = []
     for _ in range(5):
         start = time.perf_counter()
-        jax.block_until_ready(step(op, x))
+        jax.block_until_ready(_round_trip(op, x))
         times.append(time.perf_counter() - start)
     return statistics.median(times)

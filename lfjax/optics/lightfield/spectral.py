@@ -1,10 +1,10 @@
-"""Convolutions of many channels with many channels, as one small real matrix product a frequency.
+"""Convolutions of many channels with many channels, as one small real matrix product per frequency.
 
-y_o = sum_i h_oi * x_i over a (T, T') periodic grid is y^(f) = H^(f) x^(f). Two ways to keep H^ as real numbers, since
-XLA runs real products at full speed on every backend and complex ones not on CPU:
+y_o = sum_i h_oi * x_i over a (T, T') periodic grid is y^(f) = H^(f) x^(f). The matrices H^ are kept as real numbers,
+because XLA runs real products at full speed on every backend, but complex products slowly on CPUs. There are two forms:
 
-- `FullMatrices`, any kernel: the stack [Re H^; Im H^] over the half spectrum, with FFTs.
-- `MirrorMatrices`, kernels that do not change when scene and image are mirrored together, in y or in x: a quarter of
+- `FullMatrices`, for any kernel: the stack [Re H^; Im H^] over the half spectrum, with FFTs.
+- `MirrorMatrices`, for kernels that do not change when scene and image are mirrored together, in y or in x: a quarter of
   the numbers and half of the arithmetic, with cosine and sine transforms, which are products too.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -26,27 +27,30 @@ from lfjax import fourier
 from lfjax.optics.lightfield.channels import ChannelBasis, parities, to_parity
 
 Precision = Literal["float32", "tf32", "bfloat16"]
-"""float32: exact products. tf32: what the accelerator's tensor cores do by default. bfloat16: half the memory."""
+"""float32: exact products. tf32: the default of the accelerator's tensor cores. bfloat16: half the memory."""
 
 Window = tuple[tuple[int, int], tuple[int, int]]
-"""Where an image lies on the periodic grid: (first, number) in y and in x."""
+"""Position of an image on the periodic grid: (first, number) in y and in x."""
 
-MANY_COLUMNS = 64  # from here on products like their columns last (2-core CPU, measured)
-FFT_COST = 25  # a flop of an FFT takes the time of about this many flops of a matrix product (2-core CPU, measured)
+MANY_COLUMNS = 64  # from this number on, products are faster with their columns last (2-core CPU, measured)
+FFT_COST = 25  # one flop of an FFT takes as long as about this many flops of a matrix product (2-core CPU, measured)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class Compression:
-    """What `LightField.compress` did. All of them compare equal, so that a time measured anew compiles nothing anew.
+    """Error, ranks, memory and speed of an operator that `LightField.compress` made.
+
+    It is a static part of the operator, so JAX compiles a function again for an operator whose compression differs.
+    `seconds` does not count in comparisons: two timings of the same operator differ, and must not compile anything again.
 
     Attributes:
-        rtol: error allowed.
-        error: measured: |H~ - H| / |H| over all images of all voxels, rounding of the matrices included. In float32 it is
-            also the relative error of the image of white noise; that of a smooth volume is smaller.
-        channels: pixels and voxels of a lenslet before, (O, I).
+        rtol: largest error allowed.
+        error: measured error |H~ - H| / |H| over all images of all voxels, rounding of the matrices included. In float32
+            it is also the relative error of the image of white noise; that of a smooth volume is smaller.
+        channels: (O, I), pixels and voxels of a lenslet before the compression.
         ranks: components kept of each.
-        memory_gib: of the matrices, before and after.
-        seconds: of H and H^T on one frame, before and after, the medians of five measured; None if they were not.
+        memory_gib: size of the matrices, before and after.
+        seconds: time of H and H^T on one frame, before and after, each the median of five runs; None: not measured.
     """
 
     rtol: float
@@ -54,34 +58,28 @@ class Compression:
     channels: tuple[int, int]
     ranks: tuple[int, int]
     memory_gib: tuple[float, float]
-    seconds: tuple[float, float] | None
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Compression)
-
-    def __hash__(self) -> int:
-        return hash(Compression)
+    seconds: tuple[float, float] | None = dataclasses.field(compare=False)
 
 
 Matrices = TypeVar("Matrices", bound="ChannelMatrices")
 
 
 class ChannelMatrices(eqx.Module):
-    """H^ for every frequency that is kept, between the coordinates of two sets of channels.
+    """H^ at every frequency that is kept, between the coordinates of two sets of channels.
 
     Attributes:
         matrices: real numbers, frequency first.
         volume: coordinates of the channels that H takes.
-        image: coordinates of those that it gives.
+        image: coordinates of the channels that H returns.
         shape: (T, T'), the periodic grid.
-        volume_window: where H's argument lies on the grid.
-        image_window: the part of its result that is wanted.
+        volume_window: position of the argument of H on the grid.
+        image_window: part of the grid that H returns.
         precision: see `Precision`.
-        columns: how many are expected in a product, on which only the order of its axes depends.
-        compression: None if the matrices are exact.
+        columns: number of columns expected in a product; only the order of its axes depends on it.
+        compression: None: the matrices are exact.
     """
 
-    rows: ClassVar[int]  # of the matrices for each output
+    rows: ClassVar[int]  # rows of the matrices per output channel
 
     matrices: Float[Array, "ky kx o i"]
     volume: ChannelBasis
@@ -99,18 +97,18 @@ class ChannelMatrices(eqx.Module):
 
     @abc.abstractmethod
     def gram(self) -> ChannelMatrices:
-        """The matrices of H^T H from volume to volume; it is that only if the image window loses nothing of H x."""
+        """The matrices of H^T H from volume to volume, exact if the image window cuts nothing off H x."""
 
     @abc.abstractmethod
-    def forward(self, x: Float[Array, "t i y x"]) -> Float[Array, "t o y x"]:
+    def forward(self, x: Float[Array, "t i y x"]) -> Float[Array, "t o row col"]:
         """H x of t frames at once."""
 
     @abc.abstractmethod
-    def adjoint(self, y: Float[Array, "t o y x"]) -> Float[Array, "t i y x"]:
+    def adjoint(self, y: Float[Array, "t o row col"]) -> Float[Array, "t i y x"]:
         """H^T y of t frames at once."""
 
     def product(self, subscripts: str, columns: Array) -> Array:
-        """Matrices times columns, a frequency at a time, at the precision asked for."""
+        """Matrices times columns, one frequency at a time, at the precision of this kernel."""
         level = jax.lax.Precision.HIGHEST if self.precision == "float32" else jax.lax.Precision.DEFAULT
         narrow = columns.astype(self.matrices.dtype) if self.precision == "bfloat16" else columns
         return jnp.einsum(subscripts, self.matrices, narrow, precision=level, preferred_element_type=columns.dtype)
@@ -119,15 +117,15 @@ class ChannelMatrices(eqx.Module):
 class FullMatrices(ChannelMatrices):
     """G = [Re H^; Im H^] (2 O, I) at every frequency of the half spectrum, for kernels without symmetry.
 
-    G [Re x, Im x] holds the four products of real parts that H^ x needs; G^T [[Re y, Im y], [Im y, -Re y]] is
-    [Re, Im] of the conjugate transpose of H^ times y.
+    G [Re x, Im x] holds the four real products that H^ x needs; G^T [[Re y, Im y], [Im y, -Re y]] is [Re, Im] of the
+    conjugate transpose of H^ times y.
     """
 
     rows = 2
 
     @staticmethod
     def grid(length: int) -> int:
-        """Samples a side, at least `length`, that suit the transform."""
+        """Samples per side, at least `length`, that suit the transform."""
         return fourier.good_size(length)
 
     @staticmethod
@@ -137,7 +135,7 @@ class FullMatrices(ChannelMatrices):
 
     @staticmethod
     def transform_cost(window: Window, shape: tuple[int, int]) -> float:
-        """Flops of the transform of one channel, weighted by how slow they are."""
+        """Flops of the transform of one channel, weighted by `FFT_COST`."""
         return FFT_COST * 2.5 * math.prod(shape) * math.log2(math.prod(shape) + 1)
 
     @staticmethod
@@ -148,14 +146,14 @@ class FullMatrices(ChannelMatrices):
         spectrum = spectrum.reshape(v * u, a * b, *spectrum.shape[-2:]).transpose(2, 3, 0, 1)
         return jnp.concatenate([spectrum.real, spectrum.imag], axis=2)
 
-    def forward(self, x: Float[Array, "t i y x"]) -> Float[Array, "t o y x"]:
+    def forward(self, x: Float[Array, "t i y x"]) -> Float[Array, "t o row col"]:
         spectrum = self._transform(self.volume.coordinates(x), self.volume_window)
         product = self.product("kloi,qtikl->kloqt", jnp.stack([spectrum.real, spectrum.imag]))
         upper, lower = jnp.split(product, 2, axis=2)
         out = jax.lax.complex(upper[:, :, :, 0] - lower[:, :, :, 1], upper[:, :, :, 1] + lower[:, :, :, 0])
         return self.image.channels(self._back(out.transpose(3, 2, 0, 1), self.image_window))
 
-    def adjoint(self, y: Float[Array, "t o y x"]) -> Float[Array, "t i y x"]:
+    def adjoint(self, y: Float[Array, "t o row col"]) -> Float[Array, "t i y x"]:
         s = self._transform(self.image.coordinates(y), self.image_window)
         columns = jnp.stack([jnp.concatenate([s.real, s.imag], axis=1), jnp.concatenate([s.imag, -s.real], axis=1)])
         product = self.product("kloi,qtokl->klqti", columns)
@@ -184,17 +182,17 @@ class MirrorMatrices(ChannelMatrices):
     """Real matrices at the frequencies ky, kx >= 0, for kernels with h(-v, -ky; -a) = h(v, ky; a), and so in x.
 
     Take sums and differences of each channel and its mirror image (`channels.to_parity`). A kernel is then even in ky
-    if its output and input have the same parity, odd if not, and along one axis, with C and S the cosine and sine
+    if its output and input have the same parity, and odd otherwise. Along one axis, with C and S the cosine and sine
     transforms, even kernels give C_y = e C_x, S_y = e S_x and odd ones C_y = -s S_x, S_y = s C_x. So one real matrix
-    R(k), made of e, s and -s, acts on both columns (C, S) of even channels with (S, -C) of odd ones, and the same along
-    the other axis: four columns a frequency, and no complex number anywhere.
+    R(k), made of e, s and -s, acts on both columns (C, S) of even channels and (S, -C) of odd channels, and likewise
+    along the other axis: four columns per frequency, and no complex numbers.
     """
 
     rows = 1
 
     @staticmethod
     def grid(length: int) -> int:
-        """Samples a side: the transforms are products, which like every length."""
+        """Samples per side: the transforms are matrix products, which suit any length."""
         return length
 
     @staticmethod
@@ -211,7 +209,7 @@ class MirrorMatrices(ChannelMatrices):
 
     @staticmethod
     def plane(kernels: Float[Array, "v u a b K K"], shape: tuple[int, int]) -> Float[Array, "ky kx o i"]:
-        """R of one depth from centred kernels; a part of them without the symmetry is dropped."""
+        """R of one depth from centred kernels; the asymmetric part of the kernels is dropped."""
         v, u, a, b, *_ = kernels.shape
         for axis in range(4):
             kernels = to_parity(kernels, axis)
@@ -220,12 +218,12 @@ class MirrorMatrices(ChannelMatrices):
         spectrum = spectrum.reshape(v * u, a * b, *spectrum.shape[-2:]).transpose(2, 3, 0, 1)
         return (spectrum * _phase(v, u)[:, None] * _phase(a, b).conj()).real
 
-    def forward(self, x: Float[Array, "t i y x"]) -> Float[Array, "t o y x"]:
+    def forward(self, x: Float[Array, "t i y x"]) -> Float[Array, "t o row col"]:
         columns = self._transform(self.volume.coordinates(x), self.volume, self.volume_window)
         product = self.product("kloi,kqlrti->kloqrt", columns)
         return self.image.channels(self._back(product, "kloqrt", self.image, self.image_window))
 
-    def adjoint(self, y: Float[Array, "t o y x"]) -> Float[Array, "t i y x"]:
+    def adjoint(self, y: Float[Array, "t o row col"]) -> Float[Array, "t i y x"]:
         columns = self._transform(self.image.coordinates(y), self.image, self.image_window)
         order = "kliqrt" if self.columns >= MANY_COLUMNS else "klqrti"
         product = self.product(f"kloi,kqlrto->{order}", columns)
@@ -243,7 +241,7 @@ class MirrorMatrices(ChannelMatrices):
         return _twist(both, basis, 5, (1, 3))
 
     def _back(self, product: Array, order: str, basis: ChannelBasis, window: Window) -> Float[Array, "t c y x"]:
-        """Coordinates from their columns, whose axes are in this order, "kloqrt" or so: the transpose of `_transform`."""
+        """Coordinates from their columns, the transpose of `_transform`; `order` names the axes of `product`, as "kloqrt"."""
         channel = order.index(next(a for a in order if a in "oi"))
         product = _twist(product, basis, channel, (order.index("q"), order.index("r")), back=True)
         y_waves, x_waves = (self._waves(window, axis, product.dtype) for axis in (0, 1))
@@ -269,10 +267,10 @@ def waves(first: int, number: int, period: int) -> Float[np.ndarray, "k 2 y"]:
 
 
 def _twist(x: Array, basis: ChannelBasis, axis: int, pairs: tuple[int, int], *, back: bool = False) -> Array:
-    """(C, S) -> (S, -C) of the coordinates that are odd, in y and in x; `back` is the inverse."""
+    """(C, S) -> (S, -C) for the coordinates that are odd, in y and in x; `back` gives the inverse."""
     assert basis.odd is not None, "mirror matrices are in parity coordinates"
 
-    def along(values: Any, place: int) -> np.ndarray:
+    def along(values: Sequence[float], place: int) -> np.ndarray:
         return np.reshape(values, [-1 if a == place else 1 for a in range(x.ndim)])
 
     for odd, pair in zip(basis.odd, pairs, strict=True):
@@ -282,12 +280,37 @@ def _twist(x: Array, basis: ChannelBasis, axis: int, pairs: tuple[int, int], *, 
 
 
 def _phase(rows: int, columns: int) -> Array:
-    """i^p of each channel, p its parities in y and x added up."""
+    """i^p of each channel, where p is the sum of its parities in y and x."""
     p = [parities(n).astype(int) for n in (rows, columns)]
     return jnp.asarray(np.array([1, 1j, -1])[p[0][:, None] + p[1][None, :]].ravel(), jnp.result_type(complex))
 
 
-@partial(jax.jit, donate_argnums=0)
-def fill(matrices: Float[Array, "ky kx o i"], plane: Float[Array, "ky kx o p"], start: Array) -> Float[Array, "ky kx o i"]:
-    """Write the columns of one depth into the matrices, in place."""
-    return jax.lax.dynamic_update_slice(matrices, plane.astype(matrices.dtype), (0, 0, 0, start))
+@partial(jax.jit, static_argnames=("kind", "cell", "shape", "dtype"))
+def channel_matrices(
+    values: Float[Array, "z a b y x"],
+    *,
+    kind: type[FullMatrices] | type[MirrorMatrices],
+    cell: tuple[int, int],
+    shape: tuple[int, int],
+    dtype: np.dtype,
+) -> Float[Array, "ky kx o i"]:
+    """Matrices of all depths of a PSF, `PSF.values`; one depth at a time, each written in place.
+
+    Args:
+        values: images of the voxels (a, b) of a cell at each depth.
+        kind: form of the matrices.
+        cell: (N_y, N_x), pixels of a cell.
+        shape: the periodic grid.
+        dtype: type of the matrices.
+    """
+    (depths, a, b, _, width), (rows, columns) = values.shape, cell
+    k = width // columns
+    outputs, inputs = kind.rows * math.prod(cell), a * b
+
+    def add(d: Array, matrices: Array) -> Array:
+        kernels = values[d].reshape(a, b, k, rows, k, columns).transpose(3, 5, 0, 1, 2, 4)
+        plane = kind.plane(kernels, shape).astype(dtype)
+        return jax.lax.dynamic_update_slice(matrices, plane, (0, 0, 0, d * inputs))
+
+    empty = jnp.zeros((*kind.frequencies(shape), outputs, depths * inputs), dtype)
+    return jax.lax.fori_loop(0, depths, add, empty)

@@ -1,4 +1,4 @@
-"""A field of view in tiles: overlap-save and its transpose, and the choice of the tile."""
+"""Tiles of a field of view: overlap-save, its transpose, and the choice of the tile."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from jaxtyping import Array, Float
 from lfjax.errors import ParameterError, require
 from lfjax.optics.lightfield.spectral import Window
 
-FULL_SPEED = 24  # columns at which a product with the matrices of a frequency runs at half of its full speed
-MOVING = 1300  # operations that take the time in which one number of a channel goes through all steps (measured)
+HALF_SPEED_COLUMNS = 24  # columns at which a product with the matrices of a frequency runs at half of its full speed
+FLOPS_PER_VALUE = 1300  # flop-equivalent cost of moving one channel value through all steps (measured)
 
 
 @runtime_checkable
 class Kind(Protocol):
-    """What the choice of a tile must know of `FullMatrices` or `MirrorMatrices`."""
+    """The properties of `FullMatrices` or `MirrorMatrices` on which the choice of a tile depends."""
 
     rows: int
 
@@ -36,10 +36,10 @@ class Tiles:
     """Tiles of light field, each with the volume that reaches it; lengths in lenslets.
 
     Attributes:
-        field: (Y, X) of the light field.
-        tile: (Y, X) of the light field of one tile.
-        margin: of volume around the field; negative if the volume is smaller than the field.
-        reach: of volume around each tile; the margin if there is but one tile.
+        field: (Y, X), size of the light field.
+        tile: (Y, X), size of the light field of one tile.
+        margin: width of the volume around the field; negative if the volume is smaller than the field.
+        reach: width of the volume around each tile; the margin if there is only one tile.
     """
 
     field: tuple[int, int]
@@ -49,17 +49,17 @@ class Tiles:
 
     @classmethod
     def of(cls, field: tuple[int, int], tile: tuple[int, int], margin: int, psf_reach: int) -> Tiles:
-        """One tile needs no more volume around it than there is; several need all that reaches them."""
+        """Tiles of a field: a single tile needs only the margin around it, several need the whole reach of the PSF."""
         return cls(field, tile, margin, margin if tile == field else psf_reach)
 
     @property
     def number(self) -> tuple[int, int]:
-        """Tiles in y and in x."""
+        """Number of tiles in y and in x."""
         return (-(-self.field[0] // self.tile[0]), -(-self.field[1] // self.tile[1]))
 
     @property
     def windows(self) -> tuple[Window, Window]:
-        """Where the volume of a tile and its light field lie on the periodic grid."""
+        """Positions of the volume of a tile and of its light field on the periodic grid."""
         volume, image = max(-self.reach, 0), max(self.reach, 0)
         y, x = self.tile
         return (
@@ -68,7 +68,7 @@ class Tiles:
         )
 
     def grid(self, psf_reach: int, kind: Kind) -> tuple[int, int]:
-        """The periodic grid: what wraps around must fall beside both windows."""
+        """Size of the periodic grid: large enough that wrapped values fall outside both windows."""
         around = 2 * self.reach if self.reach >= psf_reach else max(self.reach + psf_reach, 0)
         y, x = (kind.grid(max(side + around, 2 * psf_reach + 1)) for side in self.tile)  # a kernel has to fit as well
         return (y, x)
@@ -101,13 +101,13 @@ class Tiles:
         return [(slice(a, a + y), slice(b, b + x)) for a in starts[0] for b in starts[1]]
 
     def join(self, tiles: Float[Array, "t c y x"]) -> Float[Array, "c Y X"]:
-        """Tiles side by side, and what stands over the field cut off."""
+        """Tiles side by side, cropped to the field."""
         (rows, columns), (_, c, y, x) = self.number, tiles.shape
         whole = tiles.reshape(rows, columns, c, y, x).transpose(2, 0, 3, 1, 4).reshape(c, rows * y, columns * x)
         return whole[:, : self.field[0], : self.field[1]]
 
     def join_transposed(self, image: Float[Array, "c Y X"]) -> Float[Array, "t c y x"]:
-        """The light field cut into tiles, the last ones filled up with zeros."""
+        """The light field cut into tiles, the last ones padded with zeros."""
         (rows, columns), (y, x) = self.number, self.tile
         for axis in (1, 2):
             image = _window(image, axis, 0, self.number[axis - 1] * self.tile[axis - 1])
@@ -125,20 +125,20 @@ def choose_tile(
     memory_gib: float,
     frames: int,
 ) -> tuple[int, int]:
-    """The tile, the field cut into equal parts along its longer side, that should be fastest in the memory given.
+    """The tile, an equal part of the field cut along its longer side, with the lowest estimated time in the given memory.
 
-    Few large tiles need fewer operations. Many small ones have smaller matrices, which every frame of a batch and every
-    tile uses again: a single frame is bound by reading them.
+    Few large tiles need fewer operations. Many small tiles have smaller matrices, which every frame of a batch and every
+    tile uses again: the time of a single frame is that of reading them.
 
     Args:
         field: lenslets (Y, X).
-        margin: of the operator.
+        margin: margin of the operator, in lenslets.
         psf_reach: K // 2, lenslets that the PSF reaches.
-        kind: of the matrices.
-        channels: (O, I).
-        itemsize: bytes of a number of the matrices.
-        memory_gib: limit of the matrices.
-        frames: that will be batched.
+        kind: form of the matrices.
+        channels: (O, I), channels of the image and of the volume.
+        itemsize: bytes per number of the matrices.
+        memory_gib: largest size of the matrices.
+        frames: number of frames per batch.
 
     Raises:
         ParameterError: not even a tile of one lenslet fits.
@@ -155,9 +155,9 @@ def choose_tile(
         if need <= memory_gib:
             images = math.prod(tiles.number) * frames
             columns = 4 / kind.rows * images
-            product = 2 * numbers * (columns + FULL_SPEED)
+            product = 2 * numbers * (columns + HALF_SPEED_COLUMNS)
             transforms = inputs * kind.transform_cost(volume, shape) + outputs * kind.transform_cost(image, shape)
-            cost = product + images * (transforms + MOVING * (inputs + outputs) * math.prod(shape))
+            cost = product + images * (transforms + FLOPS_PER_VALUE * (inputs + outputs) * math.prod(shape))
             best = min(best or (cost, tile), (cost, tile))
         if tile == (1, 1):
             break
@@ -170,7 +170,8 @@ def choose_tile(
 
 
 def _window(x: Array, axis: int, start: int, length: int) -> Array:
-    """Samples start .. start + length of one axis, zeros where there are none."""
+    """Samples start .. start + length of one axis, padded with zeros outside it."""
+
     before, after = max(-start, 0), max(start + length - x.shape[axis], 0)
     pad = [(before, after) if a == axis else (0, 0) for a in range(x.ndim)]
     return jax.lax.slice_in_dim(jnp.pad(x, pad), start + before, start + before + length, axis=axis)
