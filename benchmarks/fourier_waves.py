@@ -1,14 +1,17 @@
-"""A Fourier light-field microscope as one wave: what `SubPupils.psfs` is compared with.
+"""A Fourier light-field microscope as one wave, to compare `SubPupils.psfs` with.
 
-Debye integral on the native image plane -> Fourier lens -> all lenslets at once on one grid -> Fresnel to the camera. It shares
-the Debye field (by quadrature, checked elsewhere) with the package, but no pupil function, no view and no shift-invariance.
+Debye integral on the native image plane -> Fourier lens -> all lenslets at once on one grid -> Fresnel to the camera. It
+shares only the Debye field (by quadrature, tested on its own) with the package: no pupil function, no view and no
+shift-invariance.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +20,8 @@ from lfjax.optics import Microscope, SubPupils, hexagonal_centres
 from lfjax.optics.psf.debye import debye_field, interpolate_profile, quadrature_nodes
 
 SIDE, STEP_UM = 1024, 4.0  # samples of the Fourier plane
+DEEPEST_UM, WIDEST_UM = 40.0, 10.0  # largest depth of a source, and largest distance from the axis
+RADII_PER_WAVE = 32  # samples of the radial profile per lambda / NA: cubic interpolation is then right to 4e-5
 
 
 @dataclass(frozen=True)
@@ -43,15 +48,14 @@ class FourierWaves:
         )  # fmt: skip
 
     def images(self, z_um: float, source_um: tuple[float, float], side: int) -> NDArray[np.float64]:
-        """Views (v, side, side) of a point at (z, y, x), upright, as shares of the light that passes the objective."""
+        """Views (v, side, side) of a point at (z, y, x), upright, as fractions of the light that passes the objective."""
         scope, wavelength = self.scope, float(self.scope.wavelength_um)
         native_um = wavelength * self.fourier_lens_um / (SIDE * STEP_UM)
         x_um = (np.arange(SIDE) - SIDE // 2) * native_um / 20
-        reach_um = math.sqrt(2) * x_um[-1] * 1.05 + np.hypot(*source_um)
-        radii_um = np.linspace(0, reach_um, math.ceil(reach_um / (wavelength / 0.5) * 64))
-        profile = debye_field(jnp.asarray(radii_um), z_um, scope, nodes=quadrature_nodes(scope, reach_um, z_um))
-        radius_um = np.hypot(x_um[:, None] - source_um[0], x_um[None, :] - source_um[1])
-        native = np.asarray(interpolate_profile(profile, radii_um[1], jnp.asarray(radius_um)), np.complex128)
+        reach_um = math.sqrt(2) * float(x_um[-1]) * 1.05 + WIDEST_UM
+        radii = math.ceil(reach_um / (wavelength / 0.5) * RADII_PER_WAVE)
+        nodes = quadrature_nodes(scope, reach_um, DEEPEST_UM)
+        native = _native(scope, z_um, np.asarray(source_um), x_um, reach_um / (radii - 1), radii=radii, nodes=nodes)
 
         at_lenslets = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(native)))
         place = (np.arange(SIDE) - SIDE // 2) * STEP_UM
@@ -72,3 +76,20 @@ class FourierWaves:
             view = camera[low[0] : low[0] + bins * side, low[1] : low[1] + bins * side]
             views.append(view.reshape(side, bins, side, bins).sum((1, 3))[::-1, ::-1])
         return np.stack(views)
+
+
+def _native(
+    scope: Microscope, z_um: float, source_um: np.ndarray, x_um: np.ndarray, spacing_um: float, *, radii: int, nodes: int
+) -> NDArray[np.complex128]:
+    """Debye field of a point on the native image plane, at positions x_um in y and in x, in the sample."""
+    profile = _profile(scope, z_um, spacing_um, radii=radii, nodes=nodes)
+    radius_um = np.hypot(x_um[:, None] - source_um[0], x_um[None, :] - source_um[1])
+    return np.asarray(_interpolated(profile, spacing_um, jnp.asarray(radius_um)), np.complex128)
+
+
+_interpolated = jax.jit(interpolate_profile)
+
+
+@partial(jax.jit, static_argnames=("radii", "nodes"))
+def _profile(scope: Microscope, z_um: float, spacing_um: float, *, radii: int, nodes: int) -> jax.Array:
+    return debye_field(jnp.arange(radii) * spacing_um, z_um, scope, nodes=nodes)

@@ -1,4 +1,4 @@
-"""The light-field microscope as a set of numbers: parameters, presets, TOML files, derived quantities."""
+"""Parameters of a light-field microscope: presets, TOML files, derived quantities."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from lfjax.errors import FileError, ParameterError, require
 
@@ -22,29 +23,30 @@ class Microscope(eqx.Module):
     (`equinox.tree_at`) and the PSF is differentiable with respect to it.
 
     Args:
-        magnification: objective and tube lens together, M.
+        magnification: M, of objective and tube lens together.
         numerical_aperture: NA, below the medium index.
         medium_index: refractive index n of the sample and immersion.
         wavelength_um: emission wavelength in vacuum, lambda.
         lenslet_pitch_um: distance between lenslet centres.
         lenslet_focal_length_um: focal length f_ml; the sensor stands at this distance.
-        pixels_per_lenslet: N, the whole number of pixels a lenslet of *rectified* frames.
-        lenslet_lattice: "square", or "hexagonal": rows at sqrt(3) / 2 of the pitch, every second one shifted by half a pitch.
-            Its unit is then a cell of two rows, (sqrt(3) pitch, pitch), with one lenslet in the middle and four quarters
-            in the corners; where "a lenslet" is said of images, volumes and operators, it is this cell.
-        camera_pixel_um: size of a raw camera pixel, as seen in the plane of the lenslets; optional, gives the raw pitch.
+        pixels_per_lenslet: N, the whole number of pixels per lenslet in *rectified* frames.
+        lenslet_lattice: "square", or "hexagonal": rows sqrt(3) / 2 pitches apart, every second one shifted by half a pitch.
+            The unit of a hexagonal lattice is a cell of two rows, (sqrt(3) pitch, pitch), with one lenslet in the middle
+            and four quarters in the corners; "a lenslet" of images, volumes and operators then means this cell.
+        camera_pixel_um: size of a raw camera pixel in the plane of the lenslets, from which the raw pitch follows; None:
+            unknown.
         name: free text.
 
     Raises:
-        ParameterError: a value outside its meaning.
+        ParameterError: a value is out of range.
     """
 
-    magnification: Any
-    numerical_aperture: Any
-    medium_index: Any
-    wavelength_um: Any
-    lenslet_pitch_um: Any
-    lenslet_focal_length_um: Any
+    magnification: float | Array
+    numerical_aperture: float | Array
+    medium_index: float | Array
+    wavelength_um: float | Array
+    lenslet_pitch_um: float | Array
+    lenslet_focal_length_um: float | Array
     pixels_per_lenslet: int = eqx.field(static=True)
     camera_pixel_um: float | None = eqx.field(static=True, default=None)
     lenslet_lattice: str = eqx.field(static=True, default="square")
@@ -53,7 +55,7 @@ class Microscope(eqx.Module):
     def __check_init__(self) -> None:
         for field in _NUMBERS:
             value = getattr(self, field)
-            if isinstance(value, (int, float)):  # arrays and tracers cannot be looked into
+            if isinstance(value, (int, float)):  # the values of arrays may be traced, hence unknown
                 require(math.isfinite(value) and value > 0, field, value, "a positive number")
         na, n = self.numerical_aperture, self.medium_index
         if isinstance(na, (int, float)) and isinstance(n, (int, float)):
@@ -65,27 +67,27 @@ class Microscope(eqx.Module):
         require(pixel is None or pixel > 0, "camera_pixel_um", pixel, "a positive number, or None")
 
     @property
-    def half_angle(self) -> Any:
+    def half_angle(self) -> Array:
         """alpha = asin(NA / n), in radians."""
         return jnp.arcsin(self.numerical_aperture / self.medium_index)
 
     @property
-    def object_pitch_um(self) -> Any:
-        """One lenslet as seen in the sample: pitch / M, in micrometres."""
+    def object_pitch_um(self) -> float | Array:
+        """Size of a lenslet as seen in the sample: pitch / M, in micrometres."""
         return self.lenslet_pitch_um / self.magnification
 
     @property
-    def cell_um(self) -> tuple[Any, Any]:
-        """(y, x) of the unit that the array repeats, on the array."""
+    def cell_um(self) -> tuple[float | Array, float | Array]:
+        """Size (y, x) of the unit cell of the array, on the array."""
         return (self.lenslet_pitch_um * self._cell_ratio, self.lenslet_pitch_um)
 
     @property
     def cell_pixels(self) -> tuple[int, int]:
-        """Rectified pixels (N_y, N_x) of that unit: as square as whole numbers allow."""
+        """Rectified pixels (N_y, N_x) of the unit cell: as square as whole numbers allow."""
         return (round(self._cell_ratio * self.pixels_per_lenslet), self.pixels_per_lenslet)
 
     def cell_voxels(self, voxels_per_lenslet: int) -> tuple[int, int]:
-        """Voxels (s_y, s_x) of that unit, s across the pitch."""
+        """Voxels (s_y, s_x) of the unit cell, for s voxels across the pitch."""
         return (round(self._cell_ratio * voxels_per_lenslet), voxels_per_lenslet)
 
     @property
@@ -94,32 +96,37 @@ class Microscope(eqx.Module):
 
     @property
     def raw_pitch_px(self) -> float | None:
-        """Raw camera pixels a lenslet, if `camera_pixel_um` is known."""
-        return None if self.camera_pixel_um is None else self.lenslet_pitch_um / self.camera_pixel_um
+        """Raw camera pixels per lenslet; None: `camera_pixel_um` is unknown."""
+        return None if self.camera_pixel_um is None else float(self.lenslet_pitch_um) / self.camera_pixel_um
 
     def voxel_um(self, voxels_per_lenslet: int) -> float:
-        """Lateral voxel size, in micrometres, at s voxels a lenslet."""
+        """Lateral voxel size, in micrometres, at s voxels per lenslet."""
         return float(self.object_pitch_um) / voxels_per_lenslet
 
     def blur_radius_lenslets(self, z_um: float) -> float:
         """Radius of the geometric blur of a point at depth z on the lenslet plane, in lenslets: |z| tan(alpha) M / pitch."""
-        return abs(z_um) * math.tan(float(self.half_angle)) / float(self.object_pitch_um)
+        tangent = math.tan(math.asin(float(self.numerical_aperture) / float(self.medium_index)))
+        return abs(z_um) * tangent / float(self.object_pitch_um)
 
     def to_dict(self) -> dict[str, Any]:
-        """All parameters as plain numbers and text, without those that are None."""
+        """All parameters as plain numbers and text; those that are None are left out."""
         raw = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {k: float(v) if k in _NUMBERS else v for k, v in raw.items() if v is not None}
 
     @classmethod
     def from_dict(cls, parameters: dict[str, Any]) -> Microscope:
-        """The microscope that `to_dict` describes; unknown or missing names are named in the error."""
+        """The microscope that `to_dict` describes.
+
+        Raises:
+            ParameterError: a parameter is missing, unknown or out of range.
+        """
         known = {f.name for f in dataclasses.fields(cls)}
         needed = known - {"camera_pixel_um", "lenslet_lattice", "name"}
         unknown, missing = set(parameters) - known, needed - set(parameters)
         if unknown or missing:
             raise ParameterError(
                 f"microscope parameters: unknown {sorted(unknown) or 'none'}, missing {sorted(missing) or 'none'}; "
-                f"expected {sorted(needed)} and perhaps camera_pixel_um, lenslet_lattice, name"
+                f"expected {sorted(needed)} and optionally camera_pixel_um, lenslet_lattice, name"
             )
         for field in _NUMBERS:
             require(isinstance(parameters[field], (int, float)), field, parameters[field], "a number")
@@ -131,11 +138,11 @@ class Microscope(eqx.Module):
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Microscope:
-        """Read a microscope from a TOML file with one `name = value` line a parameter.
+        """Read a microscope from a TOML file with one `name = value` line per parameter.
 
         Raises:
-            FileError: no such file, or not TOML.
-            ParameterError: a parameter is missing, unknown or outside its meaning.
+            FileError: the file does not exist or is not TOML.
+            ParameterError: a parameter is missing, unknown or out of range.
         """
         try:
             return cls.from_dict(tomllib.loads(Path(path).read_text(encoding="utf-8")))
@@ -170,7 +177,7 @@ def preset(name: str) -> Microscope:
     """A microscope of the literature by name; `PRESETS` holds them all.
 
     Raises:
-        ParameterError: no preset has this name; the message lists those there are.
+        ParameterError: no preset has this name; the message lists all names.
     """
     if name not in PRESETS:
         raise ParameterError(f"microscope preset {name!r}: expected one of {', '.join(PRESETS)}")
@@ -178,7 +185,12 @@ def preset(name: str) -> Microscope:
 
 
 def load_microscope(preset_or_path: str | Path) -> Microscope:
-    """A preset by its name, or else a TOML file by its path."""
+    """The preset of this name, or else the microscope of the TOML file at this path.
+
+    Raises:
+        ParameterError: neither a preset nor a file has this name.
+    """
+
     name = str(preset_or_path)
     if name in PRESETS:
         return PRESETS[name]

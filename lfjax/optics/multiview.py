@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import equinox as eqx
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, ArrayLike, Complex, Float
 
 from lfjax import fourier
 from lfjax.errors import require, require_shape
@@ -26,11 +29,12 @@ class MultiView(LinearOperator):
     margin: int = eqx.field(static=True)
     grid: tuple[int, int] = eqx.field(static=True)
 
-    def __init__(self, psfs: Float[Array, "v z ky kx"], field: tuple[int, int], *, margin: int = 0) -> None:
-        """Build H from PSFs (v, z, K, K'), whose origin is sample K // 2; they are used as they are, not normalised.
+    def __init__(self, psfs: ArrayLike, field: tuple[int, int], *, margin: int = 0) -> None:
+        """Build H from PSFs, which are not normalised.
 
         Args:
-            psfs: image of a point at every depth in every view, sampled at the voxel pitch.
+            psfs: (v, z, K, K'), image of a point at every depth in every view, sampled at the voxel pitch; its origin is
+                sample K // 2.
             field: pixels (y, x) of a view.
             margin: voxels of volume added on each side; negative: the volume is smaller than the views.
 
@@ -46,8 +50,7 @@ class MultiView(LinearOperator):
         self.field, self.margin = (int(field[0]), int(field[1])), int(margin)
         sides = [fourier.good_size(n + max(0, 2 * self.margin) + k - 1) for n, k in zip(field, psfs.shape[2:], strict=True)]
         self.grid = (sides[0], sides[1])
-        kernels = jnp.roll(fourier.centre_to_corner(psfs, self.grid), (-self.margin, -self.margin), (-2, -1))
-        self.spectrum = fourier.rfft2(kernels, self.grid)
+        self.spectrum = _spectrum(psfs, self.grid, self.margin)
 
     @property
     def in_shape(self) -> tuple[int, int, int]:
@@ -58,6 +61,13 @@ class MultiView(LinearOperator):
     def out_shape(self) -> tuple[int, int, int]:
         return (self.spectrum.shape[0], *self.field)
 
-    def matvec(self, x: Float[Array, "z y x"]) -> Float[Array, "v y x"]:
+    def matvec(self, x: Float[Array, "z y x"]) -> Float[Array, "v row col"]:
         views = jnp.einsum("vzij,zij->vij", self.spectrum, fourier.rfft2(x, self.grid))
         return fourier.irfft2(views, self.grid, self.field)
+
+
+@partial(jax.jit, static_argnames=("grid", "margin"))
+def _spectrum(psfs: Float[Array, "v z y x"], grid: tuple[int, int], margin: int) -> Complex[Array, "v z ky kx"]:
+    """Transforms of the PSFs, moved by the margin."""
+    kernels = jnp.roll(fourier.centre_to_corner(psfs, grid), (-margin, -margin), (-2, -1))
+    return fourier.rfft2(kernels, grid)

@@ -63,6 +63,7 @@ def test_fractions_of_a_pixel_are_taken_out():
     np.testing.assert_allclose([(psf.sum(1) * at).sum(), (psf.sum(0) * at).sum()], 0, atol=0.02)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_arguments_are_named(tmp_path):
     with pytest.raises(ShapeError, match="images"):
         measured_psf(np.ones((1, 2, 2, 15, 15)), SCOPE, [0.0, 1.0])

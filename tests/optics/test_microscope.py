@@ -33,6 +33,7 @@ def test_derived_quantities():
         ({"pitch": 3}, "unknown"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_bad_parameters_are_named(change, says):
     with pytest.raises(ParameterError, match=says):
         Microscope.from_dict(PRESETS["60x1.2w"].to_dict() | change)

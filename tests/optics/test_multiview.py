@@ -20,6 +20,7 @@ def test_equals_direct_convolution(margin, kernel):
     assert np.linalg.norm(found - expected) <= 1e-5 * np.linalg.norm(expected)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_wrong_arguments_are_named():
     with pytest.raises(ShapeError, match="psfs"):
         MultiView(jnp.ones((2, 3, 3)), (4, 4))

@@ -113,6 +113,7 @@ def test_mean_free_path_and_anisotropy_are_found(tissue, start):
     assert fit.residual <= 0.04
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_arguments_are_named(tissue):
     op, volume, thickness, frame = tissue
     with pytest.raises(ParameterError, match="anisotropy"):

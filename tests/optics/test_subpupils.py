@@ -10,13 +10,18 @@ from lfjax.errors import ParameterError, ShapeError
 from lfjax.optics import MultiView, Pupil, SubPupils, hexagonal_centres, square_centres
 
 DESIGN = FourierWaves()
+DEPTHS = (-30.0, 0.0, 20.0)
 
 
-@pytest.mark.parametrize("z", [-30.0, 0.0, 20.0])
-def test_views_are_those_of_one_wave_through_the_whole_array(z):
-    psfs = DESIGN.views.psfs([z], side=41)[:, 0]
-    waves = DESIGN.images(z, (0.0, 0.0), 41)
-    for view, wave in zip(psfs, waves, strict=True):
+@pytest.fixture(scope="module")
+def psfs():
+    return np.asarray(DESIGN.views.psfs(DEPTHS, side=41))
+
+
+@pytest.mark.parametrize("depth", range(3))
+def test_views_are_those_of_one_wave_through_the_whole_array(depth, psfs):
+    waves = DESIGN.images(DEPTHS[depth], (0.0, 0.0), 41)
+    for view, wave in zip(psfs[:, depth], waves, strict=True):
         assert relative_error(view, wave) <= 0.05
 
 
@@ -61,14 +66,15 @@ def test_lenslets_that_tile_the_pupil_share_all_of_its_light():
         lenslet_um=300, lenslet_focal_length_um=20000, camera_pixel_um=12, aperture="square",
     )  # fmt: skip
     psfs = system.psfs([0.0], side=61)
-    assert float(psfs.sum()) == pytest.approx(1.0, abs=0.04)
+    assert np.sum(psfs) == pytest.approx(1.0, abs=0.04)
     assert float(system.pixel_um) == pytest.approx(12 * 60000 / (20 * 20000))
 
 
 def test_the_operator_sees_parallax():
     system = low_aperture()
     op = MultiView(system.psfs([-20.0, 20.0]), (40, 40))
-    point = jnp.zeros(op.in_shape).at[0, 20, 20].set(1.0)
+    point = np.zeros(op.in_shape, np.float32)
+    point[0, 20, 20] = 1
     views = np.asarray(op(point))
     assert views[0].argmax() == 20 * 40 + 20
     assert views[1].argmax() == 20 * 40 + 20 - round(20 * np.tan(0.3))
@@ -76,27 +82,25 @@ def test_the_operator_sees_parallax():
 
 def test_support_holds_the_light_and_aberrations_move_it():
     system = low_aperture()
-    narrow, wide = system.psfs([30.0]), system.psfs([30.0], side=101)
-    assert float(narrow.sum()) >= 0.95 * float(wide.sum())
+    narrow, wide = (np.asarray(system.psfs([30.0], side=side)) for side in (None, 101))
+    assert narrow.sum() >= 0.95 * wide.sum()
     tilted = system.psfs([0.0], pupil=Pupil.of({3: 0.5}), side=31)
     assert relative_error(tilted, system.psfs([0.0], side=31)) > 0.1
 
 
 def test_gradients_reach_directions_and_apertures():
-    @jax.jit  # the size of the grid is then that of the gradient
-    def peak(direction, aperture):
-        system = SubPupils(direction[None], aperture, 0.5, 1.33, 0.52, 1.0)
+    @jax.jit  # aperture and direction are then traced, and the grid is that of the gradient
+    def peak(where):
+        system = SubPupils(where[None, :2], where[2], 0.5, 1.33, 0.52, 1.0)
         return system.psfs([15.0], side=31, oversampling=3)[0, 0, 15, 18]
 
-    direction, aperture = jnp.asarray([0.0, 0.25]), jnp.asarray(0.1)
     with jax.enable_x64(True):
-        direction, aperture = jnp.asarray([0.0, 0.25]), jnp.asarray(0.1)
-        for argument, at in ((0, direction), (1, aperture)):
-            slope = jax.grad(peak, argument)(direction, aperture)
-            step = 1e-4 * jnp.ones_like(at) if argument else jnp.asarray([0.0, 1e-4])
-            args = [(direction, aperture + s) if argument else (direction + s, aperture) for s in (step, -step)]
-            finite = (peak(*args[0]) - peak(*args[1])) / 2e-4
-            assert float(jnp.sum(slope * (step > 0))) == pytest.approx(float(finite), rel=2e-2)
+        where = np.array([0.0, 0.25, 0.1])  # direction y, x, and aperture
+        gradient = jax.jit(jax.grad(peak))(where)
+        for i in (1, 2):
+            step = 1e-4 * np.eye(3)[i]
+            finite = (float(peak(where + step)) - float(peak(where - step))) / 2e-4
+            assert float(gradient[i]) == pytest.approx(finite, rel=2e-2)
 
 
 def test_lattices_fill_a_disc():
@@ -108,6 +112,7 @@ def test_lattices_fill_a_disc():
     assert gaps[gaps > 0].min() == pytest.approx(1.0)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_arguments_are_named():
     with pytest.raises(ShapeError, match="directions"):
         SubPupils(jnp.zeros(2), 0.1, 0.5, 1.33, 0.52, 1.0)

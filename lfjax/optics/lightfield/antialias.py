@@ -6,6 +6,8 @@ fills the gap with a copy of the lenslet grid. The filter is that of Stefanoiu e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -18,7 +20,7 @@ from lfjax.optics.microscope import Microscope
 LOBES = 2  # lobes of the Lanczos window on each side
 
 
-def sampling_widths(microscope: Microscope, z_um: ArrayLike) -> NDArray[np.float64]:
+def sampling_widths(microscope: Microscope, z_um: Sequence[float] | ArrayLike) -> NDArray[np.float64]:
     """Lateral sampling distance at each depth, in lenslets: min(1, n f_ml / (M^2 |z|)).
 
     The image of a plane at depth z lies at a distance Z = M^2 |z| / n from the lenslets, which project it onto the sensor
@@ -64,7 +66,9 @@ class AntiAlias(LinearOperator):
     rows: Float[Array, "z y y"]
     columns: Float[Array, "z x x"]
 
-    def __init__(self, microscope: Microscope, z_um: ArrayLike, voxels_per_lenslet: int, shape: tuple[int, int]) -> None:
+    def __init__(
+        self, microscope: Microscope, z_um: Sequence[float] | ArrayLike, voxels_per_lenslet: int, shape: tuple[int, int]
+    ) -> None:
         """Build the filter.
 
         Args:

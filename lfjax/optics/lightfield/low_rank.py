@@ -17,7 +17,6 @@ import time
 from functools import partial
 from typing import TypeVar, get_args
 
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -128,7 +127,7 @@ def _eigen(gram: Float[np.ndarray, "c c"], basis: ChannelBasis) -> Spectrum:
 
 
 def _ranks(image: np.ndarray, volume: np.ndarray, spare: float) -> tuple[int, int]:
-    """The pair of ranks with the smallest product whose two discarded tails sum to `spare` at most; the sum bounds the error."""
+    """Ranks with the smallest product whose discarded tails sum to at most `spare`; the sum bounds the squared error."""
     tails = [np.append(np.cumsum(v[::-1])[::-1], 0.0) / v.sum() for v in (image, volume)]
     best = (len(image), len(volume))
     for r in range(1, len(image) + 1):

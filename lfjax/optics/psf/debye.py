@@ -1,4 +1,4 @@
-"""The field of a point source on the native image plane: scalar Debye diffraction integral."""
+"""Field of a point source on the native image plane: the scalar Debye diffraction integral."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from lfjax.optics.microscope import Microscope
 
 
 def bessel_j0(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Bessel function of the first kind and order 0, differentiable, to 1e-7 (float64) or 2e-6 (float32) absolutely.
+    """Bessel function J0, differentiable, with an absolute error of 1e-7 (float64) or 2e-6 (float32).
 
-    Rational approximation below 8, Hankel's asymptotic form above. Source: Hart et al., Computer Approximations (1968);
-    JAX has no J0 of its own that is stable at large arguments.
+    A rational approximation below 8, Hankel's asymptotic form above; JAX has no J0 that is stable at large arguments.
+
+    Source: Hart et al., Computer Approximations (1968).
     """
     x = jnp.abs(x)
     y = jnp.minimum(x, 8.0) ** 2
@@ -37,8 +38,8 @@ def bessel_j0(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def quadrature_nodes(microscope: Microscope, radius_um: float, z_um: float) -> int:
-    """Gauss-Legendre nodes that resolve the integrand out to a radius and depth: its total phase, and a margin."""
-    alpha = float(microscope.half_angle)
+    """Number of Gauss-Legendre nodes that resolve the integrand out to a radius and depth, from its total phase."""
+    alpha = math.asin(float(microscope.numerical_aperture) / float(microscope.medium_index))
     k = 2 * math.pi * float(microscope.medium_index) / float(microscope.wavelength_um)
     phase = k * radius_um * math.sin(alpha) + k * abs(z_um) * (1 - math.cos(alpha))
     return 64 + 32 * math.ceil(phase / 32)
@@ -56,12 +57,12 @@ def debye_field(
 
     Args:
         radius_um: distances |x / M - p| from the geometric image, scaled back to the sample.
-        z_um: depth of the source; 0 is the native focal plane, sign as Prevedel et al. 2014.
+        z_um: depth of the source; 0 is the native focal plane, with the sign of Prevedel et al. 2014.
         microscope: NA, medium index and wavelength are used.
-        nodes: Gauss-Legendre nodes, see `quadrature_nodes`.
+        nodes: number of Gauss-Legendre nodes, see `quadrature_nodes`.
 
     Returns:
-        Complex field, in arbitrary units common to all depths.
+        The complex field, in arbitrary units common to all depths.
 
     Source: Broxton et al., Opt. Express 21, 25418 (2013), eq. 4; Gu, Advanced Optical Imaging Theory (2000).
     """
@@ -75,9 +76,15 @@ def debye_field(
 
 
 def interpolate_profile(
-    profile: Complex[Array, " r"], spacing: Array | float, radius: Float[Array, "..."]
-) -> Complex[Array, "..."]:
-    """Cubic (four-point Lagrange) interpolation of a profile sampled at radii 0, h, 2h, ...; the profile is even in r."""
+    profile: Complex[Array, " r"], spacing: Array | float, radius: Float[Array, "*any"]
+) -> Complex[Array, "*any"]:
+    """Cubic (four-point Lagrange) interpolation of a profile that is even in r.
+
+    Args:
+        profile: samples at radii 0, h, 2h, ...
+        spacing: h.
+        radius: radii to interpolate at, in the unit of `spacing`.
+    """
     position = radius / spacing
     base = jnp.floor(position).astype(jnp.int32)
     f = position - base

@@ -1,38 +1,39 @@
-"""The micro-lens array: its lattice, the phase and the mask of its lenslets, and how it stands on the sensor."""
+"""The micro-lens array: its lattice, the phase and the mask of its lenslets, and its position over the sensor."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.ndimage import map_coordinates
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, ArrayLike, Complex, Float
 
 from lfjax.errors import require, require_shape
 from lfjax.optics.microscope import Microscope
 
 
 class Alignment(eqx.Module):
-    """How the array stands between native image plane and sensor; every number may be a JAX array to differentiate by.
+    """Position of the array between native image plane and sensor; every number may be a JAX array, to differentiate by it.
 
     Attributes:
         array_to_sensor_um: distance from the lenslets to the sensor; None: their focal length.
-        offset_um: (y, x), shift of the array against the pixels, on the array.
-        rotation_rad: turn of the array against the pixels about the middle of the field.
+        offset_um: (y, x), shift of the array relative to the pixels, on the array.
+        rotation_rad: rotation of the array relative to the pixels, about the middle of the field.
         native_plane_um: distance of the array behind the native image plane (off-focus, "plenoptic 2.0" arrays).
-        mask: (y, x), amplitude that one lenslet lets through, any number of samples over a box of one pitch about its centre
-            (hexagons: one pitch wide, 2 / sqrt(3) high); linear between them. `round_mask` is one. PSFs then sum to the
-            share of the light that passes.
+        mask: (y, x), amplitude transmission of one lenslet, sampled on a box of one pitch about its centre (hexagons: one
+            pitch wide, 2 / sqrt(3) high), linear between samples, as `round_mask` makes it. PSFs then sum to the fraction
+            of the light that passes. None: no mask.
     """
 
-    array_to_sensor_um: Any = None
-    offset_um: Any = (0.0, 0.0)
-    rotation_rad: Any = 0.0
-    native_plane_um: Any = 0.0
-    mask: Any = None
+    array_to_sensor_um: float | Array | None = None
+    offset_um: Sequence[float | Array] | Array = (0.0, 0.0)
+    rotation_rad: float | Array = 0.0
+    native_plane_um: float | Array = 0.0
+    mask: ArrayLike | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All parameters as plain numbers."""
@@ -57,8 +58,11 @@ def lenslet_transmission(
     Args:
         microscope: lattice, pitch, focal length and wavelength are used.
         samples: samples (y, x) across a cell.
-        side: samples of the grid, whose middle is the centre of a lenslet.
-        alignment: shift, turn and mask of the array; none if not given.
+        side: samples per side of the grid, whose middle is the centre of a lenslet.
+        alignment: shift, rotation and mask of the array; None: the plain array.
+
+    Raises:
+        ShapeError: the mask is not two-dimensional.
     """
     steps = np.arange(side) - (side - 1) / 2
     k0, focal_um = 2 * jnp.pi / microscope.wavelength_um, microscope.lenslet_focal_length_um
@@ -83,7 +87,7 @@ def lenslet_transmission(
 
 
 def _from_centre(microscope: Microscope, y_um: Array, x_um: Array) -> tuple[Array, Array]:
-    """(y, x) from the nearest centre of a lenslet."""
+    """Distance (y, x) from the nearest centre of a lenslet."""
 
     def periodic(t: Array, size: Array | float) -> Array:
         return t - size * jnp.floor(t / size + 0.5)
@@ -101,8 +105,11 @@ def round_mask(diameter: float = 1.0, samples: int = 64) -> Float[np.ndarray, "y
     """A round aperture in a square box one pitch wide, for `Alignment.mask`; its rim is one sample wide.
 
     Args:
-        diameter: in pitches, at most 1.
-        samples: across the box.
+        diameter: diameter in pitches, at most 1.
+        samples: samples per side of the box.
+
+    Raises:
+        ParameterError: the diameter is out of range.
     """
     require(0 < diameter <= 1, "diameter", diameter, "a fraction of the pitch")
     places = (np.arange(samples) + 0.5) / samples - 0.5

@@ -1,4 +1,4 @@
-"""PSFs from images of beads, in place of computed ones."""
+"""PSFs measured from images of beads, in place of computed ones."""
 
 from __future__ import annotations
 
@@ -15,28 +15,30 @@ from lfjax.optics.microscope import Microscope
 from lfjax.optics.psf.images import PSF
 
 
-def measured_psf(images: ArrayLike, microscope: Microscope, z_um: Sequence[float], *, background: float | None = None) -> PSF:
+def measured_psf(
+    images: ArrayLike, microscope: Microscope, z_um: Sequence[float] | ArrayLike, *, background: float | None = None
+) -> PSF:
     """The PSF of a light-field microscope from rectified images of a bead at every sub-lenslet voxel and depth.
 
     Args:
-        images: (z, a, b, y, x), as in `PSF.values`: K x K lenslets with the bead's own in the middle, any unit.
+        images: (z, a, b, y, x), as in `PSF.values`: K x K lenslets with that of the bead in the middle, any unit.
         microscope: the parameters; lattice, N and magnification are used.
         z_um: depths.
-        background: of a pixel, taken off; the median of all pixels on the rim of each image if not given.
+        background: level of a pixel, which is subtracted; None: the median of the pixels on the rim of each image.
 
     Returns:
-        The PSF, nonnegative, each image of sum 1, oversampling 1; `optics.write_psf` keeps it.
+        The PSF, nonnegative, each image of sum 1, oversampling 1; `optics.write_psf` saves it.
 
     Raises:
-        ShapeError: not five axes, or not one plane a depth.
-        ParameterError: sizes that are no whole lenslets, or an image without light.
+        ShapeError: `images` does not have five axes, or not one plane per depth.
+        ParameterError: the images are not whole lenslets, or one is without light.
     """
-    data = np.asarray(images, float)
-    require_shape("images", data.shape, (len(z_um), "a", "b", "y", "x"))
+    data, depths = np.asarray(images, float), np.ravel(np.asarray(z_um, float))
+    require_shape("images", data.shape, (len(depths), "a", "b", "y", "x"))
     clean = _above(data, background)
     total = clean.sum((-2, -1), keepdims=True)
     require(bool(np.all(total > 0)), "images", "an image without light", "light above the background in every image")
-    return PSF(jnp.asarray(clean / total, jnp.result_type(float)), microscope, tuple(float(z) for z in z_um))
+    return PSF(jnp.asarray(clean / total, jnp.result_type(float)), microscope, tuple(float(z) for z in depths))
 
 
 def measured_views(
@@ -45,17 +47,18 @@ def measured_views(
     """PSFs of the views of a Fourier light-field microscope or XLFM, from a focus series of one bead on its axis.
 
     Args:
-        stack: (z, y, x), raw frames, a bead at each depth, any unit.
-        centres_px: (v, 2), where (row, column) each view sees the bead at z = 0, to a fraction of a pixel.
-        side: K, odd: pixels of a PSF.
-        background: of a pixel, taken off; the median of the pixels on the rim of each cut if not given.
+        stack: (z, y, x), raw frames of a bead, one per depth, any unit.
+        centres_px: (v, 2), position (row, column) of the bead at z = 0 in each view, to a fraction of a pixel.
+        side: K, pixels per side of a PSF, odd.
+        background: level of a pixel, which is subtracted; None: the median of the pixels on the rim of each crop.
 
     Returns:
-        What `MultiView` takes: nonnegative, moved to the middle of a pixel (cubic), of sum 1 over all views at each depth.
+        PSFs (v, z, K, K) for `MultiView`: nonnegative, shifted to the middle of a pixel by cubic interpolation, of sum 1
+        over all views at each depth.
 
     Raises:
         ShapeError: `stack` or `centres_px` has other axes.
-        ParameterError: `side` is even, or a view lies partly outside of the frames.
+        ParameterError: `side` is even, a view lies partly outside the frames, or a depth is without light.
     """
     frames, centres = np.asarray(stack, float), np.asarray(centres_px, float)
     require_shape("stack", frames.shape, ("z", "y", "x"))
@@ -76,7 +79,7 @@ def measured_views(
 
 
 def _above(images: np.ndarray, background: float | None) -> np.ndarray:
-    """What is left of images (..., y, x) above the background."""
+    """Images (..., y, x) with the background subtracted and negative values set to zero."""
     if background is None:
         rim = np.ones(images.shape[-2:], bool)
         rim[1:-1, 1:-1] = False

@@ -1,7 +1,7 @@
-"""The pupil of the objective: Zernike aberrations, index mismatch, and the native field that follows by FFT.
+"""The pupil of the objective: Zernike aberrations, index mismatch, and the native field by FFT.
 
-The Debye integral of `debye` is the case without aberrations, where the field depends on the radius alone. With a phase
-in the pupil it is a two-dimensional Fourier integral over directions s = (sin t cos phi, sin t sin phi):
+Without aberrations the field depends on the radius alone, and is the Debye integral of `debye`. With a phase in the
+pupil it is a two-dimensional Fourier integral over directions s = (sin t cos phi, sin t sin phi):
 
     U(x) = int_(|s| <= NA / n) sqrt(cos t) (1 + cos t) / cos t  exp(i Phi(s) - i k z (1 - cos t) + i k s x) d^2 s.
 """
@@ -9,14 +9,14 @@ in the pupil it is a two-dimensional Fourier integral over directions s = (sin t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, ArrayLike, Complex, Float
 
 from lfjax import fourier
 from lfjax.errors import require
@@ -25,14 +25,14 @@ from lfjax.optics.microscope import Microscope
 
 @runtime_checkable
 class Objective(Protocol):
-    """What a pupil needs to know of a microscope."""
+    """The parameters of a microscope on which its pupil depends."""
 
     @property
-    def numerical_aperture(self) -> Any: ...
+    def numerical_aperture(self) -> float | Array: ...
     @property
-    def medium_index(self) -> Any: ...
+    def medium_index(self) -> float | Array: ...
     @property
-    def wavelength_um(self) -> Any: ...
+    def wavelength_um(self) -> float | Array: ...
 
 
 class Pupil(eqx.Module):
@@ -46,45 +46,60 @@ class Pupil(eqx.Module):
     Attributes:
         zernike_waves: c_1, c_2, ...: rms waves of the Zernike polynomials in Noll's order (1 piston, 2 and 3 tilts, 4
             defocus, 5 and 6 astigmatism, 7 and 8 coma, 11 spherical). Differentiable.
-        sample_index: n_s, refractive index of the sample if it differs from `medium_index`; None if it does not.
-        depth_um: d, how far below the surface of that sample the objective would focus without the mismatch.
+        sample_index: n_s, refractive index of the sample; None: `medium_index`.
+        depth_um: d, depth below the surface of that sample at which the objective would focus without the mismatch.
 
     Source: Noll, J. Opt. Soc. Am. 66, 207 (1976); Booth, Neil, Wilson, J. Microsc. 192, 90 (1998) for the mismatch.
     """
 
     zernike_waves: Float[Array, " j"]
-    sample_index: Any
-    depth_um: Any
+    sample_index: float | Array | None
+    depth_um: float | Array
 
-    def __init__(self, zernike_waves: Sequence[float] | Array = (), *, sample_index: Any = None, depth_um: Any = 0.0) -> None:
+    def __init__(
+        self,
+        zernike_waves: Sequence[float | Array] | ArrayLike = (),
+        *,
+        sample_index: float | Array | None = None,
+        depth_um: float | Array = 0.0,
+    ) -> None:
         """Make a pupil; see the attributes.
 
         Raises:
-            ParameterError: coefficients that are no list of finite numbers, or an index below 1.
+            ParameterError: an index below 1.
         """
-        self.zernike_waves = jnp.asarray(zernike_waves, jnp.result_type(float)).reshape(-1)
+        waves = jnp.asarray(zernike_waves, jnp.result_type(float))
+        self.zernike_waves = waves if waves.ndim == 1 else waves.reshape(-1)
         if isinstance(sample_index, (int, float)):
             require(1 <= sample_index < math.inf, "sample_index", sample_index, "1 or more, or None")
         self.sample_index, self.depth_um = sample_index, depth_um
 
     @classmethod
-    def of(cls, coefficients: dict[int, float], **mismatch: Any) -> Pupil:
-        """A pupil from Noll indices and rms waves, `Pupil.of({7: 0.1})` for coma."""
+    def of(cls, coefficients: Mapping[int, float | Array], **mismatch: float | Array | None) -> Pupil:
+        """A pupil from Noll indices and rms waves: `Pupil.of({7: 0.1})` is coma.
+
+        Args:
+            coefficients: rms waves by Noll index.
+            mismatch: `sample_index` and `depth_um`.
+
+        Raises:
+            ParameterError: an index below 1.
+        """
         require(all(j >= 1 for j in coefficients), "coefficients", coefficients, "Noll indices of 1 or more")
         waves = [coefficients.get(j, 0.0) for j in range(1, max(coefficients, default=0) + 1)]
-        return cls(jnp.stack([jnp.asarray(w) for w in waves]) if waves else (), **mismatch)
+        return cls(waves, **mismatch)  # type: ignore[arg-type]
 
     @property
     def round(self) -> bool:
-        """Whether nothing but rotationally symmetric aberrations is in it; False for traced coefficients."""
+        """Whether all aberrations are rotationally symmetric; False for traced coefficients."""
         if isinstance(self.zernike_waves, jax.core.Tracer):
             return False
-        return all(noll(j)[1] == 0 or float(c) == 0 for j, c in enumerate(self.zernike_waves, start=1))
+        return all(noll(j)[1] == 0 or c == 0 for j, c in enumerate(np.asarray(self.zernike_waves), start=1))
 
     def to_dict(self) -> dict[str, Any]:
         """All parameters as plain numbers."""
         index = None if self.sample_index is None else float(self.sample_index)
-        waves = [float(w) for w in self.zernike_waves]
+        waves = [float(w) for w in np.asarray(self.zernike_waves)]
         return {"zernike_waves": waves, "sample_index": index, "depth_um": float(self.depth_um)}
 
     @classmethod
@@ -93,7 +108,7 @@ class Pupil(eqx.Module):
         return cls(parameters["zernike_waves"], sample_index=parameters["sample_index"], depth_um=parameters["depth_um"])
 
     def phase(self, sy: Array, sx: Array, microscope: Objective) -> Array:
-        """Phi in radians at the directions s, sines in the immersion."""
+        """Phi in radians at the directions (sy, sx), which are sines in the immersion."""
         n = microscope.medium_index
         edge = microscope.numerical_aperture / n
         y, x = sy / edge, sx / edge
@@ -108,7 +123,10 @@ class Pupil(eqx.Module):
         return phase
 
     def defocus(self, s2: Array, microscope: Objective, z_um: Array | float) -> Array:
-        """k z (1 - cos t) in radians at |s|^2, in the sample's index if it is another; no difference of near numbers."""
+        """k z (1 - cos t) in radians at |s|^2, in the index of the sample.
+
+        1 - cos t is computed as sin^2 t / (1 + cos t), which does not subtract nearly equal numbers.
+        """
         n = microscope.medium_index
         inside = n if self.sample_index is None else self.sample_index
         sine2 = (n / inside) ** 2 * s2
@@ -118,7 +136,14 @@ class Pupil(eqx.Module):
     def native_spectrum(
         self, microscope: Microscope, z_um: Array | float, side: int, step_um: tuple[Array | float, Array | float]
     ) -> Complex[Array, "ky kx"]:
-        """Spectrum of U on the FFT grid of side^2 samples at distances step_um (y, x) in the sample, up to a factor."""
+        """Spectrum of U, up to a factor, on the FFT grid of side^2 samples.
+
+        Args:
+            microscope: NA, medium index and wavelength are used.
+            z_um: depth of the source.
+            side: samples per side.
+            step_um: distances (y, x) between samples of U, in the sample.
+        """
         n = microscope.medium_index
         y_spacing, x_spacing = (microscope.wavelength_um / n / (side * step) for step in step_um)  # of s
         order = jnp.fft.fftfreq(side, 1 / side)
@@ -131,24 +156,34 @@ class Pupil(eqx.Module):
         return amplitude * jnp.exp(1j * jnp.where(aperture > 0, phase, 0))
 
     def blur_radius_lenslets(self, microscope: Microscope, z_um: float, native_plane_um: float = 0.0) -> float:
-        """Farthest ray of a point at depth z on the array, in lenslets: max |grad (Phi - defocus)| / k over the pupil.
+        """Distance of the farthest ray of a point at depth z, on the array, in lenslets.
 
-        Without aberrations it is `Microscope.blur_radius_lenslets`. An array that stands behind the native plane is as
-        far out of focus as n D / M^2 in the sample.
+        max |grad (Phi - defocus)| / k over the pupil. Without aberrations it is `Microscope.blur_radius_lenslets`.
+
+        Args:
+            microscope: the parameters.
+            z_um: depth of the point.
+            native_plane_um: D, distance of the array behind the native plane, a defocus of n D / M^2 in the sample.
         """
-        n = microscope.medium_index
-        apart_um = native_plane_um * n / microscope.magnification**2
-        k = 2 * math.pi * n / microscope.wavelength_um
+        return float(_blur_radius(self, microscope, z_um, native_plane_um))
 
-        def path(s: Float[Array, "2"]) -> Array:
-            s2 = s[0] ** 2 + s[1] ** 2
-            phase = self.phase(s[0], s[1], microscope) - self.defocus(s2, microscope, z_um)
-            return phase / k - apart_um * s2 / 2
 
-        radius, angle = np.meshgrid(np.linspace(0, 1, 33), np.arange(48) * 2 * np.pi / 48)
-        rays = np.stack([radius * np.sin(angle), radius * np.cos(angle)], axis=-1).reshape(-1, 2)
-        slopes = jax.vmap(jax.grad(path))(jnp.asarray(rays * float(microscope.numerical_aperture / n)))
-        return float(jnp.max(jnp.hypot(slopes[:, 0], slopes[:, 1])) / microscope.object_pitch_um)
+@jax.jit
+def _blur_radius(pupil: Pupil, microscope: Microscope, z_um: float | Array, native_plane_um: float | Array) -> Float[Array, ""]:
+    """See `Pupil.blur_radius_lenslets`."""
+    n = microscope.medium_index
+    behind_um = native_plane_um * n / microscope.magnification**2
+    k = 2 * math.pi * n / microscope.wavelength_um
+
+    def path(s: Float[Array, "2"]) -> Array:
+        s2 = s[0] ** 2 + s[1] ** 2
+        phase = pupil.phase(s[0], s[1], microscope) - pupil.defocus(s2, microscope, z_um)
+        return phase / k - behind_um * s2 / 2
+
+    radius, angle = np.meshgrid(np.linspace(0, 1, 33), np.arange(48) * 2 * np.pi / 48)
+    rays = np.stack([radius * np.sin(angle), radius * np.cos(angle)], axis=-1).reshape(-1, 2)
+    gradients = jax.vmap(jax.grad(path))(jnp.asarray(rays) * microscope.numerical_aperture / n)
+    return jnp.max(jnp.hypot(gradients[:, 0], gradients[:, 1])) / microscope.object_pitch_um
 
 
 def aplanatic(s2: Array) -> Array:
@@ -158,9 +193,13 @@ def aplanatic(s2: Array) -> Array:
 
 
 def smooth_edge(inside: Array, spacing: Array | float) -> Array:
-    """1 inside of an edge, 0 outside, at a (signed) distance inside of it, on samples `spacing` apart.
+    """Transmission of an aperture: 1 inside its edge, 0 outside, and a smooth step one sample wide between.
 
-    A sample on the edge counts by the part of it that is inside, smoothly: this is what makes apertures differentiable.
+    A sample on the edge counts in proportion to its part inside, which makes apertures differentiable.
+
+    Args:
+        inside: signed distance from the edge, positive inside.
+        spacing: distance between samples.
     """
     part = jnp.clip(inside / spacing + 0.5, 0, 1)
     return part**2 * (3 - 2 * part)
@@ -169,19 +208,26 @@ def smooth_edge(inside: Array, spacing: Array | float) -> Array:
 def native_field(
     spectrum: Complex[Array, "ky kx"], step_um: tuple[Array | float, Array | float], first_um: Float[Array, "2"], side: int
 ) -> Complex[Array, "y x"]:
-    """U at side x side positions first + step (j, i), from its spectrum on a larger grid."""
+    """U at side x side positions first + step (j, i), from its spectrum on a larger grid.
+
+    Args:
+        spectrum: see `Pupil.native_spectrum`.
+        step_um: distances (y, x) between samples, in the sample.
+        first_um: position (y, x) of the first sample.
+        side: samples per side of the result.
+    """
     f = jnp.fft.fftfreq(len(spectrum))
     y, x = (jnp.exp(2j * jnp.pi * f / step * first) for step, first in zip(step_um, first_um, strict=True))
     return jnp.fft.ifft2(spectrum * y[:, None] * x[None, :])[:side, :side]
 
 
 def padded_side(side: int) -> int:
-    """FFT length on which what wraps around into `side` samples is too weak to matter: 6e-4 of the PSF at most."""
+    """FFT length at which the light that wraps around into `side` samples is negligible: 6e-4 of the PSF at most."""
     return fourier.good_size(2 * side + 600)
 
 
 def noll(j: int) -> tuple[int, int]:
-    """(n, m) of Noll's index j; m > 0 goes with the cosine, m < 0 with the sine."""
+    """(n, m) of Noll's index j; m > 0 stands for the cosine, m < 0 for the sine."""
     require(j >= 1, "j", j, "1 or more")
     n = math.ceil((math.sqrt(8 * j + 1) - 3) / 2)
     rest = j - n * (n + 1) // 2 - 1  # 0 .. n
@@ -190,9 +236,9 @@ def noll(j: int) -> tuple[int, int]:
 
 
 def zernike(j: int, y: Array, x: Array) -> Array:
-    """Z_j at (y, x) in units of the pupil's radius: orthonormal, mean of Z_j^2 over the disc is 1.
+    """Z_j at (y, x) in units of the pupil radius: orthonormal, the mean of Z_j^2 over the disc is 1.
 
-    A polynomial in x and y: also defined, and differentiable, outside of the disc and in the middle.
+    A polynomial in x and y, hence defined and differentiable in the middle and outside the disc too.
     """
     n, signed = noll(j)
     m = abs(signed)
