@@ -27,3 +27,4 @@ from lfjax.tomography.particles import Particles as Particles, add_noise as add_
 from lfjax.tomography.rays import Rays as Rays
 from lfjax.tomography.refine import Refinement as Refinement, refine_poses as refine_poses
 from lfjax.tomography.sharding import Sharded as Sharded
+from lfjax.tomography.stacks import simulate_stack as simulate_stack

@@ -4,66 +4,68 @@
     chi = pi lambda df(theta) s^2 - pi / 2 Cs lambda^3 s^4 + phase shift,
     df = (dU + dV) / 2 + (dU - dV) / 2 cos 2 (theta - alpha),    theta = atan2(ky, kx)
 
-Defocus is positive for underfocus; dark particles are inverted to bright ones, so that the CTF starts at +w. (Rohou &
+Defocus is positive for underfocus. Particles are bright (dark ones are inverted), so the CTF starts at +w. (Rohou &
 Grigorieff, J. Struct. Biol. 192, 216 (2015).)
 """
 
 from __future__ import annotations
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from lfjax.errors import require
 from lfjax.linop import LinearOperator, Shape
 
 
-def wavelength_angstrom(voltage_kv: float | Array) -> Float[Array, "..."]:
-    """Relativistic wavelength of electrons: 0.0197 A at 300 kV."""
-    volts = 1e3 * jnp.asarray(voltage_kv)
+@jax.jit
+def wavelength_angstrom(voltage_kv: ArrayLike) -> Float[Array, "..."]:
+    """Relativistic wavelength of electrons, 0.0197 A at 300 kV: h / sqrt(2 m e V (1 + e V / (2 m c^2)))."""
+    volts = 1e3 * jnp.asarray(voltage_kv, float)
     return 12.2643247 / jnp.sqrt(volts * (1 + volts * 0.978466e-6))
 
 
 class Ctf(eqx.Module):
-    """Optics of one image; all are differentiable numbers, batch them by `jax.vmap`.
+    """Optics of one image. All attributes are differentiable numbers; batch them by `jax.vmap`.
 
     Attributes:
         defocus_u_angstrom: the larger defocus, underfocus positive.
-        defocus_v_angstrom: the smaller one.
-        angle_rad: of the axis of defocus_u from x towards y.
-        voltage_kv: of the microscope.
+        defocus_v_angstrom: the smaller defocus.
+        angle_rad: angle from x towards y of the axis of defocus_u.
+        voltage_kv: acceleration voltage.
         cs_mm: spherical aberration.
         amplitude_contrast: w.
-        phase_shift_rad: of a phase plate.
-        b_factor_angstrom2: of the envelope; 0 for none.
-        scale: a, of the whole function.
+        phase_shift_rad: shift of a phase plate.
+        b_factor_angstrom2: B of the envelope; 0: no envelope.
+        scale: factor a of the whole function.
     """
 
-    defocus_u_angstrom: Float[Array, ""]
-    defocus_v_angstrom: Float[Array, ""]
-    angle_rad: Float[Array, ""]
-    voltage_kv: Float[Array, ""]
-    cs_mm: Float[Array, ""]
-    amplitude_contrast: Float[Array, ""]
-    phase_shift_rad: Float[Array, ""]
-    b_factor_angstrom2: Float[Array, ""]
-    scale: Float[Array, ""]
+    defocus_u_angstrom: Float[Array, "..."]
+    defocus_v_angstrom: Float[Array, "..."]
+    angle_rad: Float[Array, "..."]
+    voltage_kv: Float[Array, "..."]
+    cs_mm: Float[Array, "..."]
+    amplitude_contrast: Float[Array, "..."]
+    phase_shift_rad: Float[Array, "..."]
+    b_factor_angstrom2: Float[Array, "..."]
+    scale: Float[Array, "..."]
 
     def __init__(
         self,
-        defocus_u_angstrom: float | Array,
-        defocus_v_angstrom: float | Array | None = None,
-        angle_rad: float | Array = 0.0,
+        defocus_u_angstrom: ArrayLike,
+        defocus_v_angstrom: ArrayLike | None = None,
+        angle_rad: ArrayLike = 0.0,
         *,
-        voltage_kv: float | Array = 300.0,
-        cs_mm: float | Array = 2.7,
-        amplitude_contrast: float | Array = 0.1,
-        phase_shift_rad: float | Array = 0.0,
-        b_factor_angstrom2: float | Array = 0.0,
-        scale: float | Array = 1.0,
+        voltage_kv: ArrayLike = 300.0,
+        cs_mm: ArrayLike = 2.7,
+        amplitude_contrast: ArrayLike = 0.1,
+        phase_shift_rad: ArrayLike = 0.0,
+        b_factor_angstrom2: ArrayLike = 0.0,
+        scale: ArrayLike = 1.0,
     ) -> None:
-        """Without `defocus_v_angstrom` there is no astigmatism."""
+        """None as `defocus_v_angstrom`: no astigmatism."""
         defocus_v_angstrom = defocus_u_angstrom if defocus_v_angstrom is None else defocus_v_angstrom
         self.defocus_u_angstrom = jnp.asarray(defocus_u_angstrom, float)
         self.defocus_v_angstrom = jnp.asarray(defocus_v_angstrom, float)
@@ -72,42 +74,49 @@ class Ctf(eqx.Module):
         self.phase_shift_rad = jnp.asarray(phase_shift_rad, float)
         self.b_factor_angstrom2, self.scale = jnp.asarray(b_factor_angstrom2, float), jnp.asarray(scale, float)
 
-    def __call__(self, kx: Float[Array, "..."], ky: Float[Array, "..."]) -> Float[Array, "..."]:
+    def __call__(self, kx: Float[ArrayLike, "..."], ky: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
         """CTF at spatial frequencies in 1 / angstrom."""
-        wave = wavelength_angstrom(self.voltage_kv)
-        s2 = kx**2 + ky**2
-        mean = (self.defocus_u_angstrom + self.defocus_v_angstrom) / 2
-        half = (self.defocus_u_angstrom - self.defocus_v_angstrom) / 2
-        # s^2 cos 2 (theta - alpha) without an angle, smooth at the origin
-        double = (kx**2 - ky**2) * jnp.cos(2 * self.angle_rad) + 2 * kx * ky * jnp.sin(2 * self.angle_rad)
-        chi = jnp.pi * wave * (mean * s2 + half * double) - jnp.pi / 2 * self.cs_mm * 1e7 * wave**3 * s2**2
-        chi = chi + self.phase_shift_rad
-        w = self.amplitude_contrast
-        envelope = self.scale * jnp.exp(-self.b_factor_angstrom2 / 4 * s2)
-        return (jnp.sqrt(1 - w**2) * jnp.sin(chi) + w * jnp.cos(chi)) * envelope
+        return _transfer(self, kx, ky)
 
-    def grid(self, shape: tuple[int, int], pixel_angstrom: float | Array) -> Float[Array, "y x"]:
+    def grid(self, shape: tuple[int, int], pixel_angstrom: ArrayLike) -> Float[Array, "y x"]:
         """CTF at the frequencies of `rfft2` of an image (y, x)."""
         ky, kx = (jnp.asarray(f(n)) / pixel_angstrom for f, n in zip((np.fft.fftfreq, np.fft.rfftfreq), shape, strict=True))
         return self(kx[None, :], ky[:, None])
 
 
-class ApplyCtf(LinearOperator):
-    """Images (y, x) filtered by a CTF: periodic, of even or odd size; its own transpose up to rounding.
+@jax.jit
+def _transfer(ctf: Ctf, kx: ArrayLike, ky: ArrayLike) -> Array:
+    kx, ky = jnp.asarray(kx), jnp.asarray(ky)
+    wave = wavelength_angstrom(ctf.voltage_kv)
+    s2 = kx**2 + ky**2
+    mean = (ctf.defocus_u_angstrom + ctf.defocus_v_angstrom) / 2
+    half = (ctf.defocus_u_angstrom - ctf.defocus_v_angstrom) / 2
+    # s^2 cos 2 (theta - alpha) without an angle, smooth at the origin
+    double = (kx**2 - ky**2) * jnp.cos(2 * ctf.angle_rad) + 2 * kx * ky * jnp.sin(2 * ctf.angle_rad)
+    chi = jnp.pi * wave * (mean * s2 + half * double) - jnp.pi / 2 * ctf.cs_mm * 1e7 * wave**3 * s2**2
+    chi = chi + ctf.phase_shift_rad
+    w = ctf.amplitude_contrast
+    envelope = ctf.scale * jnp.exp(-ctf.b_factor_angstrom2 / 4 * s2)
+    return (jnp.sqrt(1 - w**2) * jnp.sin(chi) + w * jnp.cos(chi)) * envelope
 
-    At the Nyquist row and column of an even size, where a frequency and its negative are one, the mean of both values counts.
+
+class ApplyCtf(LinearOperator):
+    """Periodic filter of images (y, x) by a CTF, for even and odd sizes; its own transpose up to rounding.
+
+    At the Nyquist row and column of an even size, where a frequency and its negative are one, the filter takes the mean of both
+    values.
 
     Attributes:
         ctf: the optics.
         shape: (y, x).
-        pixel_angstrom: of the image.
+        pixel_angstrom: pixel size of the image.
     """
 
     ctf: Ctf
     shape: tuple[int, int] = eqx.field(static=True)
     pixel_angstrom: Float[Array, ""]
 
-    def __init__(self, ctf: Ctf, shape: tuple[int, int], pixel_angstrom: float | Array) -> None:
+    def __init__(self, ctf: Ctf, shape: tuple[int, int], pixel_angstrom: ArrayLike) -> None:
         """Raises `ParameterError` unless both sides are two pixels or more."""
         require(len(shape) == 2 and min(shape) >= 2, "shape", shape, "(y, x), two pixels or more")
         self.ctf, self.shape, self.pixel_angstrom = ctf, shape, jnp.asarray(pixel_angstrom, float)
@@ -124,4 +133,9 @@ class ApplyCtf(LinearOperator):
 
     def matvec(self, x: Array) -> Array:
         """The filtered image."""
-        return jnp.fft.irfft2(jnp.fft.rfft2(x) * self.ctf.grid(self.shape, self.pixel_angstrom), self.shape)
+        return _filter(self, x)
+
+
+@jax.jit
+def _filter(op: ApplyCtf, image: Array) -> Array:
+    return jnp.fft.irfft2(jnp.fft.rfft2(image) * op.ctf.grid(op.shape, op.pixel_angstrom), op.shape)

@@ -1,8 +1,8 @@
-"""Fourier shell correlation: of two maps, corrected for a mask, and the resolution it tells.
+"""Fourier shell correlation (FSC) of two maps, its correction for a mask, and the resolution that it gives.
 
     FSC(r) = sum_shell Re(A conj B) / sqrt(sum_shell |A|^2 sum_shell |B|^2)
 
-Shell r holds the frequencies of r - 1/2 to r + 1/2 cycles a box. (Harauz & van Heel, Optik 73, 146 (1986).)
+Shell r holds the frequencies from r - 1/2 to r + 1/2 cycles per box. (Harauz & van Heel, Optik 73, 146 (1986).)
 """
 
 from __future__ import annotations
@@ -13,41 +13,55 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 from numpy.typing import NDArray
 
 from lfjax.errors import require, require_shape
 
 
-def shells(n: int, *, per: float = 1.0) -> Int[NDArray[np.int64], "n n h"]:
-    """Shell of each frequency of `rfftn` of an n^3 volume; `per` cycles make one shell."""
-    return np.floor(radii(n) / per + 0.5).astype(np.int64)
+def shells(n: int, *, per: float = 1.0) -> Int[Array, "n n h"]:
+    """Shell index of each frequency of `rfftn` of an n^3 volume; a shell is `per` cycles per box wide."""
+    # a table over the squared radius, a whole number, is exact, and small where a program holds it as a constant
+    table = np.floor(np.sqrt(np.arange(3 * (n // 2) ** 2 + 1)) / per + 0.5)
+    return jnp.asarray(table, jnp.int32)[_squared_radii(n)]
 
 
-def radii(n: int) -> Float[NDArray[np.float64], "n n h"]:
-    """Length of each frequency of `rfftn` of an n^3 volume, in cycles a box."""
-    k, h = np.fft.fftfreq(n) * n, np.arange(n // 2 + 1)
-    return np.sqrt(k[:, None, None] ** 2 + k[:, None] ** 2 + h**2)
+def radii(n: int) -> Float[Array, "n n h"]:
+    """Length of each frequency of `rfftn` of an n^3 volume, in cycles per box."""
+    return jnp.sqrt(_squared_radii(n).astype(float))
 
 
-def shell_means(values: Float[Array, "n n h"], shell: NDArray[np.int64], count: int) -> Float[Array, " r"]:
+def _squared_radii(n: int) -> Int[Array, "n n h"]:
+    k, h = (np.fft.fftfreq(n) * n).round().astype(np.int32) ** 2, np.arange(n // 2 + 1, dtype=np.int32) ** 2
+    return jnp.asarray(k)[:, None, None] + jnp.asarray(k)[:, None] + h
+
+
+def shell_means(values: Float[Array, "n n h"], shell: Int[Array, "n n h"], count: int) -> Float[Array, " r"]:
     """Mean over each of the first `count` shells."""
     total = jax.ops.segment_sum(jnp.stack([values.ravel(), jnp.ones(values.size)], -1), shell.ravel(), count)
     return total[:, 0] / jnp.maximum(total[:, 1], 1)
 
 
-def fsc(a: Float[Array, "z y x"], b: Float[Array, "z y x"]) -> Float[Array, " r"]:
-    """Fourier shell correlation for 0 to n // 2 cycles a box.
+def fsc(a: Float[ArrayLike, "z y x"], b: Float[ArrayLike, "z y x"]) -> Float[Array, " r"]:
+    """Fourier shell correlation from 0 to n // 2 cycles per box.
 
     Args:
-        a: a cubic map.
-        b: of the same shape.
+        a: cubic map.
+        b: map of the same shape.
+
+    Raises:
+        ShapeError: the maps are not cubes of one size.
     """
-    a, b = jnp.asarray(a, float), jnp.asarray(b, float)
-    n = a.shape[0]
-    require_shape("a", a.shape, (n, n, n))
-    require_shape("b", b.shape, a.shape)
-    fa, fb = jnp.fft.rfftn(a), jnp.fft.rfftn(b)
+    n = jnp.shape(a)[0]
+    require_shape("a", jnp.shape(a), (n, n, n))
+    require_shape("b", jnp.shape(b), jnp.shape(a))
+    return _fsc(a, b)
+
+
+@jax.jit
+def _fsc(a: ArrayLike, b: ArrayLike) -> Array:
+    fa, fb = jnp.fft.rfftn(jnp.asarray(a, float)), jnp.fft.rfftn(jnp.asarray(b, float))
+    n = fa.shape[0]
     # a frequency and its negative are both there in the first and, for even n, the last column: others count twice
     weight = np.full(n // 2 + 1, 2.0)
     weight[0] = 1.0
@@ -59,12 +73,14 @@ def fsc(a: Float[Array, "z y x"], b: Float[Array, "z y x"]) -> Float[Array, " r"
     return sums[:, 0] / jnp.sqrt(jnp.where(power > 0, power, 1))
 
 
-def resolution(curve: Float[Array, " r"], box_angstrom: float, threshold: float = 0.143) -> float:
-    """Where a curve first falls below a threshold, in angstroms, between shells on a straight line; that of the last if never.
+def resolution(curve: Float[ArrayLike, " r"], box_angstrom: float, threshold: float = 0.143) -> float:
+    """Period in angstroms at which a curve first falls below a threshold, by linear interpolation between shells.
+
+    A curve that never falls below the threshold gives the period of its last shell; one that starts below it gives infinity.
 
     Args:
-        curve: from `fsc`.
-        box_angstrom: voxels a side times voxel size.
+        curve: result of `fsc`.
+        box_angstrom: side of the box, voxels times voxel size.
         threshold: 0.143 for half-maps (Rosenthal & Henderson 2003), 0.5 for a map and its model.
     """
     require(box_angstrom > 0, "box_angstrom", box_angstrom, "more than 0")
@@ -76,18 +92,18 @@ def resolution(curve: Float[Array, " r"], box_angstrom: float, threshold: float 
     if last == 0:
         return math.inf
     step = (values[last] - threshold) / (values[last] - values[last + 1])
-    return box_angstrom / (last + step)
+    return float(box_angstrom / (last + step))
 
 
 class MaskedFsc(NamedTuple):
     """Correlations of half-maps inside a mask.
 
     Attributes:
-        unmasked: of the half-maps as they are.
-        masked: inside the mask, which itself correlates.
-        randomised: the same with random phases beyond `cutoff`: what the mask alone does.
-        corrected: (masked - randomised) / (1 - randomised) beyond the cutoff, masked before.
-        cutoff: shell from which phases are random: where `unmasked` falls below 0.8.
+        unmasked: FSC of the half-maps as they are.
+        masked: FSC inside the mask, which itself correlates.
+        randomised: FSC inside the mask with random phases from `cutoff` on: the correlation due to the mask alone.
+        corrected: (masked - randomised) / (1 - randomised) beyond the cutoff, masked before it.
+        cutoff: first shell with random phases, where `unmasked` falls below 0.8.
     """
 
     unmasked: Float[Array, " r"]
@@ -98,41 +114,66 @@ class MaskedFsc(NamedTuple):
 
 
 def masked_fsc(
-    first: Float[Array, "z y x"], second: Float[Array, "z y x"], mask: Float[Array, "z y x"], *, key: Array | None = None
+    first: Float[ArrayLike, "z y x"],
+    second: Float[ArrayLike, "z y x"],
+    mask: Float[ArrayLike, "z y x"],
+    *,
+    key: Array | None = None,
 ) -> MaskedFsc:
-    """Fourier shell correlation inside a mask, corrected for it by phase randomisation.
+    """Fourier shell correlation inside a mask, corrected for the mask by phase randomisation.
 
     Args:
         first: half-map.
-        second: the other.
-        mask: 0 to 1, with a soft edge.
-        key: of the random phases.
+        second: the other half-map.
+        mask: values from 0 to 1, with a soft edge.
+        key: random key of the phases; None: a fixed one.
+
+    Raises:
+        ShapeError: maps and mask are not cubes of one size.
 
     Source: Chen et al., Ultramicroscopy 135, 24 (2013).
     """
-    key = jax.random.key(0) if key is None else key
-    require_shape("mask", mask.shape, first.shape)
-    plain, masked = fsc(first, second), fsc(first * mask, second * mask)
-    low = np.flatnonzero(np.asarray(plain[1:]) < 0.8)
-    cutoff = int(low[0]) + 1 if len(low) else len(plain) - 1
-    mixed = [randomise_phases(k, v, cutoff) * mask for k, v in zip(jax.random.split(key), (first, second), strict=True)]
-    noise = fsc(*mixed)
+    n = jnp.shape(first)[0]
+    require_shape("first", jnp.shape(first), (n, n, n))
+    require_shape("second", jnp.shape(second), jnp.shape(first))
+    require_shape("mask", jnp.shape(mask), jnp.shape(first))
+    found = _masked_fsc(first, second, mask, jax.random.key(0) if key is None else key)
+    return found._replace(cutoff=int(found.cutoff))
+
+
+@jax.jit
+def _masked_fsc(first: ArrayLike, second: ArrayLike, mask: ArrayLike, key: Array) -> MaskedFsc:
+    halves = jnp.stack([jnp.asarray(first, float), jnp.asarray(second, float)])
+    plain, masked = _fsc(*halves), _fsc(*(halves * mask))
+    low = plain[1:] < 0.8
+    cutoff = jnp.where(low.any(), jnp.argmax(low) + 1, len(plain) - 1)
+    mixed = jax.vmap(lambda k, half: randomise_phases(k, half, cutoff))(jax.random.split(key), halves)
+    noise = _fsc(*(mixed * mask))
     beyond = jnp.arange(len(plain)) >= cutoff + 2  # two shells of margin, as RELION leaves
     corrected = jnp.where(beyond, (masked - noise) / jnp.maximum(1 - noise, 1e-6), masked)
-    return MaskedFsc(plain, masked, noise, corrected, cutoff)
+    return MaskedFsc(plain, masked, noise, corrected, cutoff)  # type: ignore[arg-type] # a whole number outside of jit
 
 
-def randomise_phases(key: Array, volume: Float[Array, "z y x"], cutoff: int) -> Float[Array, "z y x"]:
-    """The volume with the phases of all shells from `cutoff` on drawn anew; the powers stay."""
-    noise = jnp.fft.rfftn(jax.random.normal(key, volume.shape))
+@jax.jit
+def randomise_phases(key: Array, volume: Float[ArrayLike, "z y x"], cutoff: Int[ArrayLike, ""]) -> Float[Array, "z y x"]:
+    """The volume with random phases in all shells from `cutoff` on; the power of each frequency stays.
+
+    Args:
+        key: random key.
+        volume: cubic map.
+        cutoff: first shell with random phases.
+    """
+    shape = jnp.shape(volume)
+    noise = jnp.fft.rfftn(jax.random.normal(key, shape))
     spectrum = jnp.fft.rfftn(volume)
     other = jnp.abs(spectrum) * noise / jnp.maximum(jnp.abs(noise), 1e-20)
-    return jnp.fft.irfftn(jnp.where(shells(volume.shape[0]) >= cutoff, other, spectrum), volume.shape)
+    return jnp.fft.irfftn(jnp.where(shells(shape[0]) >= cutoff, other, spectrum), shape)
 
 
+@jax.jit
 def scale_shells(volume: Float[Array, "z y x"], factors: Float[Array, " r"]) -> Float[Array, "z y x"]:
-    """The volume with each shell of frequencies multiplied by a factor; the last one counts for all beyond."""
-    shell = np.minimum(shells(volume.shape[0]), len(factors) - 1)
+    """The volume with each shell of frequencies multiplied by a factor; the last factor serves all shells beyond."""
+    shell = jnp.minimum(shells(volume.shape[0]), len(factors) - 1)
     return jnp.fft.irfftn(jnp.fft.rfftn(volume) * factors[shell], volume.shape)
 
 
@@ -140,9 +181,9 @@ def spherical_mask(n: int, radius: float, edge: float = 5.0) -> Float[NDArray[np
     """1 inside a ball about the centre n // 2, falling to 0 over `edge` voxels along a raised cosine.
 
     Args:
-        n: voxels a side.
-        radius: in voxels.
-        edge: in voxels.
+        n: voxels per side.
+        radius: radius of the ball in voxels.
+        edge: width of the soft edge in voxels.
     """
     x = np.arange(n) - n // 2
     distance = np.sqrt(x[:, None, None] ** 2 + x[:, None] ** 2 + x**2)

@@ -6,22 +6,22 @@ I(x, y) = sum_k a_k sqrt(2 pi) s_k exp(-|(x, y) - (R m_k)_xy|^2 / (2 s_k^2))
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import equinox as eqx
-import gemmi
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import erf
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from lfjax.errors import FileError, require, require_shape
 from lfjax.io.arrays import reading
 
 
 class Gaussians(eqx.Module):
-    """k isotropic Gaussians, in voxels about the centre n // 2 of a box.
+    """Sum of k isotropic Gaussians, in voxels about the centre n // 2 of a box.
 
     >>> one = Gaussians(jnp.zeros((1, 3)), jnp.asarray([2.0]), jnp.asarray([1.0]))
     >>> one.volume(8).shape, one.project(jnp.eye(3)[None], 8).shape
@@ -42,27 +42,30 @@ class Gaussians(eqx.Module):
         for name in ("widths", "amplitudes"):
             require_shape(name, getattr(self, name).shape, self.positions.shape[:1])
 
+    @partial(jax.jit, static_argnums=1)
     def volume(self, size: int) -> Float[Array, "z y x"]:
-        """V at the centres of the voxels."""
+        """V at the centres of the voxels of a cube of `size` voxels per side."""
         x, y, z = (self._along(self.positions[:, axis], size, integrated=False) for axis in range(3))
         return jnp.einsum("k,kz,ky,kx->zyx", self.amplitudes, z, y, x, optimize=[(0, 1), (0, 2), (0, 1)])
 
+    @partial(jax.jit, static_argnames=("size", "integrated"))
     def project(
         self,
-        rotations: Float[Array, "n 3 3"],
+        rotations: Float[ArrayLike, "n 3 3"],
         size: int,
         *,
-        shifts: Float[Array, "n 2"] | None = None,
+        shifts: Float[ArrayLike, "n 2"] | None = None,
         integrated: bool = False,
     ) -> Float[Array, "n y x"]:
-        """Projections, exact.
+        """Exact projections.
 
         Args:
             rotations: R, object to image.
-            size: pixels a side.
-            shifts: displacement (x, y) in pixels.
-            integrated: the mean over each pixel, what a detector counts, instead of the value at its centre.
+            size: pixels per side.
+            shifts: displacement (x, y) in pixels; None: no displacement.
+            integrated: whether to take the mean over each pixel, as a detector does, instead of the value at its centre.
         """
+        rotations = jnp.asarray(rotations)
         shifts = jnp.zeros((len(rotations), 2)) if shifts is None else shifts
         mass = self.amplitudes * np.sqrt(2 * np.pi) * self.widths
 
@@ -85,17 +88,19 @@ class Gaussians(eqx.Module):
 def read_structure(path: str | Path, pixel_angstrom: float, *, resolution_angstrom: float = 4.0) -> Gaussians:
     """Atoms of a PDB or mmCIF file as Gaussians about their centre of mass.
 
-    An atom of element Z counts with its atomic number, a rough measure of what electrons see of it, and is as wide as its
-    B-factor and the resolution say: s^2 = B / (8 pi^2) + (resolution / (pi sqrt 2))^2. Hydrogens and waters are left out.
+    The mass of an atom is its atomic number, a rough measure of how strongly it scatters electrons. Its width follows from its
+    B-factor and the resolution: s^2 = B / (8 pi^2) + (resolution / (pi sqrt 2))^2. Hydrogens and waters are left out.
 
     Args:
-        path: .pdb, .cif, also gzipped (by `gemmi`).
-        pixel_angstrom: voxel size of the box that the positions count in.
-        resolution_angstrom: at which the transform of an atom has fallen to 1 / e.
+        path: .pdb or .cif, also gzipped (read by `gemmi`).
+        pixel_angstrom: voxel size of the box, the unit of the positions.
+        resolution_angstrom: period at which the transform of an atom falls to 1 / e.
 
     Raises:
-        FileError: missing, broken, or without atoms.
+        FileError: the file is missing, broken, or has no atoms.
     """
+    import gemmi
+
     require(pixel_angstrom > 0, "pixel_angstrom", pixel_angstrom, "more than 0")
     with reading(path, "PDB or mmCIF"):
         structure = gemmi.read_structure(str(path))

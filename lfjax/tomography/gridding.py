@@ -2,18 +2,19 @@
 
     V^(k) = sum_x V(x) exp(-2 pi i k.x / G)  ~  sum_g F(g) phi(g_x - k_x) phi(g_y - k_y) phi(g_z - k_z)
 
-with k in cells of a grid of G samples a side, and F the spectrum of V / phi^ (deapodisation). V is real, so that only the half
-k_x >= 0 is stored; the array has margins, so that the taps of a sample are always one block of it. Two kernels: Kaiser-Bessel,
-whose error falls about tenfold with each tap, and the tent of trilinear interpolation.
+with k in cells of a grid of G samples per side, and F the spectrum of V / phi^ (deapodisation). V is real, so only the half
+k_x >= 0 is stored; the array has margins, so that the taps of a sample are always one block of it. There are two kernels:
+Kaiser-Bessel, whose error falls about tenfold with each tap, and the tent of trilinear interpolation.
 
 Sources: Jackson et al., IEEE Trans. Med. Imaging 10, 473 (1991); Beatty et al., ibid. 24, 799 (2005).
 """
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -21,20 +22,21 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Complex, Float
 from numpy.typing import NDArray
-from scipy.special import i0
 
 from lfjax.errors import require
+
+Tangent = Array | jax.custom_derivatives.SymbolicZero
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """phi as one polynomial for each tap.
+    """The kernel phi as one polynomial per tap.
 
     A sample at k has the taps i, ..., i + width - 1 with i = floor(k - width / 2 + 1), and weighs tap j by p_j(u - 1/2), where
-    u is the fraction that floor cut off.
+    u is the fraction that floor cuts off.
 
     Attributes:
-        coefficients: of the p_j, (width, degree + 1) as nested tuples, lowest power first.
+        coefficients: coefficients of the p_j, (width, degree + 1) as nested tuples, lowest power first.
     """
 
     coefficients: tuple[tuple[float, ...], ...]
@@ -45,18 +47,18 @@ class Kernel:
         return len(self.coefficients)
 
     def taps(self, u: Float[Array, "..."]) -> list[Float[Array, "..."]]:
-        """The weight of each tap."""
+        """Weight of each tap."""
         return [_horner(row, u - 0.5) for row in self.coefficients]
 
     def slopes(self, u: Float[Array, "..."]) -> list[Float[Array, "..."]]:
-        """The derivative of each weight with respect to k."""
+        """Derivative of each weight with respect to k."""
         return [_horner([p * c for p, c in enumerate(row)][1:], u - 0.5) for row in self.coefficients]
 
     def deapodisation(self, n: int, grid: int) -> NDArray[np.float64]:
         """1 / phi^ at the n samples about the centre, with the least mean error for all positions of samples.
 
-        phi^ (x) is the transform of phi; its periodic images phi^ (x + m G) are what a sample sees as aliases; least squares
-        divides by sum_m phi^ (x + m G)^2 / phi^ (x).
+        phi^ (x) is the transform of phi; its periodic images phi^ (x + m G) are the aliases of a sample; least squares divides
+        by sum_m phi^ (x + m G)^2 / phi^ (x).
         """
         x = np.arange(n) - n // 2
         transform = self._transform((x[:, None] + grid * np.arange(-3, 4)) / grid)
@@ -78,7 +80,7 @@ class Kernel:
         return total
 
 
-def _horner(coefficients: Any, u: Array) -> Array:
+def _horner(coefficients: Sequence[float], u: Array) -> Array:
     value = jnp.full_like(u, coefficients[-1])
     for c in reversed(coefficients[:-1]):
         value = value * u + c
@@ -86,13 +88,16 @@ def _horner(coefficients: Any, u: Array) -> Array:
 
 
 def kaiser_bessel(width: int, oversampling: float = 2.0) -> Kernel:
-    """I0(beta sqrt(1 - (2 t / width)^2)) / I0(beta), fitted by polynomials well below its own error.
+    """Kaiser-Bessel kernel I0(beta sqrt(1 - (2 t / width)^2)) / I0(beta), fitted by polynomials well below its own error.
 
     Relative error about 6e-3, 6e-4, 6e-5, 6e-6 for 3, 4, 5, 6 taps at twofold oversampling (a ribosome).
 
     Args:
         width: taps along each axis, 2 to 8.
-        oversampling: G / n.
+        oversampling: ratio G / n of grid and volume.
+
+    Raises:
+        ParameterError: width or oversampling is out of range.
     """
     require(isinstance(width, int) and 2 <= width <= 8, "width", width, "a whole number from 2 to 8")
     require(oversampling > 1, "oversampling", oversampling, "more than 1")
@@ -102,7 +107,7 @@ def kaiser_bessel(width: int, oversampling: float = 2.0) -> Kernel:
     rows = []
     for j in range(width):
         distance = nodes + 0.5 + width / 2 - 1 - j
-        value = i0(beta * np.sqrt(np.clip(1 - (2 * distance / width) ** 2, 0, None))) / i0(beta)
+        value = np.i0(beta * np.sqrt(np.clip(1 - (2 * distance / width) ** 2, 0, None))) / np.i0(beta)
         rows.append(tuple(map(float, np.polynomial.polynomial.polyfit(nodes, value, degree))))
     return Kernel(tuple(rows))
 
@@ -113,11 +118,11 @@ def trilinear() -> Kernel:
 
 
 def spectrum(volume: Float[Array, "z y x"], kernel: Kernel, grid: int) -> Complex[Array, "gz gy gx"]:
-    """F with its margins, (G + W - 1, G + W - 1, G / 2 + 1 + 2 W): element (0, 0, W) is frequency 0.
+    """Spectrum F with its margins, (G + W - 1, G + W - 1, G / 2 + 1 + 2 W): element (0, 0, W) is frequency 0.
 
     Args:
-        volume: its sample n // 2 of each axis is the origin.
-        kernel: of width W; its deapodisation is applied here.
+        volume: real samples; the origin is at n // 2 of each axis.
+        kernel: kernel of width W; this function applies its deapodisation.
         grid: G, even and at least as large as the volume.
     """
     width = kernel.width
@@ -145,7 +150,7 @@ def interpolate(
 ) -> Complex[Array, "..."]:
     """V^ at frequencies k = (x, y, z) in cells; differentiable in the spectrum and in k.
 
-    The value is read tap by tap (the fastest way to gather), its derivative with respect to the spectrum block by block (whose
+    The value is read tap by tap (the fastest gather), its derivative with respect to the spectrum block by block (whose
     transpose, a scatter of blocks, is the fastest way back).
     """
     k, flip = _to_stored_half(k, grid)
@@ -158,7 +163,7 @@ def spread(
 ) -> Float[Array, "gz gy gx c"]:
     """The transpose of `interpolate`, added to `target`.
 
-    The last axis holds the real and the imaginary part, and after them whatever else is spread along, even in k.
+    The last axis holds the real and the imaginary part, and after them further values that are even in k.
     """
     k, flip = _to_stored_half(k, grid)
     base, u = _split(kernel, grid, k)
@@ -171,7 +176,7 @@ def spread(
 
 
 def fold(total: Float[Array, "gz gy gx c"], kernel: Kernel, grid: int) -> Float[Array, "g g h c"]:
-    """What was spread, without margins, and with what the mirror image -k of every sample, not spread itself, adds to it.
+    """The spread sums on the grid without margins, completed by the mirror image -k of every sample, which was not spread.
 
     Returns:
         (G, G, G / 2 + 1, c), as `rfftn` orders it.
@@ -192,13 +197,13 @@ def fold(total: Float[Array, "gz gy gx c"], kernel: Kernel, grid: int) -> Float[
 
 
 def grid_shape(kernel: Kernel, grid: int) -> tuple[int, int, int]:
-    """The shape that `spectrum` has."""
+    """Shape of the result of `spectrum`."""
     side = grid + kernel.width - 1
     return side, side, grid // 2 + 1 + 2 * kernel.width
 
 
 def _to_stored_half(k: Array, grid: int) -> tuple[Array, Array]:
-    """k in [0, G/2] x [0, G) x [0, G), and where the value wanted is the conjugate of that there."""
+    """k in [0, G/2] x [0, G) x [0, G), and a mask of the samples whose value is the conjugate of the stored one."""
     k = k - grid * lax.stop_gradient(jnp.round(k / grid))
     flip = k[0] < 0
     k = jnp.where(flip, -k, k)
@@ -215,9 +220,9 @@ def _split(kernel: Kernel, grid: int, k: Array) -> tuple[tuple[Array, Array, Arr
 
 
 def fence(x: Float[Array, "m ..."]) -> Float[Array, "m ..."]:
-    """The same array, written to memory: XLA would fuse what computes it into its user, and do it anew for each of the taps.
+    """The same array, written to memory: XLA would fuse its computation into its user and repeat it for each of the taps.
 
-    A loop of two steps is what no backend fuses across, in the transpose too (`lax.optimization_barrier` is gone before the CPU
+    No backend fuses across a loop of two steps, in the transpose either (`lax.optimization_barrier` is gone before the CPU
     fuses).
     """
     padded = x if x.shape[0] % 2 == 0 else jnp.concatenate([x, x[-1:]])
@@ -236,7 +241,9 @@ def _read(kernel: Kernel, grid: int, values: Array, k: Array) -> Array:
     return _sum_taps(kernel, values, base, u, slopes=False)[0]
 
 
-def _read_jvp(kernel: Kernel, grid: int, primals: Any, tangents: Any) -> tuple[Array, Array]:
+def _read_jvp(
+    kernel: Kernel, grid: int, primals: tuple[Array, Array], tangents: tuple[Tangent, Tangent]
+) -> tuple[Array, Array]:
     (values, k), (d_values, d_k) = primals, tangents
     base, u = _split(kernel, grid, k)
     moving = not isinstance(d_k, jax.custom_derivatives.SymbolicZero)
@@ -253,7 +260,7 @@ _read.defjvp(_read_jvp, symbolic_zeros=True)
 
 
 def _sum_taps(kernel: Kernel, values: Array, base: tuple[Array, Array, Array], u: Array, slopes: bool) -> list[Array]:
-    """The sum over all taps, and if asked its derivatives along x, y and z; a loop over planes of taps, unrolled in them."""
+    """Sum over all taps, with `slopes` also its derivatives along x, y and z; a loop over planes of unrolled taps."""
     rows, columns = values.shape[1:]
     flat = values.ravel()
     x, y, z = base
@@ -269,8 +276,9 @@ def _sum_taps(kernel: Kernel, values: Array, base: tuple[Array, Array, Array], u
         def read(dy: int, dx: int) -> Array:
             return flat.at[corner + (dy * columns + dx)].get(mode="promise_in_bounds")
 
-        def plane(ax: list[Array], ay: list[Array]) -> Any:
-            return sum(b * sum(a * read(dy, dx) for dx, a in enumerate(ax)) for dy, b in enumerate(ay))
+        def plane(ax: list[Array], ay: list[Array]) -> Array:
+            lines = (b * sum(a * read(dy, dx) for dx, a in enumerate(ax)) for dy, b in enumerate(ay))
+            return reduce(operator.add, lines)
 
         value = plane(wx, wy)
         terms = [wz[dz] * value]

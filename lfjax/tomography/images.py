@@ -1,11 +1,12 @@
-"""What is done to particle images one by one: displaced, normalised. Compose with `@`, batch by `jax.vmap`."""
+"""Displacement and normalisation of particle images. Compose operators with `@`, batch them by `jax.vmap`."""
 
 from __future__ import annotations
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from lfjax.errors import require, require_shape
 from lfjax.fourier import translate
@@ -13,19 +14,19 @@ from lfjax.linop import LinearOperator, Shape
 
 
 class Shift(LinearOperator):
-    """An image (y, x) displaced by (x, y) pixels, also by parts of them, periodically: exp(-2 pi i k.t / n) on its spectrum.
+    """Periodic displacement of an image (y, x) by (x, y) pixels and fractions: exp(-2 pi i k.t / n) on its spectrum.
 
-    Exact for what is band-limited below Nyquist; `Shift(-t)` is then the inverse and the transpose of `Shift(t)`.
+    It is exact for images band-limited below Nyquist; `Shift(-t)` is then the inverse and the transpose of `Shift(t)`.
 
     Attributes:
-        displacement: t = (x, y); +1 in x moves the picture one column to the right.
+        displacement: t = (x, y); +1 in x moves the image one column to the right.
         shape: (y, x).
     """
 
     displacement: Float[Array, "2"]
     shape: tuple[int, int] = eqx.field(static=True)
 
-    def __init__(self, displacement: Float[Array, "2"], shape: tuple[int, int]) -> None:
+    def __init__(self, displacement: Float[ArrayLike, "2"], shape: tuple[int, int]) -> None:
         """Raises `ShapeError` unless the displacement is two numbers."""
         self.displacement, self.shape = jnp.asarray(displacement, float), shape
         require_shape("displacement", self.displacement.shape, (2,))
@@ -43,21 +44,34 @@ class Shift(LinearOperator):
 
     def matvec(self, image: Array) -> Array:
         """The displaced image."""
-        return translate(image, self.displacement[::-1])
+        return _displace(image, self.displacement)
 
 
-def normalise(images: Float[Array, "n y x"], *, radius: float = 1.0) -> Float[Array, "n y x"]:
-    """Images whose background, beyond a disc about the centre, has mean 0 and standard deviation 1, as RELION wants them.
+@jax.jit
+def _displace(image: Array, displacement: Array) -> Array:
+    return translate(image, displacement[::-1])
+
+
+def normalise(images: Float[ArrayLike, "n y x"], *, radius: float = 1.0) -> Float[Array, "n y x"]:
+    """Images whose background, beyond a disc about the centre, has mean 0 and standard deviation 1, as RELION expects.
 
     Args:
         images: (n, y, x), square.
-        radius: of the disc, as a fraction of half the box.
+        radius: radius of the disc as a fraction of half the box.
+
+    Raises:
+        ShapeError: the images are not square.
+        ParameterError: no pixel lies beyond the disc.
     """
-    n = images.shape[-1]
-    require_shape("images", images.shape, ("n", n, n))
+    n = jnp.shape(images)[-1]
+    require_shape("images", jnp.shape(images), ("n", n, n))
     x = np.arange(n) - n // 2
     outside = np.hypot(x, x[:, None]) > radius * n / 2
     require(bool(outside.any()), "radius", radius, "less than sqrt(2), so that there is a background")
-    background = jnp.asarray(images)[:, outside]
-    mean, deviation = jnp.mean(background, axis=1), jnp.std(background, axis=1)
-    return (images - mean[:, None, None]) / jnp.where(deviation > 0, deviation, 1)[:, None, None]
+    return _normalise(images, outside)
+
+
+@jax.jit
+def _normalise(images: ArrayLike, background: ArrayLike) -> Array:
+    mean, deviation = (f(images, axis=(1, 2), keepdims=True, where=background) for f in (jnp.mean, jnp.std))
+    return (jnp.asarray(images) - mean) / jnp.where(deviation > 0, deviation, 1)

@@ -1,4 +1,4 @@
-"""Sets of particle images: RELION's STAR (3.0, 3.1, 4, 5) and cryoSPARC's .cs, with the stacks they point to.
+"""Particle files: RELION's STAR (3.0, 3.1, 4, 5) and cryoSPARC's .cs, with the stacks that they name.
 
 RELION's rot, tilt, psi are those of `lfjax.rotation`; its origin offset is minus the displacement of the particle. cryoSPARC's
 pose is a rotation vector whose matrix is the transpose of ours, its shift has RELION's sign.
@@ -7,14 +7,16 @@ pose is a rotation vector whose matrix is the transpose of ours, its shift has R
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jaxtyping import ArrayLike, Float
 from numpy.typing import NDArray
 
 from lfjax import rotation
@@ -27,18 +29,20 @@ from lfjax.tomography.ctf import Ctf
 from lfjax.tomography.particles import Particles
 
 ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
+Columns = dict[str, NDArray[Any] | list[str]]
 
 
 @dataclass
 class ParticleFile:
-    """What a particle file holds; images are read when they are asked for.
+    """Contents of a particle file; images are read on request.
 
     Attributes:
-        path: of the file.
+        path: path of the file.
         particles: poses (identity where the file has none), optics, pixel sizes and half-sets.
         posed: whether the file has poses.
         names: number, from 0, and file of each image.
-        tables: everything as it was in the file; a .cs file is one table, "".
+        tables: all tables of the file; a .cs file is one table, "".
+        folder: folder that image paths are relative to; None: the folder of the file or one above it.
     """
 
     path: Path
@@ -52,31 +56,34 @@ class ParticleFile:
     def __len__(self) -> int:
         return len(self.names)
 
-    def images(self, index: Any = slice(None)) -> NDArray[np.float32]:
-        """Images (m, y, x) of a selection: a slice, a mask or indices. Only these are read."""
-        wanted = np.arange(len(self))[index]
-        found: list[Any] = [None] * len(wanted)
-        for place, i in enumerate(np.atleast_1d(wanted)):
+    def images(self, index: slice | ArrayLike | Sequence[int] = slice(None)) -> Float[NDArray[np.float32], "m y x"]:
+        """Images (m, y, x) of a selection: a slice, a mask or indices. Only these are read.
+
+        Raises:
+            FileError: a stack is missing or too short, or the images differ in size.
+        """
+        found: list[NDArray[np.float32]] = []
+        for i in np.atleast_1d(np.arange(len(self))[index if isinstance(index, slice) else np.asarray(index)]):
             number, name = self.names[i]
             if name not in self._stacks:
                 self._stacks[name] = Stack(self._find(name))
             stack = self._stacks[name]
             if not 0 <= number < len(stack):
-                raise FileError(f"{stack.path}: image {number + 1} is asked for; the stack has {len(stack)}")
-            found[place] = stack[number]
+                raise FileError(f"{stack.path}: {len(stack)} images; expected image {number + 1} among them")
+            found.append(stack[number])
         sizes = {image.shape for image in found}
         if len(sizes) > 1:
             raise FileError(f"{self.path}: images of several sizes {sorted(sizes)}; select those of one optics group")
         return np.stack(found) if found else np.zeros((0, 0, 0), np.float32)
 
     def batches(self, size: int) -> Iterator[tuple[NDArray[np.float32], Particles]]:
-        """Images and what is known of them, `size` at a time: a set larger than memory."""
+        """Images and their particles, `size` at a time, for sets larger than memory."""
         for start in range(0, len(self), size):
             part = slice(start, start + size)
             yield self.images(part), self.particles[part]
 
     def _find(self, name: str) -> Path:
-        """A stack's path is relative to a project folder, which is often above that of the file."""
+        """Path of a stack, relative to a project folder, which is often above that of the file."""
         places = [self.folder] if self.folder else [self.path.parent, *self.path.resolve().parents]
         for place in places:
             if (place / name).is_file():
@@ -89,11 +96,11 @@ def read_particles(path: str | Path, *, folder: str | Path | None = None, pixel_
 
     Args:
         path: .star of RELION 3.0, 3.1, 4 or 5, or .cs of cryoSPARC.
-        folder: what image paths are relative to; the file's own folder and those above it are tried if not given.
-        pixel_angstrom: instead of what the file says; needed where it says nothing.
+        folder: folder that image paths are relative to; None: the file's own folder or one above it.
+        pixel_angstrom: pixel size that overrides the one in the file; needed where the file has none.
 
     Raises:
-        FileError: missing, broken, of another kind, or without pixel size.
+        FileError: the file is missing, broken, of another kind, or has no pixel size.
     """
     path, where = Path(path), None if folder is None else Path(folder)
     kinds = {".star": _from_star, ".cs": _from_cryosparc}
@@ -117,14 +124,18 @@ def write_particles(
 
     Args:
         path: .star or .cs.
-        particles: what is known of the images.
-        names: number, from 0, and file of each.
-        size: pixels a side.
-        tables: of a STAR file that was read: every other column is kept, poses and half-sets are replaced.
+        particles: poses, optics, pixel sizes and half-sets of the images.
+        names: number, from 0, and file of each image.
+        size: pixels per side.
+        tables: tables of a STAR file; `particles` replace its poses and half-sets, its other columns stay.
         version: "3.1" (with an optics table; RELION 4 and 5 read it) or "3.0".
+
+    Raises:
+        ParameterError: the version is unknown, or the number of names is not that of particles.
+        FileError: the tables have no block of particles.
     """
     require(version in ("3.0", "3.1"), "version", version, '"3.0" or "3.1"')
-    require(len(names) == len(particles), "names", len(names), f"{len(particles)}, one for each particle")
+    require(len(names) == len(particles), "names", len(names), f"{len(particles)}, one per particle")
     if Path(path).suffix.lower() == ".cs":
         _write_cryosparc(path, particles, names, size)
         return
@@ -136,7 +147,7 @@ def write_particles(
             main[column] = values
         write_star(path, kept)
         return
-    columns = {"rlnImageName": [f"{number + 1:06d}@{name}" for number, name in names]}
+    columns: Columns = {"rlnImageName": [f"{number + 1:06d}@{name}" for number, name in names]}
     columns |= _pose_columns(particles, version == "3.0")
     optics = _optics_columns(particles)
     if version == "3.0":
@@ -161,7 +172,7 @@ def _main(path: str | Path, tables: Tables) -> str:
             return name
     names = [name for name, table in tables.items() if "rlnImageName" in table]
     if len(names) != 1:
-        raise FileError(f"{path}: blocks {list(tables)}; expected one of particles with rlnImageName")
+        raise FileError(f"{path}: blocks {list(tables)}; expected a single block with rlnImageName")
     return names[0]
 
 
@@ -191,24 +202,24 @@ def _from_star(path: Path, pixel: float | None) -> tuple[Particles, bool, list[t
     if "rlnDefocusU" in table:
         b_factor = column("rlnCtfBfactor")
         if (b_factor < 0).any():
-            warnings.warn(f"{path}: rlnCtfBfactor is negative; taken as a decay of that size", stacklevel=4)
+            warnings.warn(f"{path}: rlnCtfBfactor is negative; lfjax reads it as a decay of that size", stacklevel=4)
         ctf = Ctf(
-            jnp.asarray(column("rlnDefocusU")),
-            jnp.asarray(column("rlnDefocusV" if "rlnDefocusV" in table else "rlnDefocusU")),
-            jnp.asarray(np.deg2rad(column("rlnDefocusAngle"))),
-            voltage_kv=jnp.asarray(column("rlnVoltage", 300.0)),
-            cs_mm=jnp.asarray(column("rlnSphericalAberration", 2.7)),
-            amplitude_contrast=jnp.asarray(column("rlnAmplitudeContrast", 0.1)),
-            phase_shift_rad=jnp.asarray(np.deg2rad(column("rlnPhaseShift"))),
-            b_factor_angstrom2=jnp.asarray(np.abs(b_factor)),
-            scale=jnp.asarray(column("rlnCtfScalefactor", 1.0)),
+            column("rlnDefocusU"),
+            column("rlnDefocusV" if "rlnDefocusV" in table else "rlnDefocusU"),
+            np.deg2rad(column("rlnDefocusAngle")),
+            voltage_kv=column("rlnVoltage", 300.0),
+            cs_mm=column("rlnSphericalAberration", 2.7),
+            amplitude_contrast=column("rlnAmplitudeContrast", 0.1),
+            phase_shift_rad=np.deg2rad(column("rlnPhaseShift")),
+            b_factor_angstrom2=np.abs(b_factor),
+            scale=column("rlnCtfScalefactor", 1.0),
         )
     particles = Particles(
-        rotation.from_euler(*(jnp.asarray(np.deg2rad(column(name))) for name in ANGLES)),
-        shifts=-jnp.stack([jnp.asarray(o) for o in origin], axis=-1),
+        jax.jit(rotation.from_euler)(*(jnp.asarray(np.deg2rad(column(name))) for name in ANGLES)),
+        shifts=-np.stack(origin, axis=-1),
         ctf=ctf,
-        pixel_angstrom=jnp.asarray(size),
-        half=jnp.asarray(column("rlnRandomSubset").astype(int)),
+        pixel_angstrom=size,
+        half=column("rlnRandomSubset").astype(int),
     )
     return particles, ANGLES[1] in table, [_image_name(path, name) for name in table["rlnImageName"]], tables
 
@@ -226,7 +237,7 @@ def _from_cryosparc(path: Path, pixel: float | None) -> tuple[Particles, bool, l
     if not {"blob/path", "blob/idx"} <= have:
         raise FileError(f"{path}: fields {sorted(have)}; expected blob/path and blob/idx among them")
 
-    def column(name: str, default: Any = 0.0) -> NDArray[np.float64]:
+    def column(name: str, default: float = 0.0) -> NDArray[np.float64]:
         return rows[name].astype(float) if name in have else np.full(len(rows), default)
 
     if pixel is None and "blob/psize_A" not in have:
@@ -235,15 +246,15 @@ def _from_cryosparc(path: Path, pixel: float | None) -> tuple[Particles, bool, l
     ctf = None
     if "ctf/df1_A" in have:
         ctf = Ctf(
-            jnp.asarray(column("ctf/df1_A")),
-            jnp.asarray(column("ctf/df2_A")),
-            jnp.asarray(column("ctf/df_angle_rad")),
-            voltage_kv=jnp.asarray(column("ctf/accel_kv", 300.0)),
-            cs_mm=jnp.asarray(column("ctf/cs_mm", 2.7)),
-            amplitude_contrast=jnp.asarray(column("ctf/amp_contrast", 0.1)),
-            phase_shift_rad=jnp.asarray(column("ctf/phase_shift_rad")),
-            b_factor_angstrom2=jnp.asarray(column("ctf/bfactor")),
-            scale=jnp.asarray(column("ctf/scale", 1.0)),
+            column("ctf/df1_A"),
+            column("ctf/df2_A"),
+            column("ctf/df_angle_rad"),
+            voltage_kv=column("ctf/accel_kv", 300.0),
+            cs_mm=column("ctf/cs_mm", 2.7),
+            amplitude_contrast=column("ctf/amp_contrast", 0.1),
+            phase_shift_rad=column("ctf/phase_shift_rad"),
+            b_factor_angstrom2=column("ctf/bfactor"),
+            scale=column("ctf/scale", 1.0),
         )
     posed = "alignments3D/pose" in have
     turns = column("alignments3D/pose") if posed else np.zeros((len(rows), 3))
@@ -251,30 +262,30 @@ def _from_cryosparc(path: Path, pixel: float | None) -> tuple[Particles, bool, l
     ratio = column("alignments3D/psize_A") / size if "alignments3D/psize_A" in have else np.ones(len(rows))
     split = column("alignments3D/split").astype(int) + 1 if "alignments3D/split" in have else np.zeros(len(rows), int)
     particles = Particles(
-        rotation.from_vector(-jnp.asarray(turns)),
-        shifts=-jnp.asarray(shift * ratio[:, None]),
+        jax.jit(rotation.from_vector)(jnp.asarray(-turns)),
+        shifts=-shift * ratio[:, None],
         ctf=ctf,
-        pixel_angstrom=jnp.asarray(size),
-        half=jnp.asarray(split),
+        pixel_angstrom=size,
+        half=split,
     )
     names = [(int(i), bytes(p).decode().lstrip(">")) for i, p in zip(rows["blob/idx"], rows["blob/path"], strict=True)]
     table = pd.DataFrame({name: list(rows[name]) for name in rows.dtype.names})
     return particles, posed, names, {"": table}
 
 
-def _pose_columns(particles: Particles, pixels: bool) -> dict[str, Any]:
-    angles = [np.rad2deg(np.asarray(a, float)) for a in rotation.to_euler(particles.rotations)]
+def _pose_columns(particles: Particles, pixels: bool) -> Columns:
+    angles = [np.rad2deg(np.asarray(a, float)) for a in jax.jit(rotation.to_euler)(particles.rotations)]
     origin = -np.asarray(particles.shifts, float)
     unit = np.ones(len(particles)) if pixels else np.asarray(particles.pixel_angstrom, float)
     ends = ("rlnOriginX", "rlnOriginY") if pixels else ("rlnOriginXAngst", "rlnOriginYAngst")
-    columns: dict[str, Any] = dict(zip(ANGLES, angles, strict=True))
+    columns: Columns = dict(zip(ANGLES, angles, strict=True))
     columns |= {name: origin[:, i] * unit for i, name in enumerate(ends)}
     half = np.asarray(particles.half)
     return columns | ({"rlnRandomSubset": half} if half.any() else {})
 
 
-def _optics_columns(particles: Particles) -> dict[str, Any]:
-    columns: dict[str, Any] = {"rlnImagePixelSize": np.asarray(particles.pixel_angstrom, float)}
+def _optics_columns(particles: Particles) -> Columns:
+    columns: Columns = {"rlnImagePixelSize": np.asarray(particles.pixel_angstrom, float)}
     c = particles.ctf
     if c is None:
         return columns
@@ -303,7 +314,7 @@ def _write_cryosparc(path: str | Path, particles: Particles, names: list[tuple[i
         "blob/shape": [(size, size)] * len(names),
         "blob/psize_A": particles.pixel_angstrom,
         "alignments3D/psize_A": particles.pixel_angstrom,
-        "alignments3D/pose": -np.asarray(rotation.to_vector(particles.rotations)),
+        "alignments3D/pose": -np.asarray(jax.jit(rotation.to_vector)(particles.rotations)),
         "alignments3D/shift": -np.asarray(particles.shifts),
         "alignments3D/split": np.maximum(np.asarray(particles.half) - 1, 0),
     }

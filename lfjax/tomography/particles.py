@@ -1,16 +1,17 @@
-"""What is known of each particle image: pose, position, optics, half-set. Arrays only; files are in `lfjax.io`."""
+"""Poses, positions, optics and half-sets of particle images, as arrays; `particle_file` reads and writes their files."""
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from lfjax.errors import require, require_shape
+from lfjax.linop import floating
 from lfjax.rotation import random_rotations
 from lfjax.tomography.ctf import Ctf
 from lfjax.tomography.fourier_slice import FourierSlice
@@ -25,10 +26,10 @@ class Particles(eqx.Module):
 
     Attributes:
         rotations: R, object to image, see `lfjax.rotation`.
-        shifts: displacement (x, y) of the particle from the centre of its image, in pixels. Minus RELION's origin offset.
-        ctf: optics, an array of n numbers each; None where images have none.
-        pixel_angstrom: of each image.
-        half: 1 or 2, the half-set of each; 0 where there is none.
+        shifts: displacement (x, y) of the particle from the centre of its image, in pixels: minus RELION's origin offset.
+        ctf: optics, with n numbers per attribute; None: no CTF.
+        pixel_angstrom: pixel size of each image.
+        half: half-set of each image, 1 or 2; 0: no half-set.
     """
 
     rotations: Float[Array, "n 3 3"]
@@ -39,41 +40,69 @@ class Particles(eqx.Module):
 
     def __init__(
         self,
-        rotations: Float[Array, "n 3 3"],
+        rotations: Float[ArrayLike, "n 3 3"],
         *,
-        shifts: Float[Array, "n 2"] | None = None,
+        shifts: Float[ArrayLike, "n 2"] | None = None,
         ctf: Ctf | None = None,
-        pixel_angstrom: float | Array = 1.0,
-        half: Int[Array, " n"] | None = None,
+        pixel_angstrom: ArrayLike = 1.0,
+        half: Int[ArrayLike, " n"] | None = None,
     ) -> None:
-        """Raises `ShapeError` if something is not one for each image; single numbers count for all."""
+        """Raises `ShapeError` if the lengths differ; a single number of `ctf` or `pixel_angstrom` counts for all images."""
         rotations = jnp.asarray(rotations, float)
         require_shape("rotations", rotations.shape, ("n", 3, 3))
         n = rotations.shape[0]
         self.rotations = rotations
-        self.shifts = jnp.zeros((n, 2)) if shifts is None else jnp.asarray(shifts, float)
+        self.shifts = jnp.asarray(np.zeros((n, 2)) if shifts is None else shifts, float)
         require_shape("shifts", self.shifts.shape, (n, 2))
         self.ctf = None if ctf is None else jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (n,)), ctf)
         self.pixel_angstrom = jnp.broadcast_to(jnp.asarray(pixel_angstrom, float), (n,))
-        self.half = jnp.zeros(n, int) if half is None else jnp.asarray(half, int)
+        self.half = jnp.asarray(np.zeros(n, int) if half is None else half, int)
         require_shape("half", self.half.shape, (n,))
 
     def __len__(self) -> int:
         return self.rotations.shape[0]
 
-    def __getitem__(self, index: Any) -> Particles:
+    def __getitem__(self, index: slice | Int[ArrayLike, " m"] | Bool[ArrayLike, " n"]) -> Particles:
         """A selection: a slice, a mask or an array of indices."""
-        return jax.tree.map(lambda leaf: leaf[index], self)
+        if not isinstance(index, jax.core.Tracer):
+            index = np.arange(len(self))[index if isinstance(index, slice) else np.asarray(index)]
+        return _select(self, index)
 
-    def projector(self, size: int, **options: Any) -> FourierSlice:
-        """The operator from a volume (size, size, size) to these images; options as those of `FourierSlice`."""
-        given = {"shifts": self.shifts, "ctf": self.ctf, "pixel_angstrom": self.pixel_angstrom}
-        return FourierSlice(self.rotations, size, **(given | options))
+    def projector(
+        self,
+        size: int,
+        *,
+        kernel: int | str = 5,
+        padding: float = 2.0,
+        cutoff: float | None = None,
+        batch: int | None = None,
+    ) -> FourierSlice:
+        """The operator from a volume (size, size, size) to these images; `FourierSlice` explains the options."""
+        return FourierSlice(
+            self.rotations,
+            size,
+            shifts=self.shifts,
+            ctf=self.ctf,
+            pixel_angstrom=self.pixel_angstrom,
+            kernel=kernel,
+            padding=padding,
+            cutoff=cutoff,
+            batch=batch,
+        )
 
     def with_half_sets(self, key: Array) -> Particles:
-        """Half-sets drawn at random, of equal size up to one."""
-        halves = jax.random.permutation(key, jnp.arange(len(self)) % 2 + 1)
-        return eqx.tree_at(lambda p: p.half, self, halves.astype(self.half.dtype))
+        """The same particles in two random half-sets, of equal size up to one."""
+        return eqx.tree_at(lambda p: p.half, self, _random_halves(key, len(self)).astype(self.half.dtype))
+
+
+@jax.jit
+def _select(particles: Particles, index: Array) -> Particles:
+    return jax.tree.map(lambda leaf: leaf[index], particles)
+
+
+@partial(jax.jit, static_argnums=1)
+def _random_halves(key: Array, count: int) -> Array:
+    return jax.random.permutation(key, jnp.arange(count) % 2 + 1)
 
 
 def random_particles(
@@ -86,50 +115,77 @@ def random_particles(
     shift_px: float = 0.0,
     **optics: float,
 ) -> Particles:
-    """Uniform orientations, uniform mean defocus, astigmatism of one size at a random angle, normal shifts, two half-sets.
+    """Random particles: uniform orientations and mean defocus, astigmatism at a random angle, normal shifts, two half-sets.
 
     Args:
         key: random key.
-        count: images.
+        count: number of images.
         pixel_angstrom: pixel size.
-        defocus_angstrom: least and largest mean defocus; None for images without CTF.
+        defocus_angstrom: least and largest mean defocus; None: no CTF.
         astigmatism_angstrom: defocus U minus V.
         shift_px: standard deviation of the displacement along each axis.
         optics: voltage_kv, cs_mm, amplitude_contrast, phase_shift_rad, b_factor_angstrom2 of `Ctf`.
+
+    Raises:
+        ParameterError: count or the limits of the defocus are out of range.
     """
     require(count >= 1, "count", count, "1 or more")
+    if defocus_angstrom is not None:
+        require(defocus_angstrom[0] <= defocus_angstrom[1], "defocus_angstrom", defocus_angstrom, "(least, largest)")
+    return _draw(key, count, pixel_angstrom, defocus_angstrom, astigmatism_angstrom, shift_px, optics)
+
+
+@partial(jax.jit, static_argnums=1)
+def _draw(
+    key: Array,
+    count: int,
+    pixel_angstrom: Array,
+    defocus_angstrom: tuple[Array, Array] | None,
+    astigmatism_angstrom: Array,
+    shift_px: Array,
+    optics: dict[str, Array],
+) -> Particles:
     keys = jax.random.split(key, 5)
     ctf = None
     if defocus_angstrom is not None:
         low, high = defocus_angstrom
-        require(low <= high, "defocus_angstrom", defocus_angstrom, "(least, largest)")
         mean = jax.random.uniform(keys[1], (count,), minval=low, maxval=high)
         angle = jax.random.uniform(keys[2], (count,), minval=0.0, maxval=np.pi)
         ctf = Ctf(mean + astigmatism_angstrom / 2, mean - astigmatism_angstrom / 2, angle, **optics)
-    particles = Particles(
+    return Particles(
         random_rotations(keys[0], count),
         shifts=shift_px * jax.random.normal(keys[3], (count, 2)),
         ctf=ctf,
         pixel_angstrom=pixel_angstrom,
+        half=_random_halves(keys[4], count),
     )
-    return particles.with_half_sets(keys[4])
 
 
-def add_noise(key: Array, images: Float[Array, "n y x"], snr: float, *, within: float | None = None) -> Float[Array, "n y x"]:
-    """White Gaussian noise of variance var(signal) / snr, one variance for the whole stack.
+def add_noise(
+    key: Array, images: Float[ArrayLike, "n y x"], snr: float, *, within: float | None = None
+) -> Float[Array, "n y x"]:
+    """Images with white Gaussian noise of variance var(signal) / snr, one variance for the whole stack.
 
-    var(signal) is the mean over all images of the variance of a noise-free image, over the whole box or, as many papers count,
+    var(signal) is the mean over all images of the variance of a noise-free image, over the whole box or, as in many papers,
     inside a disc.
 
     Args:
         key: random key.
-        images: without noise.
+        images: images without noise.
         snr: signal-to-noise ratio of variances; 0.1 and less is typical of cryo-EM.
-        within: radius of the disc as a fraction of half the box; None for the whole box.
+        within: radius of the disc as a fraction of half the box; None: the whole box.
+
+    Raises:
+        ParameterError: snr is not positive.
     """
     require(snr > 0, "snr", snr, "more than 0")
-    n = images.shape[-1]
+    n = jnp.shape(images)[-1]
     x = (np.arange(n) - n // 2) / (n / 2)
-    inside = np.hypot(x, x[:, None]) <= (np.inf if within is None else within)
-    power = jnp.mean(jnp.var(images, axis=(1, 2), where=jnp.asarray(inside)))
+    return _add_noise(key, images, snr, np.hypot(x, x[:, None]) <= (np.inf if within is None else within))
+
+
+@jax.jit
+def _add_noise(key: Array, images: Array, snr: Array, inside: Array) -> Array:
+    images = floating(images)
+    power = jnp.mean(jnp.var(images, axis=(1, 2), where=inside))
     return images + jnp.sqrt(power / snr) * jax.random.normal(key, images.shape, images.dtype)

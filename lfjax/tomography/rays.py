@@ -3,33 +3,36 @@
     y(ray) = int V(o + t d) dt,  |d| = 1,
 
 by linear interpolation in each plane of voxels across the ray's main axis (Joseph, IEEE Trans. Med. Imaging 1, 192 (1982)).
-Coordinates are (x, y) or (x, y, z) in voxels, 0 at the voxel n // 2 of each axis; outside of the array there is nothing.
+Coordinates are (x, y) or (x, y, z) in voxels, 0 at the voxel n // 2 of each axis; the array is 0 outside.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from lfjax.errors import require, require_shape
 from lfjax.linop import LinearOperator, Shape, floating
+from lfjax.tomography.fourier_slice import map_batches
 
 
 class Rays(LinearOperator):
-    """Image (y, x) or volume (z, y, x) to line integrals (views, ...); differentiable in the rays too.
+    """Line integrals (views, ...) of an image (y, x) or volume (z, y, x); differentiable in the rays too.
 
     >>> Rays.parallel(jnp.linspace(0, jnp.pi, 4), 16)(jnp.ones((16, 16))).shape
     (4, 16)
 
     Attributes:
         origins: a point of each ray, (views, ..., 2 or 3).
-        directions: of each, of length 1.
-        shape: of the array.
-        batch: views at a time.
+        directions: direction of each ray, of length 1.
+        shape: shape of the array.
+        batch: most views per batch.
     """
 
     origins: Float[Array, "v ... d"]
@@ -38,9 +41,15 @@ class Rays(LinearOperator):
     batch: int = eqx.field(static=True)
 
     def __init__(
-        self, origins: Float[Array, "v ... d"], directions: Float[Array, "v ... d"], shape: Shape, *, batch: int = 8
+        self, origins: Float[ArrayLike, "v ... d"], directions: Float[ArrayLike, "v ... d"], shape: Shape, *, batch: int = 8
     ) -> None:
-        """Any set of rays; see `parallel`, `fan`, `parallel_3d` and `cone` for the usual ones. Directions are normalised.
+        """Any set of rays; see `parallel`, `fan`, `parallel_3d` and `cone` for the usual ones.
+
+        Args:
+            origins: a point of each ray, (views, ..., 2 or 3).
+            directions: direction of each ray, of any length.
+            shape: (y, x) or (z, y, x).
+            batch: most views per batch.
 
         Raises:
             ShapeError: origins and directions differ in shape, or in dimension from the array.
@@ -54,7 +63,8 @@ class Rays(LinearOperator):
         self.directions = directions / jnp.linalg.norm(directions, axis=-1, keepdims=True)
 
     @classmethod
-    def parallel(cls, angles_rad: Float[Array, " v"], size: int, detectors: int | None = None, *, batch: int = 8) -> Rays:
+    @partial(jax.jit, static_argnames=("cls", "size", "detectors", "batch"))
+    def parallel(cls, angles_rad: Float[ArrayLike, " v"], size: int, detectors: int | None = None, *, batch: int = 8) -> Rays:
         """Parallel beams through (size, size): detector u sees the line x cos a + y sin a = u; a = 0 sums over y."""
         u = jnp.arange(detectors or size) - (detectors or size) // 2
         across, along = _frames(angles_rad)
@@ -62,36 +72,46 @@ class Rays(LinearOperator):
         return cls(origins, jnp.broadcast_to(along[:, None], origins.shape), (size, size), batch=batch)
 
     @classmethod
+    @partial(jax.jit, static_argnames=("cls", "size", "detectors"))
     def fan(
-        cls, angles_rad: Float[Array, " v"], size: int, source: float, detector: float, detectors: int, pitch: float = 1.0
+        cls,
+        angles_rad: Float[ArrayLike, " v"],
+        size: int,
+        source: Float[ArrayLike, ""],
+        detector: Float[ArrayLike, ""],
+        detectors: int,
+        pitch: Float[ArrayLike, ""] = 1.0,
     ) -> Rays:
         """Fan beams from a source `source` voxels before the centre to a flat detector `detector` voxels beyond it."""
         across, along = _frames(angles_rad)
-        start = -source * along
+        start = -jnp.asarray(source) * along
         u = pitch * (jnp.arange(detectors) - (detectors - 1) / 2)
         end = detector * along[:, None] + across[:, None] * u[:, None]
         return cls(jnp.broadcast_to(start[:, None], end.shape), end - start[:, None], (size, size))
 
     @classmethod
-    def parallel_3d(cls, rotations: Float[Array, "v 3 3"], size: int, *, batch: int = 1) -> Rays:
+    @partial(jax.jit, static_argnames=("cls", "size", "batch"))
+    def parallel_3d(cls, rotations: Float[ArrayLike, "v 3 3"], size: int, *, batch: int = 1) -> Rays:
         """Projections of a volume (size,) * 3 as `FourierSlice` makes them: I(x, y) = int V(R^T (x, y, z)) dz."""
         x = jnp.arange(size) - size // 2
+        rotations = jnp.asarray(rotations)
         plane = rotations[:, None, None, 0] * x[:, None] + rotations[:, None, None, 1] * x[:, None, None]
         return cls(plane, jnp.broadcast_to(rotations[:, None, None, 2], plane.shape), (size,) * 3, batch=batch)
 
     @classmethod
+    @partial(jax.jit, static_argnames=("cls", "shape", "detectors"))
     def cone(
         cls,
-        angles_rad: Float[Array, " v"],
+        angles_rad: Float[ArrayLike, " v"],
         shape: tuple[int, int, int],
-        source: float,
-        detector: float,
+        source: Float[ArrayLike, ""],
+        detector: Float[ArrayLike, ""],
         detectors: tuple[int, int],
-        pitch: float = 1.0,
+        pitch: Float[ArrayLike, ""] = 1.0,
     ) -> Rays:
-        """Cone beams of a source that circles about z to a flat detector (rows along z, columns across), in voxels."""
+        """Cone beams from a source that circles about z to a flat detector (rows along z, columns across), in voxels."""
         across, along = (jnp.pad(v, ((0, 0), (0, 1))) for v in _frames(angles_rad))
-        start = -source * along
+        start = -jnp.asarray(source) * along
         v, u = (pitch * (jnp.arange(n) - (n - 1) / 2) for n in detectors)
         axis = jnp.asarray([0.0, 0.0, 1.0])
         end = (detector * along)[:, None, None] + across[:, None, None] * u[:, None] + axis * v[:, None, None]
@@ -109,9 +129,7 @@ class Rays(LinearOperator):
 
     def matvec(self, array: Array) -> Array:
         """The line integrals."""
-        padded = jnp.pad(array, 1)  # so that interpolation beyond the edge meets zeros
-        one = jax.checkpoint(lambda view: self._view(padded, *view))
-        return lax.map(one, (self.origins, self.directions), batch_size=self.batch)
+        return _integrals(self, array)
 
     def _view(self, padded: Array, origins: Array, directions: Array) -> Array:
         sizes = np.array(padded.shape[::-1])  # x first, as coordinates have it
@@ -127,10 +145,10 @@ class Rays(LinearOperator):
         flat = padded.ravel()
 
         def plane(total: Array, i: Array) -> tuple[Array, None]:
-            at = offsets + i * slopes
-            inside = jnp.all((at >= 0) & (at <= limits - 1), axis=-1) & (i < jnp.asarray(sizes)[main])
-            cell = jnp.clip(jnp.floor(at), 0, limits - 2)
-            part = at - cell
+            where = offsets + i * slopes
+            inside = jnp.all((where >= 0) & (where <= limits - 1), axis=-1) & (i < jnp.asarray(sizes)[main])
+            cell = jnp.clip(jnp.floor(where), 0, limits - 2)
+            part = where - cell
             corner = jnp.sum(cell.astype(jnp.int32) * steps, axis=-1) + i * strides[main]
             value = jnp.zeros_like(total)
             for bits in np.ndindex(*(2,) * (len(sizes) - 1)):
@@ -143,7 +161,14 @@ class Rays(LinearOperator):
         return total / jnp.abs(pace[..., 0])
 
 
-def _frames(angles_rad: Float[Array, " v"]) -> tuple[Float[Array, "v 2"], Float[Array, "v 2"]]:
-    """Directions across and along the beams: x and y of the plane, turned."""
+@jax.jit
+def _integrals(rays: Rays, array: Array) -> Array:
+    padded = jnp.pad(array, 1)  # so that interpolation beyond the edge meets zeros
+    one = jax.checkpoint(lambda view: rays._view(padded, *view))
+    return map_batches(one, (rays.origins, rays.directions), rays.batch)
+
+
+def _frames(angles_rad: Float[ArrayLike, " v"]) -> tuple[Float[Array, "v 2"], Float[Array, "v 2"]]:
+    """Directions across and along the beams: the x and y axes of the plane, rotated by the angles."""
     c, s = jnp.cos(angles_rad), jnp.sin(angles_rad)
     return jnp.stack([c, s], axis=-1), jnp.stack([-s, c], axis=-1)

@@ -1,9 +1,9 @@
-"""Poses and shifts near the truth, refined through the projector: Levenberg-Marquardt for every image by itself, all at once.
+"""Refinement of poses and shifts near the truth: Levenberg-Marquardt through the projector, for each image by itself.
 
     min over (w, t) of |P (CTF exp(-2 pi i k.t / n) V^(R^T exp(w)^T (kx, ky, 0)) - Y)|^2
 
 P keeps low frequencies first and admits more from stage to stage: the valley around the truth is as wide as the shortest period
-admitted. The volume is a good estimate of what the images show, on their scale.
+admitted. The volume is a good estimate of the object in the images, on their scale.
 """
 
 from __future__ import annotations
@@ -14,27 +14,32 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from lfjax.errors import require, require_shape
 from lfjax.fourier import good_size
 from lfjax.rotation import from_vector
 from lfjax.solvers.levenberg_marquardt import Normal, descend
 from lfjax.tomography import gridding
-from lfjax.tomography.fourier_slice import Plane, View
+from lfjax.tomography.fourier_slice import Plane, View, map_batches
 from lfjax.tomography.particles import Particles
 
 
 class Refinement(NamedTuple):
-    """Refined particles, and for each image the cost of the last stage over that before it."""
+    """Refined particles.
+
+    Attributes:
+        particles: the particles with refined rotations and shifts.
+        ratio: cost of each image after the last stage over that before it.
+    """
 
     particles: Particles
     ratio: Float[Array, " n"]
 
 
 def refine_poses(
-    volume: Float[Array, "z y x"],
-    images: Float[Array, "n y x"],
+    volume: Float[ArrayLike, "z y x"],
+    images: Float[ArrayLike, "n row col"],
     particles: Particles,
     *,
     cutoffs: Sequence[float] = (0.15, 0.3, 0.5),
@@ -42,30 +47,33 @@ def refine_poses(
     kernel: int = 4,
     batch: int = 64,
 ) -> Refinement:
-    """Rotations and shifts that explain the images best, from a start about as far off as the first stage can see.
+    """Rotations and shifts that explain the images best, from a start within reach of the first stage.
 
-    A rotation that is off by a displaces a particle of radius r by r a at its rim: the first cutoff should keep periods of
+    A rotation error of angle a displaces the rim of a particle of radius r by r a: the first cutoff should keep periods of
     about four times that.
 
     Args:
         volume: (n, n, n).
         images: (count, n, n).
-        particles: start; CTF and pixel sizes are kept.
+        particles: start; CTF, pixel sizes and half-sets stay.
         cutoffs: largest frequency of each stage, in units of Nyquist.
-        steps: of each stage.
+        steps: Levenberg-Marquardt steps per stage.
         kernel: taps of the interpolation.
-        batch: images at a time.
+        batch: most images per batch.
+
+    Raises:
+        ShapeError: volume, images and particles do not agree.
+        ParameterError: a cutoff is out of range.
     """
-    size = volume.shape[0]
-    require_shape("volume", volume.shape, (size,) * 3)
-    require_shape("images", images.shape, (len(particles), size, size))
+    size = jnp.shape(volume)[0]
+    require_shape("volume", jnp.shape(volume), (size,) * 3)
+    require_shape("images", jnp.shape(images), (len(particles), size, size))
     require(len(cutoffs) > 0 and all(0 < c <= 1 for c in cutoffs), "cutoffs", tuple(cutoffs), "numbers from 0 to 1")
     grid = 2 * good_size(size)
     taps = gridding.kaiser_bessel(kernel, grid / size)
-    spectrum = gridding.spectrum(jnp.asarray(volume, float), taps, grid)
+    spectrum = _spectrum(taps, grid, jnp.asarray(volume, float))
     views = View(particles.rotations, particles.shifts, particles.ctf, particles.pixel_angstrom)
     images = jnp.asarray(images, float)
-    ratio = jnp.ones(len(particles))
     for cutoff in cutoffs:
         plane = Plane(size, grid, taps, cutoff)
         views, ratio = _stage(plane, steps, batch, spectrum, views, images)
@@ -73,6 +81,11 @@ def refine_poses(
         views.rotation, shifts=views.shift, ctf=particles.ctf, pixel_angstrom=particles.pixel_angstrom, half=particles.half
     )
     return Refinement(found, ratio)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _spectrum(kernel: gridding.Kernel, grid: int, volume: Array) -> Array:
+    return gridding.spectrum(volume, kernel, grid)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -91,17 +104,17 @@ def _stage(plane: Plane, steps: int, batch: int, spectrum: Array, views: View, i
 
         def linearise(view: View) -> Normal:
             none = jnp.zeros(5, image.dtype)
-            misfit, slopes = jax.linearize(lambda move: residual(move, view), none)
-            jacobian = jax.vmap(slopes)(jnp.eye(5, dtype=image.dtype))
+            misfit, derivative = jax.linearize(lambda move: residual(move, view), none)
+            jacobian = jax.vmap(derivative)(jnp.eye(5, dtype=image.dtype))
             return Normal(misfit @ misfit, jacobian @ misfit, jacobian @ jacobian.T)
 
         found, cost = descend(linearise, _moved, view, steps=steps)
         start = residual(jnp.zeros(5, image.dtype), view)
         return found, cost / (start @ start)
 
-    return jax.lax.map(one, (views, images), batch_size=batch)
+    return map_batches(one, (views, images), batch)
 
 
 def _moved(view: View, move: Array) -> View:
-    """Turned in the frame of the image, and displaced."""
+    """The view after a small rotation in the frame of the image and a displacement."""
     return view._replace(rotation=from_vector(move[:3]) @ view.rotation, shift=view.shift + move[3:])

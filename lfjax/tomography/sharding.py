@@ -1,4 +1,4 @@
-"""Projections spread over devices: each holds its own poses and images, all hold the volume.
+"""Projections on several devices: each device holds its own poses and images, all hold the volume.
 
 >>> import jax, jax.numpy as jnp
 >>> from lfjax import parallel, rotation
@@ -27,11 +27,11 @@ from lfjax.parallel import WHOLE, spread
 class Sharded(LinearOperator):
     """An operator from a volume to images, such as `FourierSlice` or `Rays`, on the devices of a mesh.
 
-    Its forward needs no communication, its transpose one sum of volumes (`jax.lax.psum`).
+    The forward operator needs no communication, its transpose one sum of volumes (`jax.lax.psum`).
 
     Attributes:
-        op: whose every array has a leading axis that counts the images.
-        mesh: of one axis, see `parallel.mesh`; None is the device at hand.
+        op: operator; the leading axis of each of its arrays counts the images.
+        mesh: mesh of one axis, see `parallel.mesh`; None: the default device.
     """
 
     op: LinearOperator
@@ -40,15 +40,15 @@ class Sharded(LinearOperator):
     def __check_init__(self) -> None:
         if self.mesh is None:
             return
-        spread(self.mesh)  # it has one axis, or this raises
+        spread(self.mesh)  # raises unless the mesh has one axis
         count = self.op.out_shape[0]
         require(count % self.mesh.size == 0, "op", f"{count} images", f"a multiple of the {self.mesh.size} devices")
         shapes = {leaf.shape[:1] for leaf in jax.tree.leaves(self.op)}
-        require(shapes == {(count,)}, "op", f"arrays with leading axes {shapes}", f"one for each of the {count} images in all")
+        require(shapes == {(count,)}, "op", f"arrays with leading axes {shapes}", f"one per image, {count}, in all")
 
     @property
     def in_shape(self) -> Shape:
-        """Of the volume."""
+        """Shape of the volume."""
         return self.op.in_shape
 
     @property
@@ -57,7 +57,7 @@ class Sharded(LinearOperator):
         return self.op.out_shape
 
     def matvec(self, volume: Array) -> Array:
-        """The images, each where its pose is."""
+        """The images, each on the device of its pose."""
         return self.op.matvec(volume) if self.mesh is None else _project(self.mesh, self.op, volume)
 
     def rmatvec(self, images: Array) -> Array:
