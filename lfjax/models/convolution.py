@@ -1,28 +1,30 @@
-"""Convolutions on the lenslet grid, channels last: what the layers of the learned models are made of."""
+"""Convolutions on the lenslet grid, channels last: the building blocks of the learned models' layers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from lfjax.linop import LinearOperator
 from lfjax.optics.lightfield import views
 
 AXES = ("NHWC", "HWIO", "NHWC")
+Carry = TypeVar("Carry")
 
 
 def convolve(x: Float[Array, "Y X i"], kernel: Float[Array, "k l i o"]) -> Float[Array, "Y X o"]:
     """out[p] = sum_q kernel[q] x[p + q - k // 2], zeros outside.
 
-    The product has the kernel's precision, and the result that of x: a network with bfloat16 kernels adds up in float32.
-    On CPUs it is one matrix product a row of the kernel, since XLA's own gradient of a convolution in its kernel is there
-    about 20 times slower than the convolution.
+    The product has the precision of the kernel and the result that of x: a network with bfloat16 kernels adds up in float32.
+    On CPUs the convolution is one matrix product per row of the kernel, because XLA's gradient of a convolution with respect to
+    its kernel is about 20 times slower there than the convolution itself.
     """
     out = jax.lax.platform_dependent(x.astype(kernel.dtype), kernel, cpu=_by_rows, default=_by_library)
     return out.astype(x.dtype)
@@ -40,17 +42,17 @@ def _by_rows(x: Float[Array, "Y X i"], kernel: Float[Array, "k l i o"]) -> Float
     return sum(beside[j : j + rows] @ kernel[j].reshape(size * i, o) for j in range(k))  # type: ignore[return-value]
 
 
-def strided_patches(x: Array, window: tuple[int, ...], stride: tuple[int, ...]) -> Array:
-    """Windows of an image or volume (..., channels) at steps of `stride`, as channels: what a strided convolution multiplies.
+def strided_patches(x: Float[Array, "... i"], window: tuple[int, ...], stride: tuple[int, ...]) -> Float[Array, "... o"]:
+    """Windows of an image or volume (..., channels) at steps of `stride`, flattened into channels for a strided convolution.
 
-    Padded with zeros so that ceil(n / stride) windows stand along an axis.
+    The input is padded with zeros so that ceil(n / stride) windows fit along each axis.
     """
     sides = x.shape[:-1]
     counts = [-(-n // s) for n, s in zip(sides, stride, strict=True)]
     missing = [max((c - 1) * s + w - n, 0) for c, s, w, n in zip(counts, stride, window, sides, strict=True)]
     x = jnp.pad(x, [(m // 2, m - m // 2) for m in missing] + [(0, 0)])
-    places = np.ndindex(*window)
-    cuts = [tuple(slice(a, a + (c - 1) * s + 1, s) for a, c, s in zip(at, counts, stride, strict=True)) for at in places]
+    offsets = np.ndindex(*window)
+    cuts = [tuple(slice(a, a + (c - 1) * s + 1, s) for a, c, s in zip(at, counts, stride, strict=True)) for at in offsets]
     return jnp.concatenate([x[cut] for cut in cuts], axis=-1)
 
 
@@ -60,33 +62,33 @@ def transpose_kernel(kernel: Float[Array, "... k l i o"]) -> Float[Array, "... k
 
 
 def random_kernel(key: Array, shape: tuple[int, ...], gain: float = 1.0) -> Float[Array, "... k l i o"]:
-    """Normal numbers of variance gain^2 / (k l i), which keep the variance of white noise."""
+    """Normal random numbers of variance gain^2 / (k l i): with gain 1 they preserve the variance of white noise."""
     return gain / math.sqrt(math.prod(shape[-4:-1])) * jax.random.normal(key, shape)
 
 
+@eqx.filter_jit
 def impulse_kernels(
     op: LinearOperator, cell_voxels: tuple[int, int], cell_pixels: tuple[int, int], reach: int
 ) -> Float[Array, "k k i o"]:
-    """The kernels of an operator that is a convolution on the lenslet grid, up to `reach` lenslets from their middle.
+    """The kernels of an operator that is a convolution on the lenslet grid, up to `reach` lenslets from their centre.
 
-    Found by sending one impulse a channel through it, so any composition of operators will do.
+    They are measured by applying the operator to one impulse per channel, so any composition of operators can be used.
 
     Args:
-        op: H, volume (z, y, x) -> light field (y, x); its field must be at least 2 reach + 1 lenslets wide.
-        cell_voxels: voxels (y, x) of a lenslet.
-        cell_pixels: pixels (y, x) of it.
+        op: H, volume (z, y, x) -> light field (row, col); its field must be at least 2 reach + 1 lenslets wide.
+        cell_voxels: voxels (y, x) per lenslet.
+        cell_pixels: pixels (y, x) per lenslet.
         reach: lenslets.
 
     Returns:
-        Kernels for `convolve`: volume channels to views.
+        Kernels for `convolve`, volume channels to views.
     """
     depths, rows, columns = op.in_shape
     grid = (rows // cell_voxels[0], columns // cell_voxels[1])
     channels = depths * math.prod(cell_voxels)
     field = (op.out_shape[0] // cell_pixels[0], op.out_shape[1] // cell_pixels[1])
 
-    @jax.jit
-    def image(channel: Array) -> Array:
+    def image(channel: Array) -> Float[Array, "o k k"]:
         impulse = jnp.zeros((channels, *grid)).at[channel, grid[0] // 2, grid[1] // 2].set(1)
         seen = views.to_views(op.matvec(views.from_channels(impulse, cell_voxels)), cell_pixels).reshape(-1, *field)
         y, x = (n // 2 - reach for n in field)
@@ -99,8 +101,8 @@ def impulse_kernels(
 def wiener_kernel(kernel: Float[Array, "k k i o"], damping: float, reach: int) -> Float[Array, "r r o i"]:
     """G = H^H (H H^H + damping |H|^2)^-1 of a convolution H, cut to 2 reach + 1 lenslets: the best linear inverse.
 
-    Best in mean square for a white volume and white noise, of `damping` |H|^2 times its variance. Solved frequency by
-    frequency on a grid large enough that wrapping does not matter.
+    The inverse is optimal in mean square for a white volume and white noise of `damping` |H|^2 times the variance of the
+    volume. It is solved frequency by frequency, in NumPy, on a grid so large that wrapping is negligible.
     """
     side = 4 * reach + kernel.shape[0]
     middle = kernel.shape[0] // 2
@@ -116,6 +118,7 @@ def wiener_kernel(kernel: Float[Array, "k k i o"], damping: float, reach: int) -
     return jnp.asarray(found, kernel.dtype)
 
 
+@eqx.filter_jit
 def compose_kernels(first: Float[Array, "k k i m"], second: Float[Array, "l l m o"], side: int) -> Float[Array, "s s i o"]:
     """The middle `side` x `side` of the kernel of `second` after `first`."""
     reach = side // 2
@@ -127,14 +130,14 @@ def compose_kernels(first: Float[Array, "k k i m"], second: Float[Array, "l l m 
     return jnp.flip(images[:, cut, cut], (1, 2)).transpose(1, 2, 0, 3)
 
 
-def scan_layers(body: Callable[[Any, Any], Any], carry: Any, layers: Any, *, checkpoint: bool) -> Any:
+def scan_layers(body: Callable[[Carry, PyTree], Carry], carry: Carry, layers: PyTree, *, checkpoint: bool) -> Carry:
     """carry <- body(carry, layer) over the leading axis of `layers`.
 
-    With `checkpoint` the K layers run in about sqrt(K) groups, and only what stands between groups and, for one group at a
-    time, between layers is kept for the gradient: memory grows as sqrt(K), for one more forward pass.
+    With `checkpoint` the K layers run in about sqrt(K) groups. The gradient keeps only the carries between groups and, for one
+    group at a time, those between layers: memory grows as sqrt(K), at the cost of one more forward pass.
     """
 
-    def step(carry: Any, layer: Any) -> tuple[Any, None]:
+    def step(carry: Carry, layer: PyTree) -> tuple[Carry, None]:
         return body(carry, layer), None
 
     if not checkpoint:
@@ -147,7 +150,7 @@ def scan_layers(body: Callable[[Any, Any], Any], carry: Any, layers: Any, *, che
     one = jax.checkpoint(step)
 
     @jax.checkpoint
-    def group(carry: Any, some: Any) -> tuple[Any, None]:
+    def group(carry: Carry, some: PyTree) -> tuple[Carry, None]:
         return jax.lax.scan(one, carry, some)
 
     carry, _ = jax.lax.scan(group, carry, grouped)

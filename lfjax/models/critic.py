@@ -17,14 +17,15 @@ WINDOW = (3, 4, 4)
 class PatchCritic(nnx.Module):
     """Volume (z, y, x) -> one number: three strided 3-D convolutions, LeakyReLU, one normalisation, the mean over patches.
 
-    Each place of the last layer judges a patch of the volume, and the mean of all is given. The norm is over one volume
-    (group norm of one group), so that nothing is remembered from step to step and any batch goes through `jax.vmap`.
-    The volume is divided by its root mean square first: the critic sees shapes, not brightness.
+    Each position of the last layer scores one patch of the volume; the critic returns the mean score. The normalisation is over
+    one volume (group norm with one group), so the critic keeps no state between steps and batches go through `jax.vmap`.
+    The critic divides the volume by its root mean square first: it sees shapes, not brightness.
 
-    A strided convolution is written as a matrix on strided windows: it is that, and on CPUs ten times faster than XLA's.
+    A strided convolution is computed as a matrix product on strided windows, which is ten times faster than XLA's convolution
+    on CPUs.
 
     Args:
-        width: channels of the first layer; doubled in each of the next.
+        width: channels of the first layer; each following layer has twice as many as the one before.
         rngs: Flax's random keys.
 
     Source: Isola et al., CVPR (2017), in three dimensions.
@@ -36,13 +37,13 @@ class PatchCritic(nnx.Module):
         self.second = nnx.Linear(window * width, 2 * width, rngs=rngs)
         self.norm = nnx.GroupNorm(2 * width, num_groups=1, rngs=rngs)
         self.third = nnx.Linear(window * 2 * width, 4 * width, rngs=rngs)
-        self.judge = nnx.Linear(4 * width, 1, rngs=rngs)
+        self.score = nnx.Linear(4 * width, 1, rngs=rngs)
 
     def __call__(self, volume: Float[Array, "z y x"]) -> Float[Array, ""]:
-        """The verdict: real volumes are trained towards 1 (least squares) or up (Wasserstein)."""
+        """The score: training drives that of real volumes towards 1 (least squares) or upwards (Wasserstein)."""
         unit = jnp.sqrt(jnp.mean(volume**2) + 1e-12)
         h = (volume / unit)[..., None]
         h = jax.nn.leaky_relu(self.first(strided_patches(h, WINDOW, (1, 2, 2))), 0.2)
         h = jax.nn.leaky_relu(self.norm(self.second(strided_patches(h, WINDOW, (2, 2, 2)))[None])[0], 0.2)
         h = jax.nn.leaky_relu(self.third(strided_patches(h, WINDOW, (2, 2, 2))), 0.2)
-        return jnp.mean(self.judge(h))
+        return jnp.mean(self.score(h))

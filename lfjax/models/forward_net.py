@@ -1,43 +1,48 @@
-"""A fast stand-in for H: a chain of short linear convolutions, fitted to H's images of single voxels."""
+"""A fast surrogate of H: a chain of short linear convolutions, fitted to H's images of single voxels."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float
 
+from lfjax._lazy import load
 from lfjax.errors import require
 from lfjax.linop import LinearOperator
 from lfjax.models.convolution import convolve, impulse_kernels, random_kernel
 from lfjax.optics.lightfield import views
 
-CHUNK = 50  # optimiser steps between two signs of life
+if TYPE_CHECKING:
+    import optax
+
+CHUNK = 50  # optimiser steps per compiled call, between two updates of the progress bar
+Kernels = tuple[Float[Array, "3 3 _ _"], ...]
 
 
 class LinearForwardNet(LinearOperator):
     """H~ x = C_L * ... * C_1 * x, kernels of 3 x 3 lenslets, no bias and no activation: a `LinearOperator` like H.
 
-    L kernels reach L lenslets, so L should be at least the reach of H's point-spread function. H~ has no margin: what lies
-    outside of the field is dark.
+    L kernels reach L lenslets, so L should be at least the reach of H's point-spread function. H~ has no margin: the volume
+    outside the field is taken as dark.
 
     Attributes:
-        kernels: of the chain, (3, 3, in, out) each.
+        kernels: kernels of the chain, (3, 3, in, out) each.
         depths: D.
         field: lenslets (Y, X).
-        cell_voxels: voxels (y, x) of a lenslet.
-        cell_pixels: pixels (y, x) of it.
-        error: |H~ - H| / |H| over the images of all voxels of a lenslet, measured when it was fitted.
+        cell_voxels: voxels (y, x) per lenslet.
+        cell_pixels: pixels (y, x) per lenslet.
+        error: |H~ - H| / |H| over the images of all voxels of a lenslet, measured at the end of the fit.
 
     Source: the light-field loss of Verinaz-Jadan et al., IEEE Trans. Comput. Imaging (2023).
     """
 
-    kernels: tuple[Float[Array, "3 3 i o"], ...]
+    kernels: Kernels
     depths: int = eqx.field(static=True)
     field: tuple[int, int] = eqx.field(static=True)
     cell_voxels: tuple[int, int] = eqx.field(static=True)
@@ -58,7 +63,7 @@ class LinearForwardNet(LinearOperator):
         key: Array | None = None,
         track: Callable[..., Any] | None = None,
     ) -> LinearForwardNet:
-        """Fit a chain to an operator by least squares over all of its impulses, with Adam and a falling learning rate.
+        """Fit a chain to an operator by least squares over all of its impulses, by Adam with a cosine schedule. Needs Optax.
 
         Args:
             op: H, or any composition with it that is a convolution on the lenslet grid.
@@ -66,51 +71,34 @@ class LinearForwardNet(LinearOperator):
             cell_pixels: `LightField.cell_pixels`.
             layers: L.
             width: channels between two kernels.
-            steps: of Adam.
-            learning_rate: at its highest.
-            key: of the random start; a fixed one if not given.
+            steps: steps of Adam.
+            learning_rate: learning rate of the first step; it falls to zero as a cosine.
+            key: random key of the initial kernels; None: a fixed one.
             track: see `lfjax.progress.track`.
 
         Returns:
-            The chain, for the field of `op` without its margin; `error` says how good it is.
+            The chain, for the field of `op` without its margin; `error` tells how well it fits.
 
         Raises:
-            ParameterError: a number below 1, or a field too small to see an impulse whole.
+            ParameterError: a number below 1, or a field too small to hold the image of an impulse.
+            ModuleNotFoundError: Optax is not installed.
         """
         for name, number in (("layers", layers), ("width", width), ("steps", steps)):
             require(isinstance(number, int) and number >= 1, name, number, "a whole number, 1 or more")
         field = (op.out_shape[0] // cell_pixels[0], op.out_shape[1] // cell_pixels[1])
         reach = (min(field) - 1) // 2
         require(reach >= layers, "layers", layers, f"at most {reach}, for which op's field has room")
-        wanted = jnp.flip(impulse_kernels(op, cell_voxels, cell_pixels, reach), (0, 1)).transpose(2, 0, 1, 3)
-        channels, rim = len(wanted), reach - layers
-        target = wanted[:, rim : 2 * reach + 1 - rim, rim : 2 * reach + 1 - rim]  # as far as the chain can reach
-        impulses = jnp.zeros((*target.shape[:3], channels)).at[:, layers, layers].set(jnp.eye(channels))
-        energy = jnp.sum(wanted**2)
-        beyond = (energy - jnp.sum(target**2)) / energy
-
-        def misfit(kernels: tuple[Array, ...]) -> Array:
-            return beyond + jnp.sum((jax.vmap(lambda x: _chain(kernels, x))(impulses) - target) ** 2) / energy
-
+        target, energy = _target(op, cell_voxels, cell_pixels, reach, layers)
         kernels = _start(jax.random.key(0) if key is None else key, layers, width, target)
+        optax = load("optax")
         optimiser = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
-
-        @eqx.filter_jit
-        def advance(kernels: Any, state: Any, count: int) -> Any:
-            def step(carry: Any, _: None) -> tuple[Any, None]:
-                kernels, state = carry
-                updates, state = optimiser.update(jax.grad(misfit)(kernels), state)
-                return (optax.apply_updates(kernels, updates), state), None
-
-            return jax.lax.scan(step, (kernels, state), None, length=count)[0]
-
-        state = optimiser.init(kernels)
+        state = jax.jit(optimiser.init)(kernels)
+        advance = jax.jit(partial(_advance, optimiser), static_argnums=4)
         counts = [min(CHUNK, steps - done) for done in range(0, steps, CHUNK)]
         for count in track(counts, f"fitting {layers} linear layers") if track else counts:
-            kernels, state = advance(kernels, state, count)
-        error = math.sqrt(float(jax.jit(misfit)(kernels)))
-        depths = op.in_shape[0]
-        return cls(kernels, depths, field, cell_voxels, cell_pixels, error)
+            kernels, state = advance(target, energy, kernels, state, count)
+        error = math.sqrt(float(jax.jit(_misfit)(kernels, target, energy)))
+        return cls(kernels, op.in_shape[0], field, cell_voxels, cell_pixels, error)
 
     @property
     def in_shape(self) -> tuple[int, int, int]:
@@ -120,19 +108,56 @@ class LinearForwardNet(LinearOperator):
     def out_shape(self) -> tuple[int, int]:
         return (self.cell_pixels[0] * self.field[0], self.cell_pixels[1] * self.field[1])
 
-    def matvec(self, x: Float[Array, "z y x"]) -> Float[Array, "y x"]:
+    def matvec(self, x: Float[Array, "z y x"]) -> Float[Array, "row col"]:
         seen = _chain(self.kernels, views.to_channels(x, self.cell_voxels).transpose(1, 2, 0))
         return views.from_views(seen.transpose(2, 0, 1).reshape(*self.cell_pixels, *self.field))
 
 
-def _chain(kernels: tuple[Array, ...], x: Float[Array, "Y X c"]) -> Float[Array, "Y X p"]:
+def _chain(kernels: Kernels, x: Float[Array, "Y X c"]) -> Float[Array, "Y X p"]:
     for kernel in kernels:
         x = convolve(x, kernel)
     return x
 
 
-def _start(key: Array, layers: int, width: int, target: Float[Array, "c Y X p"]) -> tuple[Array, ...]:
-    """Kernels that carry on the strongest components of the volume's channels, plus a little noise."""
+@eqx.filter_jit
+def _target(
+    op: LinearOperator, cell_voxels: tuple[int, int], cell_pixels: tuple[int, int], reach: int, layers: int
+) -> tuple[Float[Array, "c Y X p"], Float[Array, ""]]:
+    """H's images of the voxels of one lenslet, as far as the chain reaches, and their whole energy."""
+    images = jnp.flip(impulse_kernels(op, cell_voxels, cell_pixels, reach), (0, 1)).transpose(2, 0, 1, 3)
+    inner = slice(reach - layers, reach + layers + 1)
+    return images[:, inner, inner], jnp.sum(images**2)
+
+
+def _misfit(kernels: Kernels, target: Float[Array, "c Y X p"], energy: Float[Array, ""]) -> Float[Array, ""]:
+    """|H~ - H|^2 / |H|^2 over all impulses, with the energy beyond the reach of the chain."""
+    channels, side, _, _ = target.shape
+    impulses = jnp.zeros((channels, side, side, channels)).at[:, side // 2, side // 2].set(jnp.eye(channels))
+    images = jax.vmap(lambda x: _chain(kernels, x))(impulses)
+    return (energy - jnp.sum(target**2) + jnp.sum((images - target) ** 2)) / energy
+
+
+def _advance(
+    optimiser: optax.GradientTransformation,
+    target: Float[Array, "c Y X p"],
+    energy: Float[Array, ""],
+    kernels: Kernels,
+    state: optax.OptState,
+    count: int,
+) -> tuple[Kernels, optax.OptState]:
+    """`count` steps of the optimiser."""
+
+    def step(carry: tuple[Kernels, optax.OptState], _: None) -> tuple[tuple[Kernels, optax.OptState], None]:
+        kernels, state = carry
+        updates, state = optimiser.update(jax.grad(_misfit)(kernels, target, energy), state)
+        return (jax.tree.map(jnp.add, kernels, updates), state), None
+
+    return jax.lax.scan(step, (kernels, state), None, length=count)[0]
+
+
+@eqx.filter_jit
+def _start(key: Array, layers: int, width: int, target: Float[Array, "c Y X p"]) -> Kernels:
+    """Kernels that pass on the strongest components of the volume's channels, plus a little noise."""
     sizes = [target.shape[0], *[width] * (layers - 1), target.shape[-1]]
     left = jnp.linalg.svd(target.reshape(sizes[0], -1), full_matrices=False)[0]
     right = jnp.linalg.svd(target.reshape(-1, sizes[-1]), full_matrices=False)[2]

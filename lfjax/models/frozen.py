@@ -1,23 +1,22 @@
-"""Which arrays of a model learn: all that are floating, but for those inside `Frozen`."""
+"""Which arrays of a model are trained: all floating-point arrays except those inside `Frozen`."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import equinox as eqx
 import jax
+from jaxtyping import PyTree
 
 
 class Frozen(eqx.Module):
-    """Arrays that training leaves as they are: a fixed H, a constant step size. They still pass through jit and vmap."""
+    """Arrays that training leaves unchanged, such as a fixed H or a constant step size; they still go through jit and vmap."""
 
-    value: Any
+    value: PyTree
 
 
-def trainable(model: Any) -> Any:
-    """A pytree of booleans like `model`, true where an array learns: the filter for `equinox.partition`."""
+def trainable(model: PyTree) -> PyTree[bool]:
+    """A pytree of booleans with the structure of `model`, True where an array is trained: a filter for `equinox.partition`."""
 
-    def mark(node: Any) -> Any:
+    def mark(node: PyTree) -> PyTree[bool]:
         if isinstance(node, Frozen):
             return jax.tree.map(lambda _: False, node)
         return eqx.is_inexact_array(node)
@@ -25,6 +24,6 @@ def trainable(model: Any) -> Any:
     return jax.tree.map(mark, model, is_leaf=lambda node: isinstance(node, Frozen))
 
 
-def count_parameters(model: Any) -> int:
-    """Numbers that learn."""
+def count_parameters(model: PyTree) -> int:
+    """Number of scalar parameters that are trained."""
     return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, trainable(model))))

@@ -1,9 +1,8 @@
-"""The data term of physics: H^T (H x - y), with H fixed or learned."""
+"""The data term of physics: H^T (H x - y), with H fixed or trained."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -19,10 +18,10 @@ class Physics(eqx.Module):
     """g(x; y) = H^T (H x - y), the gradient of 1/2 |y - H x|^2.
 
     Attributes:
-        op: H, volume (z, y, x) -> light field (y, x): `Frozen(H)`, or H itself, whose arrays then learn.
+        op: H, volume (z, y, x) -> light field (row, col): `Frozen(H)`, or H itself, whose arrays are then trained.
         step_size: tau = 1 / |H|^2.
-        cell_voxels: voxels (y, x) of a lenslet: thresholds repeat with it.
-        margin: lenslets at each side of H's volume that are estimated, to explain light from outside, and then cut off.
+        cell_voxels: voxels (y, x) per lenslet; thresholds repeat with this period.
+        margin: lenslets on each side of H's volume that are estimated, to explain light from outside, and then cut off.
     """
 
     op: LinearOperator | Frozen
@@ -33,22 +32,21 @@ class Physics(eqx.Module):
     def __init__(
         self, op: LinearOperator, cell_voxels: tuple[int, int], *, margin: int = 0, learn_operator: bool = False
     ) -> None:
-        """Build it; |H| comes from power iteration.
+        """Build the data term; |H| comes from power iteration.
 
         Args:
-            op: H; any composition of operators.
+            op: H, any composition of operators.
             cell_voxels: `LightField.cell_voxels`.
             margin: `LightField.margin`.
-            learn_operator: whether H's arrays learn.
+            learn_operator: whether the arrays of H are trained.
 
         Raises:
             ParameterError: H's volume is not a whole number of cells.
         """
         whole = all(n % s == 0 for n, s in zip(op.in_shape[1:], cell_voxels, strict=True))
         require(whole, "cell_voxels", cell_voxels, f"a divisor of the volume's sides {op.in_shape[1:]}")
-        data = jnp.zeros(op.out_shape)
         self.op = op if learn_operator else Frozen(op)
-        self.step_size = Frozen(1 / Problem(op, data).lipschitz())
+        self.step_size = Frozen(_step_size(op))
         self.cell_voxels, self.margin = cell_voxels, margin
 
     @property
@@ -58,7 +56,7 @@ class Physics(eqx.Module):
 
     @property
     def channels(self) -> int:
-        """D s^2."""
+        """D s^2, the number of voxels per lenslet."""
         return self.operator.in_shape[0] * math.prod(self.cell_voxels)
 
     @property
@@ -67,13 +65,13 @@ class Physics(eqx.Module):
         rows, columns = self.operator.out_shape
         return rows, columns
 
-    def start(self, y: Float[Array, "y x"]) -> tuple[Array, Any, None]:
+    def start(self, y: Float[Array, "row col"]) -> tuple[Float[Array, "z y x"], Problem, None]:
         return jnp.zeros(self.operator.in_shape, y.dtype), Problem(self.operator, y), None
 
     def layers(self) -> None:
         return None
 
-    def gradient(self, layer: None, x: Float[Array, "z y x"], known: Problem, code: None) -> tuple[Array, None]:
+    def gradient(self, layer: None, x: Float[Array, "z y x"], known: Problem, code: None) -> tuple[Float[Array, "z y x"], None]:
         return known.gradient(known.op.matvec(x)), None
 
     def spread(self, per_channel: Float[Array, " c"]) -> Float[Array, "z y x"]:
@@ -81,6 +79,11 @@ class Physics(eqx.Module):
         (a, b) = self.cell_voxels
         return jnp.tile(per_channel.reshape(depths, a, b), (1, rows // a, columns // b))
 
-    def volume(self, x: Float[Array, "z y x"]) -> Float[Array, "z y x"]:
+    def volume(self, x: Float[Array, "z y x"]) -> Float[Array, "z h w"]:
         (_, rows, columns), (y, left) = x.shape, (self.margin * s for s in self.cell_voxels)
         return x[:, y : rows - y, left : columns - left]
+
+
+@eqx.filter_jit
+def _step_size(op: LinearOperator) -> Float[Array, ""]:
+    return 1 / Problem(op, jnp.zeros(op.out_shape)).lipschitz()

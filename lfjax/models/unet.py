@@ -1,4 +1,4 @@
-"""A network that is only a network: views in, depths out, by a 2-D U-Net. What the unfolded models are compared with."""
+"""A 2-D U-Net from views to depths, without physics: the network that the unfolded models are compared with."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from lfjax.optics.lightfield import views
 
 
 class ViewUNet(nnx.Module):
-    """Light field (y, x) -> volume (z, y, x): views are channels, enlarged by sub-voxel shuffling, then a U-Net over depths.
+    """Light field (row, col) -> volume (z, y, x): views as channels, sub-voxel shuffling to voxels, then a U-Net to depths.
 
-    It works on y / rms(y) and gives its result times rms(y): twice the light, twice the volume.
+    The network computes on y / rms(y) and multiplies its result by rms(y): twice the light gives twice the volume.
 
     Args:
         depths: D.
-        cell_voxels: voxels (y, x) of a lenslet.
-        cell_pixels: pixels (y, x) of it.
-        width: channels at full resolution; doubled at each of the levels below.
-        levels: how many times the plane is halved.
+        cell_voxels: voxels (y, x) per lenslet.
+        cell_pixels: pixels (y, x) per lenslet.
+        width: channels at full resolution; each level below has twice as many as the one above.
+        levels: number of times the plane is halved.
         rngs: Flax's random keys.
 
     Source: after VCD-Net, Wang et al., Nature Methods 18, 551 (2021).
@@ -53,25 +53,25 @@ class ViewUNet(nnx.Module):
         self.last = conv(width, depths)
         self.cell_voxels, self.cell_pixels = cell_voxels, cell_pixels
 
-    def __call__(self, y: Float[Array, "y x"]) -> Float[Array, "z y x"]:
+    def __call__(self, y: Float[Array, "row col"]) -> Float[Array, "z y x"]:
         """The volume of one rectified light field of any whole number of lenslets."""
         unit = rms(y)
         h = self.enlarge(view_channels(y / unit, self.cell_pixels)[None])[0]
         h = jax.nn.relu(views.from_channels(h.transpose(2, 0, 1), self.cell_voxels).transpose(1, 2, 0))[None]
-        kept = []
+        skips = []
         for level, block in enumerate(self.down):
             if level > 0:
-                kept.append(h)
+                skips.append(h)
                 h = nnx.max_pool(h, (2, 2), (2, 2), padding="SAME")
             h = _apply(block, h)
         for level in reversed(range(len(self.up))):
-            skip = kept[level]
+            skip = skips[level]
             h = jax.image.resize(h, (*skip.shape[:3], h.shape[-1]), "linear")
             h = _apply(self.up[level], jnp.concatenate([skip, h], axis=-1))
         return unit * jax.nn.relu(self.last(h)[0]).transpose(2, 0, 1)
 
 
-def _apply(block: nnx.List[nnx.Conv], h: Array) -> Array:
+def _apply(block: nnx.List[nnx.Conv], h: Float[Array, "b y x i"]) -> Float[Array, "b y x o"]:
     for conv in block:
         h = jax.nn.relu(conv(h))
     return h

@@ -1,10 +1,9 @@
-"""One step of training: the losses added up, and the two players of the adversarial game moved."""
+"""One training step: the weighted sum of the losses, and updates of the model and of its critic."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -13,10 +12,9 @@ import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from lfjax.errors import require
-from lfjax.linop import LinearOperator
 from lfjax.models import trainable
 from lfjax.parallel import WHOLE, spread
 from lfjax.training import losses
@@ -25,17 +23,17 @@ from lfjax.training.data import Batch
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
-    """How much each loss counts; 0 leaves it out, and it is then not computed.
+    """The weight of each loss; a loss of weight 0 is not computed.
 
     Attributes:
-        volume: `losses.volume_error` on labelled samples.
-        light_field: `losses.light_field_error` on unlabelled frames, or on labelled ones if there are no others.
-        adversarial: of the critic's opinion on the same.
-        sparsity: `losses.sparsity`.
-        equivariance: `losses.equivariance`.
-        noise_splitting: `losses.noise_splitting`.
-        game: "least_squares" or "wasserstein", with `gradient_penalty`.
-        gradient_penalty: its weight.
+        volume: weight of `losses.volume_error` on labelled samples.
+        light_field: weight of `losses.light_field_error` on unlabelled frames, or on labelled ones if there are no others.
+        adversarial: weight of the critic's loss on the same frames.
+        sparsity: weight of `losses.sparsity`.
+        equivariance: weight of `losses.equivariance`.
+        noise_splitting: weight of `losses.noise_splitting`.
+        game: adversarial game, "least_squares" or "wasserstein"; the latter adds `gradient_penalty`.
+        gradient_penalty: weight of `losses.gradient_penalty` in the critic's loss.
         block: lenslets, see `losses.light_field_error`.
     """
 
@@ -59,7 +57,7 @@ class LossWeights:
 
     @property
     def unlabelled(self) -> bool:
-        """Whether any loss works without labels."""
+        """Whether any loss uses frames without labels."""
         return any((self.light_field, self.adversarial, self.sparsity, self.equivariance, self.noise_splitting))
 
 
@@ -70,108 +68,113 @@ GAMES = {
 
 
 class TrainState(NamedTuple):
-    """All that changes in training, and that a checkpoint keeps.
+    """Everything that training changes and that a checkpoint keeps.
 
     Attributes:
-        model: arrays that learn.
-        average: their exponential moving average, which is what is evaluated and kept.
-        optimiser: state of the model's.
-        critic: arrays of the critic; None without a game.
-        critic_optimiser: state of its.
-        best: average of the best validation so far.
-        best_score: its score; infinite before the first.
-        step: steps done.
+        model: arrays that are trained.
+        average: their exponential moving average, which is evaluated and returned.
+        optimiser: state of the model's optimiser.
+        critic: arrays of the critic; None without an adversarial loss.
+        critic_optimiser: state of the critic's optimiser.
+        best: `average` at the best validation so far.
+        best_score: score of that validation; infinite before the first.
+        step: number of steps done.
     """
 
-    model: Any
-    average: Any
-    optimiser: Any
-    critic: Any
-    critic_optimiser: Any
-    best: Any
+    model: PyTree
+    average: PyTree
+    optimiser: optax.OptState
+    critic: PyTree
+    critic_optimiser: optax.OptState | None
+    best: PyTree
     best_score: Float[Array, ""]
-    step: Array
+    step: Int[Array, ""]
 
 
 class Training(NamedTuple):
-    """All that does not change: the structure of both networks, optimisers, losses.
+    """Everything that training does not change: the structure of both networks, optimisers, losses.
 
     Attributes:
-        fixed: the model without what learns.
-        critic: structure of the critic; None without a game.
-        op: H or its surrogate, for the light-field loss; None if none is used.
-        mask: pixels that count in it.
-        cell_pixels: pixels (y, x) of a lenslet.
-        weights: of the losses.
-        optimiser: of the model.
-        critic_optimiser: of the critic.
-        decay: of the moving average.
+        fixed: the model without the arrays that are trained.
+        critic: structure of the critic; None without an adversarial loss.
+        op: H or its surrogate; None: no loss needs it.
+        mask: pixels that count in the light-field losses.
+        cell_pixels: pixels (y, x) per lenslet.
+        weights: weights of the losses.
+        optimiser: optimiser of the model.
+        critic_optimiser: optimiser of the critic.
+        decay: decay of the moving average of the weights per step.
         half: whether convolution kernels are rounded to bfloat16 in forward and backward passes.
-        seed: of all random numbers.
-        mesh: over which the samples of a batch are spread; None is the device at hand.
+        key: random key of all steps.
+        mesh: devices over which the samples of a batch are spread; None: the default device.
     """
 
-    fixed: Any
-    critic: Any
-    op: LinearOperator | None
-    mask: Any
+    fixed: PyTree
+    critic: nnx.GraphDef[nnx.Module] | None
+    op: losses.Forward | None
+    mask: Bool[Array, "row col"]
     cell_pixels: tuple[int, int]
     weights: LossWeights
     optimiser: optax.GradientTransformation
     critic_optimiser: optax.GradientTransformation
     decay: float
     half: bool
-    seed: int
+    key: Array
     mesh: Mesh | None = None
 
-    def model(self, arrays: Any) -> Callable[[Array], Array]:
+    def model(self, arrays: PyTree) -> losses.Reconstruct:
         """The network with these arrays."""
         return eqx.combine(_rounded(arrays) if self.half else arrays, self.fixed)
 
 
 class FromNNX(eqx.Module):
-    """A Flax NNX network as an Equinox module, so that one loop trains, averages and stores both.
+    """A Flax NNX network as an Equinox module, so that one loop trains, averages and stores both kinds.
 
-    Only for networks without state that changes in the forward pass (no batch norm, no dropout).
+    Only for networks whose forward pass changes no state (no batch norm, no dropout).
     """
 
-    arrays: Any
-    structure: Any = eqx.field(static=True)
+    arrays: PyTree
+    structure: nnx.GraphDef[nnx.Module] = eqx.field(static=True)
 
     def __init__(self, network: nnx.Module) -> None:
         self.structure, self.arrays = nnx.split(network)
 
-    def __call__(self, y: Array) -> Array:
-        """The network's own call."""
+    @eqx.filter_jit
+    def __call__(self, y: Float[Array, "row col"]) -> Float[Array, "z y x"]:
+        """The network's own call, compiled."""
         return nnx.merge(self.structure, self.arrays)(y)
 
 
-def start(model: Any, critic: nnx.Module | None, training: Training) -> TrainState:
+def start(model: PyTree, critic: nnx.Module | None, training: Training) -> TrainState:
     """The state before the first step."""
     arrays = eqx.filter(model, trainable(model))
-    judge = None if critic is None else nnx.split(critic)[1]
-    return TrainState(
-        arrays, arrays, training.optimiser.init(arrays), judge,
-        None if judge is None else training.critic_optimiser.init(judge), arrays, jnp.asarray(jnp.inf), jnp.asarray(0),
-    )  # fmt: skip
+    critic_arrays = None if critic is None else nnx.split(critic)[1]
+    optimiser, critic_optimiser = _optimiser_states(training, arrays, critic_arrays)
+    best_score, step = jnp.asarray(np.inf, jnp.result_type(float)), jnp.asarray(0, jnp.int32)
+    return TrainState(arrays, arrays, optimiser, critic_arrays, critic_optimiser, arrays, best_score, step)
+
+
+@eqx.filter_jit
+def _optimiser_states(training: Training, arrays: PyTree, critic: PyTree) -> tuple[optax.OptState, optax.OptState | None]:
+    return training.optimiser.init(arrays), None if critic is None else training.critic_optimiser.init(critic)
 
 
 @eqx.filter_jit
 def advance(training: Training, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
-    """One step of both players: the model against its losses, then the critic against what the model made.
+    """One step: the model descends its losses, then the critic descends its own on what the model made.
 
     Returns:
         The next state, and the losses by name, each before its weight.
     """
-    key = jax.random.fold_in(jax.random.key(training.seed), state.step)
-    slope, critic_slope, terms = _slopes(training, state.model, state.critic, batch, key)
-    updates, optimiser = training.optimiser.update(slope, state.optimiser, state.model)
+    key = jax.random.fold_in(training.key, state.step)
+    gradient, critic_gradient, terms = _gradients(training, state.model, state.critic, batch, key)
+    updates, optimiser = training.optimiser.update(gradient, state.optimiser, state.model)
     model = optax.apply_updates(state.model, updates)
     rate = jnp.minimum(training.decay, (1 + state.step) / (10 + state.step))
     average = jax.tree.map(lambda old, new: rate * old + (1 - rate) * new, state.average, model)
     critic, critic_optimiser = state.critic, state.critic_optimiser
     if training.weights.adversarial:
-        updates, critic_optimiser = training.critic_optimiser.update(critic_slope, critic_optimiser, critic)
+        updates, critic_optimiser = training.critic_optimiser.update(critic_gradient, critic_optimiser, critic)
         critic = optax.apply_updates(critic, updates)
     after = state._replace(
         model=model, average=average, optimiser=optimiser, critic=critic, critic_optimiser=critic_optimiser, step=state.step + 1
@@ -180,56 +183,60 @@ def advance(training: Training, state: TrainState, batch: Batch) -> tuple[TrainS
 
 
 def shard_batch(batch: Batch, mesh: Mesh | None) -> Batch:
-    """A batch spread over a mesh as cards are dealt: sample i, with a label or without, goes to device i modulo mesh.size.
+    """A batch spread over a mesh in turn: sample i, labelled or not, goes to device i modulo mesh.size.
 
-    So that each device has a batch of its own, in which labelled and unlabelled samples of one number meet.
+    Each device thus has a batch of its own, in which the labelled and the unlabelled sample of one number meet.
     """
     if mesh is None:
         return batch
     place, n = NamedSharding(mesh, spread(mesh)), mesh.size
 
-    def dealt(a: np.ndarray) -> Array:
+    def interleaved(a: np.ndarray) -> Array:
         return jax.device_put(a.reshape(len(a) // n, n, *a.shape[1:]).swapaxes(0, 1).reshape(a.shape), place)
 
-    return jax.tree.map(dealt, batch)
+    return jax.tree.map(interleaved, batch)
 
 
-def _slopes(training: Training, model: Any, critic: Any, batch: Batch, key: Array) -> tuple[Any, Any, dict[str, Array]]:
-    """Gradients of model and critic, and the losses; on a mesh the means of what each device finds for its samples."""
+Gradients = tuple[PyTree, PyTree, dict[str, Array]]
+
+
+def _gradients(training: Training, model: PyTree, critic: PyTree, batch: Batch, key: Array) -> Gradients:
+    """Gradients of model and critic, and the losses; on a mesh the means over the devices' shares of the batch."""
     mesh = training.mesh
     if mesh is None:
-        return _own_slopes(training, model, critic, batch, key)
+        return _local_gradients(training, model, critic, batch, key)
     arrays, fixed = eqx.partition(training, eqx.is_array)
 
-    def share(arrays: Any, *given: Any) -> Any:
-        return jax.lax.pmean(_own_slopes(eqx.combine(arrays, fixed), *given), mesh.axis_names[0])
+    def share(arrays: PyTree, *given: PyTree) -> Gradients:
+        return jax.lax.pmean(_local_gradients(eqx.combine(arrays, fixed), *given), mesh.axis_names[0])
 
     specs = (WHOLE, WHOLE, WHOLE, spread(mesh), WHOLE)
     return jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=WHOLE, check_vma=False)(arrays, model, critic, batch, key)
 
 
-def _own_slopes(training: Training, model: Any, critic: Any, batch: Batch, key: Array) -> tuple[Any, Any, dict[str, Array]]:
-    batch = _turned(batch)
+def _local_gradients(training: Training, model: PyTree, critic: PyTree, batch: Batch, key: Array) -> Gradients:
+    batch = _augmented(batch)
 
-    def total(arrays: Any) -> tuple[Array, Any]:
+    def total(arrays: PyTree) -> tuple[Array, tuple[dict[str, Array], Array | None]]:
         return _model_losses(training, training.model(arrays), critic, batch, key)
 
-    (_, (terms, fake)), slope = jax.value_and_grad(total, has_aux=True)(model)
+    (_, (terms, fake)), gradient = jax.value_and_grad(total, has_aux=True)(model)
     if not training.weights.adversarial:
-        return slope, None, terms
-    value, critic_slope = jax.value_and_grad(lambda c: _critic_loss(training, c, batch.volumes, fake, key))(critic)
-    return slope, critic_slope, terms | {"critic": value}
+        return gradient, None, terms
+    value, critic_gradient = jax.value_and_grad(lambda c: _critic_loss(training, c, batch.volumes, fake, key))(critic)
+    return gradient, critic_gradient, terms | {"critic": value}
 
 
 def _keys(training: Training, key: Array, count: int) -> Array:
-    """One a sample, by its number in the whole batch: the same on any number of devices (see `shard_batch`)."""
+    """One key per sample, by its number in the whole batch: the same on any number of devices (see `shard_batch`)."""
     if training.mesh is None:
         return jax.random.split(key, count)
     n, device = training.mesh.size, jax.lax.axis_index(training.mesh.axis_names[0])
     return jax.random.split(key, count * n).reshape(count, n)[:, device]
 
 
-def _turned(batch: Batch) -> Batch:
+def _augmented(batch: Batch) -> Batch:
+    """The batch with each sample flipped or transposed as `batch.turns` says."""
     b = len(batch.frames)
     turn = jax.vmap(losses.dihedral)
     frames, volumes = (turn(jnp.asarray(a), batch.turns[:b]) for a in (batch.frames, batch.volumes))
@@ -237,48 +244,50 @@ def _turned(batch: Batch) -> Batch:
     return Batch(frames, volumes, others, batch.turns)
 
 
-def _model_losses(training: Training, model: Any, critic: Any, batch: Batch, key: Array) -> tuple[Array, Any]:
-    weights, terms = training.weights, {}
+def _model_losses(
+    training: Training, model: losses.Reconstruct, critic: PyTree, batch: Batch, key: Array
+) -> tuple[Array, tuple[dict[str, Array], Array | None]]:
+    """The weighted sum of the model's losses; each loss by name; and the volumes that the critic is to tell from real ones."""
+    weights, op, terms = training.weights, training.op, {}
     frames = jnp.asarray(batch.unlabelled if len(batch.unlabelled) else batch.frames)
     if weights.volume:
         labelled = jax.vmap(model)(jnp.asarray(batch.frames))
         terms["volume"] = jnp.mean(jax.vmap(losses.volume_error)(labelled, batch.volumes))
-    fake: Any = jax.vmap(model)(frames) if weights.unlabelled else None
+    fake = jax.vmap(model)(frames) if weights.unlabelled else None
     keys = _keys(training, key, len(frames))
     if weights.light_field:
         terms["light_field"] = jnp.mean(jax.vmap(lambda x, y: _resynthesis(training, x, y))(fake, frames))
     if weights.adversarial:
-        opinion = jax.vmap(nnx.merge(training.critic, critic))(fake)
-        terms["adversarial"] = GAMES[weights.game][1](opinion)
+        terms["adversarial"] = GAMES[weights.game][1](jax.vmap(nnx.merge(training.critic, critic))(fake))
     if weights.sparsity:
         terms["sparsity"] = jnp.mean(jax.vmap(losses.sparsity)(fake))
     if weights.equivariance:
-        turn = jax.vmap(lambda x, k: losses.equivariance(model, training.op, x, k))  # type: ignore[arg-type]
-        terms["equivariance"] = jnp.mean(turn(fake, keys))
+        turned = jax.vmap(lambda x, k: losses.equivariance(model, op, x, k))  # type: ignore[arg-type]
+        terms["equivariance"] = jnp.mean(turned(fake, keys))
     if weights.noise_splitting:
-        split = jax.vmap(lambda y, k: losses.noise_splitting(model, training.op, y, k, training.mask))  # type: ignore[arg-type]
+        split = jax.vmap(lambda y, k: losses.noise_splitting(model, op, y, k, training.mask))  # type: ignore[arg-type]
         terms["noise_splitting"] = jnp.mean(split(frames, keys))
     value = sum((getattr(weights, name) * term for name, term in terms.items()), jnp.zeros(()))
     return value, (terms | {"total": value}, fake)
 
 
-def _resynthesis(training: Training, x: Array, y: Array) -> Array:
+def _resynthesis(training: Training, x: Array, y: Array) -> Float[Array, ""]:
     image = training.op(x)  # type: ignore[misc]
     return losses.light_field_error(image, y, training.mask, cell_pixels=training.cell_pixels, block=training.weights.block)
 
 
-def _critic_loss(training: Training, critic: Any, real: Array, fake: Array, key: Array) -> Array:
-    judge = nnx.merge(training.critic, critic)
-    value = GAMES[training.weights.game][0](jax.vmap(judge)(real), jax.vmap(judge)(fake))
+def _critic_loss(training: Training, arrays: PyTree, real: Array, fake: Array, key: Array) -> Float[Array, ""]:
+    critic = nnx.merge(training.critic, arrays)
+    value = GAMES[training.weights.game][0](jax.vmap(critic)(real), jax.vmap(critic)(fake))
     if training.weights.game == "wasserstein":
         number = min(len(real), len(fake))
-        penalty = jax.vmap(lambda r, f, k: losses.gradient_penalty(judge, r, f, k))
+        penalty = jax.vmap(lambda r, f, k: losses.gradient_penalty(critic, r, f, k))
         value += training.weights.gradient_penalty * jnp.mean(
             penalty(real[:number], fake[:number], _keys(training, key, number))
         )
     return value
 
 
-def _rounded(arrays: Any) -> Any:
-    """Convolution kernels in bfloat16; step sizes, thresholds and biases as they are."""
+def _rounded(arrays: PyTree) -> PyTree:
+    """Convolution kernels in bfloat16; step sizes, thresholds and biases unchanged."""
     return jax.tree.map(lambda a: a.astype(jnp.bfloat16) if a.ndim >= 4 else a, arrays)
