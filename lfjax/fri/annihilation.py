@@ -162,21 +162,24 @@ def recover_line(
     def residual(parameters: tuple[Array, Array]) -> Array:
         return sampling.line(*parameters) - samples
 
-    def finish(points: Array) -> tuple[Array, Array]:
+    def finish(points: Array) -> tuple[tuple[Array, Array], Array]:
         points = jnp.clip(jnp.nan_to_num(points), -limit, limit)
         start = (points, jnp.linalg.lstsq(sampling.basis(points).T, samples)[0])
-        return least_squares(residual, start, steps=refine)[0] if refine else start
+        found = least_squares(residual, start, steps=refine)[0] if refine else start
+        return found, jnp.linalg.norm(residual(found))
 
     nodes = METHODS["cadzow" if method == "likelihood" else method](features.matrix @ samples, count)
-    found = finish(features.place(nodes) * sampling.spacing)
+    start = features.place(nodes) * sampling.spacing
     if method == "likelihood":
         grid = jnp.linspace(-limit, limit, math.ceil(GRID * 2 * features.reach) + 1)
-        searched = finish(grid[alternating_projection(sampling.basis(grid), samples, count)])
-        better = jnp.linalg.norm(residual(searched)) < jnp.linalg.norm(residual(found))
-        found = jax.tree.map(lambda a, b: jnp.where(better, a, b), searched, found)
-    order = jnp.argsort(found[0])
-    misfit = jnp.linalg.norm(residual(found)) / jnp.linalg.norm(samples)
-    return Line(found[0][order], found[1][order], misfit)
+        searched = grid[alternating_projection(sampling.basis(grid), samples, count)]
+        found, misfits = jax.vmap(finish)(jnp.stack([start, searched]))
+        better = (misfits[1] < misfits[0]).astype(int)
+        (points, amplitudes), misfit = jax.tree.map(lambda leaf: leaf[better], (found, misfits))
+    else:
+        (points, amplitudes), misfit = finish(start)
+    order = jnp.argsort(points)
+    return Line(points[order], amplitudes[order], misfit / jnp.linalg.norm(samples))
 
 
 @eqx.filter_jit

@@ -46,43 +46,52 @@ def common_line_orders(
         Permutations of the points of `second`, and the misfit of each.
     """
     require_shape("second", second.shape, first.shape)
+    return _refine_orders(first, second, _candidate_angles(first, second, angles, candidates))
+
+
+def _along(points: Float[Array, "k 2"], angle: Float[Array, ""]) -> Float[Array, " k"]:
+    """Positions along a direction in the plane."""
+    return points @ jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+
+
+def _candidate_angles(first: Array, second: Array, angles: int, candidates: int) -> Float[Array, "c 2"]:
+    """Pairs of angles at the lowest local minima of the distance between sorted positions."""
     a, b = first - first.mean(0), second - second.mean(0)
-    alpha = jnp.arange(angles) * np.pi / angles
-    beta = jnp.arange(2 * angles) * np.pi / angles
-
-    def along(points: Array, angle: Array) -> Array:
-        return points @ jnp.stack([jnp.cos(angle), jnp.sin(angle)])
-
-    one, two = (jnp.sort(jax.vmap(along, (None, 0))(p, t), axis=1) for p, t in ((a, alpha), (b, beta)))
+    alpha, beta = (jnp.arange(turns * angles) * np.pi / angles for turns in (1, 2))
+    one, two = (jnp.sort(jax.vmap(_along, (None, 0))(p, t), axis=1) for p, t in ((a, alpha), (b, beta)))
     distance = jnp.sum(one**2, 1)[:, None] + jnp.sum(two**2, 1)[None] - 2 * one @ two.T
     neighbours = [jnp.roll(distance, (i, j), (0, 1)) for i, j in itertools.product((-1, 0, 1), repeat=2) if (i, j) != (0, 0)]
     lowest = distance <= jnp.min(jnp.stack(neighbours), axis=0)
     _, index = jax.lax.top_k(-jnp.where(lowest, distance, jnp.inf).ravel(), candidates)
+    return jnp.stack([alpha[index // (2 * angles)], beta[index % (2 * angles)]], axis=-1)
 
-    def refine_pair(place: Array) -> tuple[Array, Array]:
-        angle = jnp.stack([alpha[place // (2 * angles)], beta[place % (2 * angles)]])
 
-        def order(angle: Array) -> Array:
-            return jnp.argsort(along(b, angle[1]))[jnp.argsort(jnp.argsort(along(a, angle[0])))]
+def _refine_orders(first: Array, second: Array, pairs: Float[Array, "c 2"]) -> tuple[Int[Array, "c k"], Float[Array, " c"]]:
+    """Orders along pairs of angles, each pair refined, and their misfits, best first."""
+    a, b = first - first.mean(0), second - second.mean(0)
 
-        def step(angle: Array, _: None) -> tuple[Array, None]:
-            matched = b[order(angle)]
+    def order(pair: Array) -> Array:
+        return jnp.argsort(_along(b, pair[1]))[jnp.argsort(jnp.argsort(_along(a, pair[0])))]
 
-            def gap(t: Array) -> Array:
-                return along(a, t[0]) - along(matched, t[1])
+    def step(pair: Array, _: None) -> tuple[Array, None]:
+        matched = b[order(pair)]
 
-            jacobian = jax.jacfwd(gap)(angle)
-            damped = jacobian.T @ jacobian + 1e-12 * jnp.sum(a**2) * jnp.eye(2)
-            move = jnp.linalg.solve(damped, jacobian.T @ gap(angle))
-            return angle - jnp.clip(move, -0.1, 0.1), None
+        def gap(t: Array) -> Array:
+            return _along(a, t[0]) - _along(matched, t[1])
 
-        angle, _ = jax.lax.scan(step, angle, None, length=4)
-        permutation = order(angle)
+        jacobian = jax.jacfwd(gap)(pair)
+        damped = jacobian.T @ jacobian + 1e-12 * jnp.sum(a**2) * jnp.eye(2)
+        move = jnp.linalg.solve(damped, jacobian.T @ gap(pair))
+        return pair - jnp.clip(move, -0.1, 0.1), None
+
+    def refine(pair: Array) -> tuple[Array, Array]:
+        pair, _ = jax.lax.scan(step, pair, None, length=4)
+        permutation = order(pair)
         values = jnp.linalg.svd(jnp.concatenate([a, b[permutation]], axis=1), compute_uv=False)
-        gap = along(a, angle[0]) - along(b[permutation], angle[1])
+        gap = _along(a, pair[0]) - _along(b[permutation], pair[1])
         return permutation, values[3] / values[2] + jnp.linalg.norm(gap) / jnp.linalg.norm(a)
 
-    permutations, misfit = jax.vmap(refine_pair)(index)
+    permutations, misfit = jax.vmap(refine)(pairs)
     best = jnp.argsort(misfit)
     return permutations[best], misfit[best]
 
@@ -110,13 +119,31 @@ def match_views(views: Float[Array, "3 k 2"], *, keep: int = 4) -> tuple[Float[A
         orders = jnp.asarray(list(itertools.permutations(range(4))))
         return _best_pair(views, orders, orders)
 
-    def search(angles: int) -> tuple[Array, Array]:
-        seconds, thirds = jax.vmap(lambda view: common_line_orders(views[0], view, angles=angles)[0][:keep])(views[1:])
+    def search(finer: Array) -> tuple[Array, Array]:
+        pairs = jax.lax.cond(finer, lambda: grid_search(4 * ANGLES), lambda: grid_search(ANGLES))
+        seconds, thirds = jax.vmap(lambda view, pairs: _refine_orders(views[0], view, pairs)[0][:keep])(views[1:], pairs)
         return _best_pair(views, seconds, thirds)
 
-    found = search(ANGLES)
-    again = jax.lax.cond(found[1] > EXACT, lambda: search(4 * ANGLES), lambda: found)
-    return jax.tree.map(lambda a, b: jnp.where(again[1] < found[1], a, b), again, found)
+    def grid_search(angles: int) -> Array:
+        return jax.vmap(lambda view: _candidate_angles(views[0], view, angles, CANDIDATES))(views[1:])
+
+    def stage(number: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
+        again = jax.lax.cond(found[1] > EXACT, lambda: search(number == 1), lambda: found)
+        return jax.tree.map(lambda a, b: jnp.where(again[1] < found[1], a, b), again, found)
+
+    return jax.lax.fori_loop(0, 2, stage, (views, jnp.asarray(jnp.inf)))
+
+
+def _best_pair(views: Array, seconds: Array, thirds: Array) -> tuple[Array, Array]:
+    """Views in the pair of orders of least affine misfit, and that misfit."""
+
+    def misfit(second: Array, third: Array) -> Array:
+        return affine_misfit(jnp.stack([views[0], views[1][second], views[2][third]]))
+
+    scores = jax.lax.map(lambda s: jax.vmap(lambda t: misfit(s, t))(thirds), seconds)
+    best = jnp.argmin(jnp.nan_to_num(scores, nan=jnp.inf))
+    second, third = seconds[best // len(thirds)], thirds[best % len(thirds)]
+    return jnp.stack([views[0], views[1][second], views[2][third]]), scores.ravel()[best]
 
 
 @eqx.filter_jit
@@ -125,8 +152,10 @@ def match_all(views: Float[Array, "p k 2"]) -> Float[Array, "p k 2"]:
     require_shape("views", views.shape, ("p", "k", 2))
     require(len(views) >= 3, "views", len(views), "three or more")
     first, _ = match_views(views[:3])
-    others = [match_views(jnp.stack([first[0], first[1], view]))[0][2] for view in views[3:]]
-    return jnp.stack([*first, *others])
+    if len(views) == 3:
+        return first
+    others = jax.lax.map(lambda view: match_views(jnp.stack([first[0], first[1], view]))[0][2], views[3:])
+    return jnp.concatenate([first, others])
 
 
 @eqx.filter_jit
@@ -156,16 +185,6 @@ def recover_alike(
     amplitudes = jnp.full(count, jnp.mean(found.amplitudes))
     start = Structure(points, amplitudes, rotations, shifts, jnp.zeros(len(views)), determined, jnp.ones(len(views), bool))
     return refine_structure(sampling, views, start, steps=steps)
-
-
-def _best_pair(views: Array, seconds: Array, thirds: Array) -> tuple[Array, Array]:
-    def misfit(second: Array, third: Array) -> Array:
-        return affine_misfit(jnp.stack([views[0], views[1][second], views[2][third]]))
-
-    scores = jax.lax.map(lambda s: jax.vmap(lambda t: misfit(s, t))(thirds), seconds)
-    best = jnp.argmin(jnp.nan_to_num(scores, nan=jnp.inf))
-    second, third = seconds[best // len(thirds)], thirds[best % len(thirds)]
-    return jnp.stack([views[0], views[1][second], views[2][third]]), scores.ravel()[best]
 
 
 @eqx.filter_jit

@@ -63,25 +63,27 @@ def least_squares(
 
     @jax.jit
     def solve(start: Parameters) -> tuple[Parameters, Array]:
-        found = start
-        if steps:
-            found = optx.least_squares(lambda x, _: residual(x), solver, start, max_steps=steps, throw=False).value
-        if not polish:
-            return found, jnp.sum(residual(found) ** 2)
-        flat, unravel = ravel_pytree(found)
-        constant = jax.lax.stop_gradient(flat)
+        flat, unravel = ravel_pytree(start)  # one leaf: far less to compile
 
         def misfit(x: Array) -> Array:
-            return jax.lax.stop_gradient(residual(unravel(x)).ravel())
+            return residual(unravel(x)).ravel()
 
-        def gauss_newton(x: Array, _: None) -> tuple[Array, None]:
-            jacobian = jax.lax.stop_gradient(jax.jacfwd(lambda p: residual(unravel(p)).ravel())(x))
-            new = x - jnp.linalg.lstsq(jacobian, misfit(x), rcond=FREE)[0]
-            return jnp.where(jnp.sum(misfit(new) ** 2) < jnp.sum(misfit(x) ** 2), new, x), None
+        def gauss_newton(state: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
+            x, here = state
+            jacobian = jax.lax.stop_gradient(jax.jacfwd(misfit)(x))
+            new = x - jnp.linalg.lstsq(jacobian, here, rcond=FREE)[0]
+            there = jax.lax.stop_gradient(misfit(new))
+            better = jnp.sum(there**2) < jnp.sum(here**2)
+            return jax.tree.map(lambda a, b: jnp.where(better, a, b), (new, there), state), None
 
-        polished, _ = jax.lax.scan(gauss_newton, constant, None, length=polish)
-        found = unravel(flat + jax.lax.stop_gradient(polished - constant))
-        return found, jnp.sum(residual(found) ** 2)
+        if steps:
+            flat = optx.least_squares(lambda x, _: misfit(x), solver, flat, max_steps=steps, throw=False).value
+        if polish:
+            constant = jax.lax.stop_gradient(flat)
+            state = (constant, jax.lax.stop_gradient(misfit(constant)))
+            (polished, _), _ = jax.lax.scan(gauss_newton, state, None, length=polish)
+            flat = flat + jax.lax.stop_gradient(polished - constant)
+        return unravel(flat), jnp.sum(misfit(flat) ** 2)
 
     return solve(start)
 

@@ -17,9 +17,9 @@ def features(number=12):
     return jnp.asarray((AMPLITUDES * np.exp(1j * ANGLES) ** np.arange(number)[:, None]).sum(1))
 
 
-def noisy(sigma, key=0):
-    noise = jax.random.normal(jax.random.key(key), (2, 12)) * sigma / np.sqrt(2)
-    return features() + noise[0] + 1j * noise[1]
+def noisy(sigma, seed=0):
+    noise = np.random.default_rng(seed).normal(size=(2, 12)) * sigma / np.sqrt(2)
+    return jnp.asarray(np.asarray(features()) + noise[0] + 1j * noise[1])
 
 
 @pytest.mark.parametrize("method", [prony, matrix_pencil])
@@ -31,10 +31,11 @@ def test_nodes_and_weights_are_exact(method, number):
     np.testing.assert_allclose(np.asarray(weights(features(number), nodes))[order], AMPLITUDES, atol=1e-10)
 
 
-def test_cadzow_removes_noise_and_keeps_what_is_exact():
-    np.testing.assert_allclose(cadzow(features(), 3), features(), atol=1e-12)
-    before = np.mean([np.linalg.norm(noisy(0.1, k) - features()) for k in range(20)])
-    after = np.mean([np.linalg.norm(cadzow(noisy(0.1, k), 3) - features()) for k in range(20)])
+def test_cadzow_removes_noise_and_keeps_exact_features():
+    exact = np.asarray(features())
+    np.testing.assert_allclose(cadzow(features(), 3), exact, atol=1e-12)
+    before = np.mean([np.linalg.norm(np.asarray(noisy(0.1, k)) - exact) for k in range(20)])
+    after = np.mean([np.linalg.norm(np.asarray(cadzow(noisy(0.1, k), 3)) - exact) for k in range(20)])
     assert after <= 0.8 * before
 
 
@@ -46,8 +47,8 @@ def test_the_number_of_nodes_is_found():
 
 def test_generic_fri_takes_nonuniform_samples():
     places = np.sort(np.random.default_rng(0).uniform(0, 11, 30))
-    matrix = jnp.asarray(np.sinc(places[:, None] - np.arange(12)))
-    nodes, made = generic(matrix, matrix @ features(), 3, key=jax.random.key(0))
+    matrix = np.sinc(places[:, None] - np.arange(12))
+    nodes, made = generic(matrix, matrix @ np.asarray(features()), 3, key=jax.random.key(0))
     np.testing.assert_allclose(np.sort(np.angle(nodes)), ANGLES, atol=1e-8)
     np.testing.assert_allclose(made, features(), atol=1e-7)
 
@@ -75,15 +76,15 @@ def test_maximum_likelihood_reaches_the_cramer_rao_bound():
         samples = sampling.line(points, jnp.ones(2)) + sigma * jax.random.normal(key, (21,))
         return recover_line(sampling, samples, 2, made, method="likelihood").points - points
 
-    errors = jax.jit(jax.vmap(error))(jax.random.split(jax.random.key(0), 400))
-    bound = jnp.sqrt(jnp.diag(cramer_rao(lambda p: sampling.line(*p), (points, jnp.ones(2)), sigma))[:2])
-    np.testing.assert_allclose(jnp.sqrt(jnp.mean(errors**2, axis=0)), bound, rtol=0.12)
+    errors = np.asarray(jax.jit(lambda key: jax.vmap(error)(jax.random.split(key, 400)))(jax.random.key(0)))
+    bound = np.sqrt(np.diag(cramer_rao(lambda p: sampling.line(*p), (points, jnp.ones(2)), sigma))[:2])
+    np.testing.assert_allclose(np.sqrt(np.mean(errors**2, axis=0)), bound, rtol=0.12)
 
 
-def test_alternating_projection_finds_what_is_on_the_grid():
+def test_alternating_projection_finds_atoms_on_the_grid():
     rng = np.random.default_rng(0)
-    dictionary = jnp.asarray(rng.normal(size=(60, 25)))
-    samples = jnp.asarray([1.0, -2.0, 0.5]) @ dictionary[jnp.asarray([7, 31, 50])]
+    dictionary = rng.normal(size=(60, 25))
+    samples = np.array([1.0, -2.0, 0.5]) @ dictionary[[7, 31, 50]]
     assert sorted(np.asarray(alternating_projection(dictionary, samples, 3))) == [7, 31, 50]
 
 
@@ -96,11 +97,13 @@ def test_gradients_pass_through_the_solution():
     sampling = Sampling(dirichlet(21), 21)
     made = Features.exponential(sampling, 10, 2 * np.pi / 21)
 
+    @jax.jit
+    @jax.value_and_grad
     def place(amplitude):
         samples = sampling.line(jnp.asarray([-1.3, 1.8]), jnp.asarray([1.0, 1.0])) + amplitude * jnp.sin(jnp.arange(21.0))
         return recover_line(sampling, samples, 2, made).points[1]
 
-    assert float(jax.grad(place)(0.01)) == pytest.approx(float((place(0.0101) - place(0.0099)) / 2e-4), rel=1e-3)
+    assert float(place(0.01)[1]) == pytest.approx(float(place(0.0101)[0] - place(0.0099)[0]) / 2e-4, rel=1e-3)
 
 
 def test_bad_arguments_are_named():
