@@ -27,8 +27,8 @@ from benchmarks.machine import Limits, seconds
 from benchmarks.movie_checks import devices, kills
 from benchmarks.movie_scene import FRAME_S, Recording, Size, record
 from lfjax import activity, io, metrics, movies, preset, solvers, training
-from lfjax.cli.info import abstract_light_field, operator_costs, solver_costs
 from lfjax.performance.bounds import DEVICES, Device, roofline
+from lfjax.performance.light_field_costs import abstract_light_field, operator_costs, solver_costs
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt

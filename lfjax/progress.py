@@ -5,29 +5,20 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import ProgressColumn
 
 
 class Steps(list[Any]):
-    """Items of which each stands for several of something, so that a progress bar can tell their rate.
+    """Items of a loop, each of which stands for several units, so that a progress bar can show the units per second.
 
     Args:
-        items: what to loop over.
-        each: of the unit, an item.
-        unit: "frames", for example.
+        items: items to loop over.
+        each: units per item.
+        unit: name of the unit, "frames" for example.
     """
 
     def __init__(self, items: Iterable[Any], each: int, unit: str) -> None:
@@ -35,40 +26,51 @@ class Steps(list[Any]):
         self.each, self.unit = each, unit
 
 
-class _Rate(ProgressColumn):
-    """Units a second."""
-
-    def __init__(self, each: int, unit: str) -> None:
-        super().__init__()
-        self.each, self.unit = each, unit
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{self.each * speed:.3g} {self.unit}/s")
-
-
 def track(items: Iterable[Any], description: str) -> Iterator[Any]:
-    """Yield the items, and show a bar with the time elapsed and remaining; of `Steps` also how many units a second.
+    """Yield the items, and show a bar with the time elapsed and remaining; for `Steps` also the units per second.
 
-    Where standard error is not a terminal (a log, a batch job) one plain line is written when the loop ends.
+    Where standard error is not a terminal (a log, a batch job), or Rich is not installed, one plain line is written when the
+    loop ends.
 
     Args:
-        items: what to loop over; the remaining time needs a length.
-        description: what the loop does.
+        items: items to loop over; the remaining time needs a length.
+        description: name of the loop.
 
     Yields:
         The items.
     """
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    console = _terminal()
+    if console is None:
         yield from _timed(items, description)
         return
-    rate = (_Rate(items.each, items.unit),) if isinstance(items, Steps) else ()
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *rate, TimeElapsedColumn(), TimeRemainingColumn()
-    )  # fmt: skip
-    with Progress(*columns, console=console, transient=False) as progress:
+    from rich.progress import Progress
+
+    with Progress(*_columns(items), console=console, transient=False) as progress:
         yield from progress.track(items, description=description)
+
+
+def _terminal() -> Console | None:
+    """Standard error as a terminal. None: it is none, or Rich is not installed."""
+    try:
+        from rich.console import Console
+    except ModuleNotFoundError:
+        return None
+    console = Console(stderr=True)
+    return console if console.is_terminal else None
+
+
+def _columns(items: Iterable[Any]) -> tuple[ProgressColumn, ...]:
+    from rich import progress
+    from rich.text import Text
+
+    class Rate(progress.ProgressColumn):
+        def render(self, task: progress.Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None or not isinstance(items, Steps) else f"{items.each * speed:.3g} {items.unit}/s")
+
+    first = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn())
+    rate = (Rate(),) if isinstance(items, Steps) else ()
+    return (*first, *rate, progress.TimeElapsedColumn(), progress.TimeRemainingColumn())
 
 
 def _timed(items: Iterable[Any], description: str) -> Iterator[Any]:

@@ -1,5 +1,6 @@
 from lfjax.io.arrays import Volume as Volume
 from lfjax.io.atomic import writing as writing
+from lfjax.io.cache import cache_folder as cache_folder, use_compile_cache as use_compile_cache
 from lfjax.io.images import (
     FORMATS as FORMATS,
     read_frame as read_frame,

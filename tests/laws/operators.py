@@ -96,9 +96,7 @@ OPERATORS: dict[str, Callable[[], linop.LinearOperator]] = {
     "MultiView, volume within the views": lambda: MultiView(noise(3, 2, 3, 3), (6, 7), margin=-1),
     "ApplyCtf": lambda: ApplyCtf(Ctf(15000.0, 12000.0, 0.5), (8, 10), 2.0),
     "FourierSlice": lambda: FourierSlice(poses(5), 8, batch=2),
-    "FourierSlice, odd, trilinear, cut off": lambda: FourierSlice(
-        poses(4), 7, kernel="trilinear", padding=2.5, cutoff=1.0
-    ),
+    "FourierSlice, odd, trilinear, cut off": lambda: FourierSlice(poses(4), 7, kernel="trilinear", padding=2.5, cutoff=1.0),
     "FourierSlice with CTF and shifts": lambda: FourierSlice(
         poses(3),
         8,

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from jax import ShapeDtypeStruct as Shape
 
-from lfjax.cli.info import abstract_light_field, operator_costs, solver_costs
 from lfjax.errors import ParameterError
 from lfjax.models.convolution import convolve
 from lfjax.optics import PSF, AntiAlias, LightField, Microscope, preset
 from lfjax.performance.bounds import DEVICES, Device, find_device, roofline, share
 from lfjax.performance.counting import Cost, cost
+from lfjax.performance.light_field_costs import abstract_light_field, operator_costs, solver_costs
 from lfjax.pipeline import SOLVERS
 
 HIGHEST = jax.lax.Precision.HIGHEST

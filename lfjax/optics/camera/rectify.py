@@ -8,7 +8,7 @@ import warnings
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Real
 from numpy.typing import ArrayLike
 
 from lfjax.errors import CalibrationError, CalibrationWarning, require, require_shape
@@ -90,17 +90,22 @@ class Rectifier(eqx.Module):
         positions, field = lenslet_pixels(lattice, raw.shape, microscope.pixels_per_lenslet)
         resample = Resample(raw.shape, positions)
         if white is None:
-            pupil = pupil_mask(microscope)
-            return cls(resample, jnp.asarray(level), None, jnp.tile(pupil, field), lattice, field, microscope)
-        flat = resample(jnp.asarray(lit))
-        return cls(resample, jnp.asarray(level), flat, flat > 0.5 * flat.max(), lattice, field, microscope)
+            flat, mask = None, jnp.asarray(np.tile(pupil_mask(microscope), field))
+        else:
+            flat, mask = _flat_field(resample, jnp.asarray(lit))
+        return cls(resample, jnp.asarray(level), flat, mask, lattice, field, microscope)
 
-    def __call__(self, frame: Float[Array, "row column"]) -> Float[Array, "y x"]:
+    def __call__(self, frame: Real[ArrayLike, "i j"]) -> Float[Array, "row col"]:
         """Light field of a raw frame: (pitch / N)^2 Resample(frame - dark), in counts, of shape field * N."""
-        require_shape("frame", frame.shape, self.resample.in_shape)
-        area = (self.lattice.pitch_px / self.microscope.pixels_per_lenslet) ** 2
-        return area * self.resample(jnp.asarray(frame, jnp.float32) - self.dark)
+        require_shape("frame", np.shape(frame), self.resample.in_shape)
+        return self._rectified(jnp.asarray(frame, jnp.float32))
 
+    @eqx.filter_jit
+    def _rectified(self, frame: Float[Array, "i j"]) -> Float[Array, "row col"]:
+        area = (self.lattice.pitch_px / self.microscope.pixels_per_lenslet) ** 2
+        return area * self.resample(frame - self.dark)
+
+    @eqx.filter_jit
     def gain(self, psf: PSF) -> Float[Array, "y x"]:
         """What each pixel measures of the light that H says it gets: white frame / H(uniform), of mean 1 in the mask.
 
@@ -113,14 +118,26 @@ class Rectifier(eqx.Module):
         ratio = self.white / jnp.maximum(jnp.tile(white_tile(psf), self.field), 1e-6)
         return ratio / jnp.mean(ratio, where=self.mask)
 
+    @eqx.filter_jit
     def flatten(self, image: Float[Array, "y x"], psf: PSF) -> Float[Array, "y x"]:
         """A light field divided by `gain`, cut at zero, and 0 outside the mask: the data that H x is to explain."""
         return jnp.where(self.mask, jnp.maximum(image / jnp.maximum(self.gain(psf), 1e-6), 0), 0)
 
     def saturated(self, frame: ArrayLike, level: float) -> Bool[Array, "y x"]:
         """Light-field pixels that a raw value at or above `level` has touched."""
-        clipped = jnp.asarray(np.asarray(frame) >= level, jnp.float32)
-        return jnp.abs(self.resample(clipped)) > 1e-3
+        return self.touched(np.asarray(frame) >= level)
+
+    @eqx.filter_jit
+    def touched(self, pixels: Bool[ArrayLike, "i j"]) -> Bool[Array, "y x"]:
+        """Light-field pixels to which any of these raw pixels contributes."""
+        return jnp.abs(self.resample(jnp.asarray(pixels, jnp.float32))) > 1e-3
+
+
+@eqx.filter_jit
+def _flat_field(resample: Resample, white: Float[Array, "row col"]) -> tuple[Float[Array, "y x"], Bool[Array, "y x"]]:
+    """Rectified white frame, and where it is above half its maximum."""
+    flat = resample(white)
+    return flat, flat > 0.5 * flat.max()
 
 
 def lenslet_pixels(lattice: Lattice, shape: tuple[int, ...], n: int) -> tuple[np.ndarray, tuple[int, int]]:
@@ -159,10 +176,10 @@ def white_tile(psf: PSF) -> Float[Array, "v u"]:
     return tile / tile.max()
 
 
-def pupil_mask(microscope: Microscope) -> Bool[Array, "v u"]:
+def pupil_mask(microscope: Microscope) -> Bool[np.ndarray, "v u"]:
     """Pixels of a lenslet inside 0.9 of the geometric image of the pupil, of radius f_ml NA / M (at most half a pitch)."""
     n = microscope.pixels_per_lenslet
     radius = microscope.lenslet_focal_length_um * microscope.numerical_aperture / microscope.magnification
     x = (np.arange(n) - (n - 1) / 2) / n
     limit = 0.9 * min(0.5, float(radius) / float(microscope.lenslet_pitch_um))
-    return jnp.asarray(np.hypot(x[:, None], x[None, :]) <= limit)
+    return np.hypot(x[:, None], x[None, :]) <= limit

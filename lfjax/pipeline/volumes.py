@@ -1,0 +1,158 @@
+"""From a raw frame to a volume in one call: what the command `lfjax reconstruct` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+from numpy.typing import ArrayLike, NDArray
+
+from lfjax import metrics, solvers
+from lfjax.errors import CalibrationError, require
+from lfjax.optics import PSF, AntiAlias, LightField, Microscope, Rectifier, cached_psf
+from lfjax.pipeline.methods import SOLVERS
+from lfjax.pipeline.settings import Calibration, Grid
+
+
+class Reconstruction(NamedTuple):
+    """A volume and how well it explains the frame.
+
+    Attributes:
+        volume: (z, y, x), in the units of the light field.
+        voxel_um: voxel size (z, y, x) in micrometres.
+        light_field: (row, col), rectified and flattened data.
+        image: (row, col), H x, the re-synthesised light field.
+        mask: (row, col), the trusted pixels.
+        correlation: Pearson correlation of `light_field` and `image` over the fitted pixels.
+        withheld_correlation: the same over the trusted pixels that the fit did not see; None if there are none.
+        objective: (iterations + 1,), objective of the solver, the start first.
+        rectifier: the lattice and the correction of the frames.
+        psf: the PSF of H.
+    """
+
+    volume: Float[Array, "z y x"]
+    voxel_um: tuple[float, float, float]
+    light_field: Float[Array, "row col"]
+    image: Float[Array, "row col"]
+    mask: Bool[Array, "row col"]
+    correlation: float
+    withheld_correlation: float | None
+    objective: np.ndarray
+    rectifier: Rectifier
+    psf: PSF
+
+
+def reconstruct(
+    frame: ArrayLike,
+    microscope: Microscope,
+    *,
+    calibration: Calibration | None = None,
+    grid: Grid | None = None,
+    white: ArrayLike | None = None,
+    dark: ArrayLike | float | None = None,
+    z_um: Sequence[float] | NDArray[np.floating[Any]] | None = None,
+    voxels_per_lenslet: int | None = None,
+    solver: str | solvers.Solver = "richardson_lucy",
+    iterations: int | None = None,
+    sparsity: float = 1e-3,
+    total_variation: float = 1e-3,
+    anti_alias: bool = True,
+    withhold: float = 0.0,
+    saturation: float | None = None,
+    psf: PSF | None = None,
+    tolerance: float = 0.02,
+    track: Callable[..., Any] | None = None,
+) -> Reconstruction:
+    """Reconstruct a volume from one raw light-field frame.
+
+    The frame is rectified and flattened to y, and the solver fits y ~ H x over the trusted pixels with x >= 0.
+
+    Args:
+        frame: (row, col), raw camera frame.
+        microscope: its parameters, or a preset.
+        calibration: white and dark frame, see `Rectifier.calibrate`.
+        grid: depths of the planes and voxels per lenslet.
+        white, dark: the same as `Calibration(white, dark)`.
+        z_um, voxels_per_lenslet: the same as `Grid(z_um, voxels_per_lenslet)`.
+        solver: a name in `SOLVERS`, or any solver object.
+        iterations: number of iterations. None: the default of the named solver, or 30.
+        sparsity: l1 weight as a fraction of the weight that makes the volume zero (ista, fista, admm).
+        total_variation: TV weight in the same unit (admm).
+        anti_alias: smooth each plane to the sampling of the microscope at its depth, see `optics.AntiAlias`.
+        withhold: fraction of the trusted pixels that the fit does not see, to measure how well the volume predicts them.
+        saturation: raw value at and above which a pixel is saturated. None: the maximum of the dtype for integer frames.
+        psf: the PSF, which then sets depths and voxels. None: it is computed, or read from the cache.
+        tolerance: largest convergence error of the PSF, see `compute_psf`.
+        track: wraps loops to show their progress, see `lfjax.progress.track`.
+
+    Raises:
+        LfjaxError: names the argument, its value and the expected one.
+    """
+    require(not isinstance(solver, str) or solver in SOLVERS, "solver", solver, f"one of {', '.join(SOLVERS)}")
+    require(0 <= withhold < 1, "withhold", withhold, "a fraction from 0 to below 1")
+    known = calibration or Calibration(white, dark)
+    require(not known.rectified, "calibration.rectified", True, "False: a raw frame")
+    raw = np.asarray(frame)
+    rectifier = Rectifier.calibrate(microscope, raw, white=known.white, dark=known.dark)
+    if psf is None:
+        depths = Grid.z_um if z_um is None else tuple(float(z) for z in z_um)
+        cells = grid or Grid(depths, Grid.voxels if voxels_per_lenslet is None else voxels_per_lenslet)
+        psf = cached_psf(microscope, cells.z_um, cells.voxels, tolerance=tolerance, track=track)
+    light_field, mask, bright = _data(rectifier, jnp.asarray(raw, jnp.float32), _saturated(raw, saturation), psf)
+    if not bool(bright):
+        raise CalibrationError("frame minus dark frame is nowhere positive: expected a frame brighter than dark")
+    trusted = np.asarray(mask)
+    held = trusted & (np.random.default_rng(0).random(trusted.shape) < withhold)
+    fitted = trusted & ~held
+
+    op = LightField(psf, rectifier.field)
+    problem = solvers.Problem(op, light_field, jnp.asarray(fitted, light_field.dtype))
+    if isinstance(solver, str):
+        method, default = _solver(problem, solver, sparsity, total_variation), SOLVERS[solver][1]
+    else:
+        method, default = solver, 30
+    smooth = AntiAlias(microscope, psf.z_um, psf.voxels_per_lenslet, op.in_shape[1:]) if anti_alias else None
+    result = solvers.run(method, problem, iterations or default, smooth=smooth, track=track)
+    return Reconstruction(
+        volume=result.x,
+        voxel_um=psf.voxel_um,
+        light_field=light_field,
+        image=result.image,
+        mask=mask,
+        correlation=float(_correlation(light_field, result.image, fitted)),
+        withheld_correlation=float(_correlation(light_field, result.image, held)) if withhold else None,
+        objective=result.objective,
+        rectifier=rectifier,
+        psf=psf,
+    )
+
+
+_correlation = jax.jit(metrics.correlation)
+
+
+@eqx.filter_jit
+def _data(
+    rectifier: Rectifier, raw: Float[Array, "i j"], saturated: Bool[Array, "i j"] | None, psf: PSF
+) -> tuple[Float[Array, "row col"], Bool[Array, "row col"], Bool[Array, ""]]:
+    """Flattened light field, trusted pixels, and whether any of these is brighter than dark: one program."""
+    counts = rectifier(raw)
+    bright = jnp.any(rectifier.mask & (counts > 0))
+    mask = rectifier.mask if saturated is None else rectifier.mask & ~rectifier.touched(saturated)
+    return rectifier.flatten(counts, psf), mask, bright
+
+
+def _saturated(raw: NDArray[Any], level: float | None) -> Bool[Array, "i j"] | None:
+    """Raw pixels at or above the level. None: no level is given, and the dtype has none."""
+    if level is None and np.issubdtype(raw.dtype, np.integer):
+        level = float(np.iinfo(raw.dtype).max)
+    return None if level is None else jnp.asarray(raw >= level)
+
+
+@eqx.filter_jit
+def _solver(problem: solvers.Problem, name: str, sparsity: float, total_variation: float) -> solvers.Solver:
+    return SOLVERS[name][0](problem, sparsity, total_variation)
