@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.optimize
 from numpy.typing import ArrayLike, NDArray
 
 from lfjax.errors import CalibrationError, require_shape
 
 HARMONICS = ((1, 0), (0, 1), (1, 1), (1, -1), (2, 0), (0, 2))
 PEAK_TO_BACKGROUND = 8.0  # a lattice peak stands this many times above the median of the ring it is searched in
+NEWTON_STEPS = 50  # a handful is enough
+STEP_TOLERANCE = 1e-10  # relative change of pitch and rotation that no longer counts
 RANGE = 0.28  # of the expected pitch; below sqrt(2) - 1, or the diagonal harmonic would be taken for the pitch
 
 
@@ -40,11 +42,11 @@ class Lattice(NamedTuple):
         c, s = math.cos(self.rotation_rad), math.sin(self.rotation_rad)
         return np.array([[c, -s], [s, c]])
 
-    def to_raw(self, lenslets: ArrayLike) -> NDArray[np.float64]:
+    def to_raw(self, lenslets: ArrayLike | Sequence[Any]) -> NDArray[np.float64]:
         """Raw pixel positions (..., 2) of lattice coordinates (Y, X), whole numbers being lenslet centres."""
         return np.array([self.origin_y_px, self.origin_x_px]) + self.pitch_px * np.asarray(lenslets) @ self.axes
 
-    def to_lattice(self, pixels: ArrayLike) -> NDArray[np.float64]:
+    def to_lattice(self, pixels: ArrayLike | Sequence[Any]) -> NDArray[np.float64]:
         """Lattice coordinates (..., 2) of raw pixel positions (y, x); inverse of `to_raw`."""
         return (np.asarray(pixels) - np.array([self.origin_y_px, self.origin_x_px])) @ self.axes.T / self.pitch_px
 
@@ -52,9 +54,9 @@ class Lattice(NamedTuple):
 def find_lattice(frame: ArrayLike, pitch_px: float) -> Lattice:
     """Find the lattice in a white frame, or in a light field itself.
 
-    Maximises the power sum_h |F(G_h)|^2 of the windowed frame's Fourier transform at the low harmonics G_h of a square
-    reciprocal lattice, over pitch and rotation, from the best FFT sample near the expected pitch; the phases of the first
-    two harmonics give the offset. F is evaluated exactly between FFT samples, so the pitch is good to about
+    Newton's method maximises the power sum_h |F(g_h)|^2 of the windowed frame's Fourier transform at the low harmonics g_h of a
+    square reciprocal lattice, over pitch and rotation, from the best FFT sample near the expected pitch; the phases of the
+    first two harmonics give the offset. F is evaluated exactly between FFT samples, so the pitch is good to about
     pitch^2 / (100 field).
 
     Args:
@@ -70,35 +72,69 @@ def find_lattice(frame: ArrayLike, pitch_px: float) -> Lattice:
         raise CalibrationError(f"frame has shape {image.shape}: expected six lenslets of {pitch_px:.2f} px or more a side")
     window = np.hanning(image.shape[0] + 2)[1:-1, None] * np.hanning(image.shape[1] + 2)[None, 1:-1]
     signal = window * (image - np.average(image, weights=window))
-    y, x = (np.arange(n) - (n - 1) / 2 for n in image.shape)
-
-    def transform(g: NDArray[np.float64]) -> complex:
-        """F(g) = sum I(x) exp(-2 pi i g x), about the middle of the frame."""
-        return np.exp(-2j * np.pi * g[0] * y) @ signal @ np.exp(-2j * np.pi * g[1] * x)
-
-    def reciprocal(pitch: float, rotation: float) -> NDArray[np.float64]:
-        return Lattice(pitch, rotation, 0, 0).axes / pitch
-
-    def missed_power(parameters: NDArray[np.float64]) -> float:
-        g = reciprocal(*parameters)
-        return -sum(abs(transform(m * g[0] + n * g[1])) ** 2 for m, n in HARMONICS)
-
-    start = _coarse_peak(signal, pitch_px)
-    step = start[0] ** 2 / max(image.shape) / 4  # a quarter of an FFT sample
-    simplex = np.array([start, (start[0] + step, start[1]), (start[0], start[1] + step / start[0])])
-    best = scipy.optimize.minimize(
-        missed_power, start, method="Nelder-Mead",
-        options={"initial_simplex": simplex, "xatol": 1e-7, "fatol": 0.0, "maxiter": 200},
-    ).x  # fmt: skip
-    pitch, rotation = float(best[0]), float(best[1])
-    phases = [np.angle(transform(g)) for g in reciprocal(pitch, rotation)]
-    middle = (np.array(image.shape) - 1) / 2
-    origin = middle - pitch * (np.array(phases) / (2 * np.pi)) @ Lattice(pitch, rotation, 0, 0).axes
+    vector = _maximise(signal, _coarse_peak(signal, pitch_px))
+    pitch, rotation = 1 / math.hypot(*vector), math.atan2(vector[1], vector[0])
+    phases = np.angle(_moments(signal, _harmonics(vector)[:2])[0, 0])
+    axes = Lattice(pitch, rotation, 0, 0).axes
+    origin = (np.array(image.shape) - 1) / 2 - pitch * phases / (2 * np.pi) @ axes
     return Lattice(pitch, rotation, float(origin[0]), float(origin[1]))
 
 
-def _coarse_peak(signal: NDArray[np.float64], pitch_px: float) -> tuple[float, float]:
-    """Pitch and rotation of the strongest pair of perpendicular FFT peaks within `RANGE` of the expected pitch."""
+def _harmonics(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Frequencies (h, 2) in (y, x) of the harmonics (m, n): m (u, -v) + n (v, u), for (u, v) = (cos r, sin r) / pitch."""
+    return _SLOPES @ vector
+
+
+# derivatives of the frequencies of a harmonic (m, n) in (u, v)
+_SLOPES = np.array([[[m, n], [n, -m]] for m, n in HARMONICS], float)
+
+
+def _moments(signal: NDArray[np.float64], frequencies: NDArray[np.float64]) -> NDArray[np.complex128]:
+    """sum of y^k x^l I(y, x) exp(-2 pi i g . (y, x)) about the middle of the frame, (k, l, h) for k, l = 0, 1, 2.
+
+    The frame is real: one real matrix product takes the sums along y of all harmonics.
+    """
+    (y, x), powers = (np.arange(n) - (n - 1) / 2 for n in signal.shape), np.arange(3)[:, None, None]
+    along_y, along_x = (t**powers * np.exp(-2j * np.pi * np.outer(g, t)) for t, g in zip((y, x), frequencies.T, strict=True))
+    rows = np.stack([along_y.real, along_y.imag]).reshape(-1, len(y)) @ signal
+    real, imag = rows.reshape(2, 3, len(frequencies), len(x))
+    return np.einsum("khx,lhx->klh", real + 1j * imag, along_x)
+
+
+def _power(signal: NDArray[np.float64], vector: NDArray[np.float64]) -> tuple[float, NDArray[Any], NDArray[Any]]:
+    """P = sum_h |F(g_h)|^2 at (u, v), its gradient and its Hessian."""
+    m = _moments(signal, _harmonics(vector))
+    turn = -2j * np.pi
+    first = turn * np.stack([m[1, 0], m[0, 1]], axis=-1)
+    second = turn**2 * np.stack([m[2, 0], m[1, 1], m[1, 1], m[0, 2]], axis=-1).reshape(-1, 2, 2)
+    gradient = 2 * (m[0, 0].conj()[:, None] * first).real
+    curvature = 2 * (first.conj()[:, :, None] * first[:, None] + m[0, 0].conj()[:, None, None] * second).real
+    return (
+        float(np.sum(np.abs(m[0, 0]) ** 2)),
+        np.einsum("hi,hia->a", gradient, _SLOPES),
+        np.einsum("hij,hia,hjb->ab", curvature, _SLOPES, _SLOPES),
+    )
+
+
+def _maximise(signal: NDArray[np.float64], vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The maximum of `_power` next to a start inside its main lobe, by Newton steps that are halved until the power grows."""
+    power, gradient, hessian = _power(signal, vector)
+    for _ in range(NEWTON_STEPS):
+        values, directions = np.linalg.eigh(hessian)
+        step = directions @ ((directions.T @ gradient) / np.maximum(np.abs(values), 1e-12 * np.abs(values).max()))
+        while np.linalg.norm(step) > STEP_TOLERANCE * np.linalg.norm(vector):
+            new = _power(signal, vector + step)
+            if new[0] > power:
+                break
+            step = step / 2
+        else:
+            return vector
+        vector, (power, gradient, hessian) = vector + step, new
+    return vector
+
+
+def _coarse_peak(signal: NDArray[np.float64], pitch_px: float) -> NDArray[np.float64]:
+    """(u, v) of the strongest pair of perpendicular FFT peaks within `RANGE` of the expected pitch."""
     side = 2 ** math.ceil(math.log2(2 * max(signal.shape)))
     power = np.abs(np.fft.fft2(signal, (side, side)))
     f = np.fft.fftfreq(side)
@@ -113,5 +149,4 @@ def _coarse_peak(signal: NDArray[np.float64], pitch_px: float) -> tuple[float, f
             f"no lenslet lattice within {RANGE:.0%} of the expected pitch {pitch_px:.2f} px: the strongest peak is "
             f"{peak / background if background else 0:.1f} times the background, expected {PEAK_TO_BACKGROUND:.0f} or more"
         )
-    gy, gx = float(fy[at]), float(fx[at])
-    return 1 / math.hypot(gy, gx), math.atan2(gy, gx)
+    return np.array([fx[at], fy[at]])

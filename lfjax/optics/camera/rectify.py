@@ -6,6 +6,7 @@ import math
 import warnings
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Real
@@ -92,18 +93,17 @@ class Rectifier(eqx.Module):
         if white is None:
             flat, mask = None, jnp.asarray(np.tile(pupil_mask(microscope), field))
         else:
-            flat, mask = _flat_field(resample, jnp.asarray(lit))
+            flat = _resampled(resample, jnp.asarray(lit))
+            values = np.asarray(flat)
+            mask = jnp.asarray(values > 0.5 * values.max())
         return cls(resample, jnp.asarray(level), flat, mask, lattice, field, microscope)
 
     def __call__(self, frame: Real[ArrayLike, "i j"]) -> Float[Array, "row col"]:
         """Light field of a raw frame: (pitch / N)^2 Resample(frame - dark), in counts, of shape field * N."""
         require_shape("frame", np.shape(frame), self.resample.in_shape)
-        return self._rectified(jnp.asarray(frame, jnp.float32))
-
-    @eqx.filter_jit
-    def _rectified(self, frame: Float[Array, "i j"]) -> Float[Array, "row col"]:
         area = (self.lattice.pitch_px / self.microscope.pixels_per_lenslet) ** 2
-        return area * self.resample(frame - self.dark)
+        raw = frame.astype(jnp.float32) if isinstance(frame, jax.Array) else jnp.asarray(np.asarray(frame, np.float32))
+        return area * _resampled(self.resample, raw - self.dark)
 
     @eqx.filter_jit
     def gain(self, psf: PSF) -> Float[Array, "y x"]:
@@ -123,21 +123,16 @@ class Rectifier(eqx.Module):
         """A light field divided by `gain`, cut at zero, and 0 outside the mask: the data that H x is to explain."""
         return jnp.where(self.mask, jnp.maximum(image / jnp.maximum(self.gain(psf), 1e-6), 0), 0)
 
-    def saturated(self, frame: ArrayLike, level: float) -> Bool[Array, "y x"]:
-        """Light-field pixels that a raw value at or above `level` has touched."""
-        return self.touched(np.asarray(frame) >= level)
-
-    @eqx.filter_jit
-    def touched(self, pixels: Bool[ArrayLike, "i j"]) -> Bool[Array, "y x"]:
-        """Light-field pixels to which any of these raw pixels contributes."""
-        return jnp.abs(self.resample(jnp.asarray(pixels, jnp.float32))) > 1e-3
+    def saturated(self, frame: ArrayLike, level: float) -> Bool[np.ndarray, "row col"]:
+        """Light-field pixels to which a raw pixel at or above `level` contributes."""
+        clipped = jnp.asarray((np.asarray(frame) >= level).astype(np.float32))
+        return np.abs(np.asarray(_resampled(self.resample, clipped))) > 1e-3
 
 
 @eqx.filter_jit
-def _flat_field(resample: Resample, white: Float[Array, "row col"]) -> tuple[Float[Array, "y x"], Bool[Array, "y x"]]:
-    """Rectified white frame, and where it is above half its maximum."""
-    flat = resample(white)
-    return flat, flat > 0.5 * flat.max()
+def _resampled(resample: Resample, image: Float[Array, "i j"]) -> Float[Array, "row col"]:
+    """One compiled program for the frame, its white frame and its saturated pixels."""
+    return resample(image)
 
 
 def lenslet_pixels(lattice: Lattice, shape: tuple[int, ...], n: int) -> tuple[np.ndarray, tuple[int, int]]:

@@ -59,7 +59,7 @@ class Resample(LinearOperator):
             clipped = np.clip(positions[..., axis], 0, length - 1)
             base = np.floor(clipped).astype(np.int32)
             taps.append(jnp.asarray(np.stack([np.clip(base + k, 0, length - 1) for k in (-1, 0, 1, 2)])))
-            weights.append(jnp.asarray(np.stack(cubic_weights(clipped - base)), jnp.result_type(float)))
+            weights.append(jnp.asarray(np.stack(cubic_weights(clipped - base)).astype(jnp.result_type(float))))
         self.rows, self.columns = taps
         self.row_weights, self.column_weights = weights
 
