@@ -99,19 +99,23 @@ def reconstruct(
     require(not known.rectified, "calibration.rectified", True, "False: a raw frame")
     raw = np.asarray(frame)
     rectifier = Rectifier.calibrate(microscope, raw, white=known.white, dark=known.dark)
+    counts, trusted = rectifier(raw), np.asarray(rectifier.mask)
+    if not np.any(trusted & (np.asarray(counts) > 0)):
+        raise CalibrationError("frame minus dark frame is nowhere positive: expected a frame brighter than dark")
+    if saturation is None and np.issubdtype(raw.dtype, np.integer):
+        saturation = float(np.iinfo(raw.dtype).max)
+    if saturation is not None:
+        trusted = trusted & ~rectifier.saturated(raw, saturation)
+    held = trusted & (np.random.default_rng(0).random(trusted.shape) < withhold)
+    fitted = trusted & ~held
+
     if psf is None:
         depths = Grid.z_um if z_um is None else tuple(float(z) for z in z_um)
         cells = grid or Grid(depths, Grid.voxels if voxels_per_lenslet is None else voxels_per_lenslet)
         psf = cached_psf(microscope, cells.z_um, cells.voxels, tolerance=tolerance, track=track)
-    light_field, mask, bright = _data(rectifier, jnp.asarray(raw, jnp.float32), _saturated(raw, saturation), psf)
-    if not bool(bright):
-        raise CalibrationError("frame minus dark frame is nowhere positive: expected a frame brighter than dark")
-    trusted = np.asarray(mask)
-    held = trusted & (np.random.default_rng(0).random(trusted.shape) < withhold)
-    fitted = trusted & ~held
-
+    light_field = rectifier.flatten(counts, psf)
     op = LightField(psf, rectifier.field)
-    problem = solvers.Problem(op, light_field, jnp.asarray(fitted, light_field.dtype))
+    problem = solvers.Problem(op, light_field, jnp.asarray(fitted.astype(light_field.dtype)))
     if isinstance(solver, str):
         method, default = _solver(problem, solver, sparsity, total_variation), SOLVERS[solver][1]
     else:
@@ -123,7 +127,7 @@ def reconstruct(
         voxel_um=psf.voxel_um,
         light_field=light_field,
         image=result.image,
-        mask=mask,
+        mask=jnp.asarray(trusted),
         correlation=float(_correlation(light_field, result.image, fitted)),
         withheld_correlation=float(_correlation(light_field, result.image, held)) if withhold else None,
         objective=result.objective,
@@ -133,24 +137,6 @@ def reconstruct(
 
 
 _correlation = jax.jit(metrics.correlation)
-
-
-@eqx.filter_jit
-def _data(
-    rectifier: Rectifier, raw: Float[Array, "i j"], saturated: Bool[Array, "i j"] | None, psf: PSF
-) -> tuple[Float[Array, "row col"], Bool[Array, "row col"], Bool[Array, ""]]:
-    """Flattened light field, trusted pixels, and whether any of these is brighter than dark: one program."""
-    counts = rectifier(raw)
-    bright = jnp.any(rectifier.mask & (counts > 0))
-    mask = rectifier.mask if saturated is None else rectifier.mask & ~rectifier.touched(saturated)
-    return rectifier.flatten(counts, psf), mask, bright
-
-
-def _saturated(raw: NDArray[Any], level: float | None) -> Bool[Array, "i j"] | None:
-    """Raw pixels at or above the level. None: no level is given, and the dtype has none."""
-    if level is None and np.issubdtype(raw.dtype, np.integer):
-        level = float(np.iinfo(raw.dtype).max)
-    return None if level is None else jnp.asarray(raw >= level)
 
 
 @eqx.filter_jit
