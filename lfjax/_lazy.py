@@ -17,6 +17,7 @@ from types import ModuleType
 
 from lfjax import _moved
 
+# Package -> the extra of pyproject.toml that brings it.
 EXTRAS = {
     "typer": "cli",
     "rich": "cli",
@@ -25,6 +26,7 @@ EXTRAS = {
     "zarr": "io",
     "mrcfile": "cryo",
     "starfile": "cryo",
+    "pandas": "cryo",
     "gemmi": "cryo",
     "flax": "train",
     "optax": "train",
@@ -35,12 +37,15 @@ EXTRAS = {
 }
 
 
-def attach(package: str, file: str) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
+def attach(
+    package: str, file: str, needs: str | None = None
+) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
     """`__getattr__`, `__dir__` and `__all__` of a package, from the imports of the stub beside its `__init__.py`.
 
     Args:
         package: `__name__` of the package.
-        file: its `__file__`.
+        file: `__file__` of the package.
+        needs: a package of an extra without which no name of this room works. Its absence is told at the first use of a name.
     """
     homes = {
         alias.asname or alias.name: (node.module or "", alias.name)
@@ -53,6 +58,8 @@ def attach(package: str, file: str) -> tuple[Callable[[str], object], Callable[[
         if name not in homes:
             inside = not name.startswith("_") and find_spec(f"{package}.{name}") is not None
             return load(f"{package}.{name}") if inside else _moved.find(package, name)
+        if needs is not None and needs not in sys.modules:
+            load(needs, package)
         module, original = homes[name]
         value = load(f"{package}.{original}") if module == package else getattr(load(module), original)
         setattr(sys.modules[package], name, value)
@@ -61,11 +68,15 @@ def attach(package: str, file: str) -> tuple[Callable[[str], object], Callable[[
     return get, lambda: sorted({*vars(sys.modules[package]), *homes}), sorted(homes)
 
 
-def load(module: str) -> ModuleType:
+def load(module: str, user: str | None = None) -> ModuleType:
     """Import a module; where a package is missing that an extra brings, say which.
 
+    Args:
+        module: its full name, of lfjax or of another package.
+        user: the part of lfjax that needs it, for the message. None: the module itself.
+
     Raises:
-        ModuleNotFoundError: with the line that installs it.
+        ModuleNotFoundError: with the line that installs the extra.
     """
     try:
         return import_module(module)
@@ -74,5 +85,5 @@ def load(module: str) -> ModuleType:
         if missing not in EXTRAS:
             raise
         raise ModuleNotFoundError(
-            f"{module} needs {missing}, which is not installed: pip install 'lfjax[{EXTRAS[missing]}]'", name=error.name
+            f"{user or module} needs {missing}, which is not installed: pip install 'lfjax[{EXTRAS[missing]}]'", name=error.name
         ) from error

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 
+from lfjax._lazy import load
 from lfjax.errors import FileError, require
 from lfjax.parallel import Process
 from lfjax.progress import Steps
@@ -72,12 +72,12 @@ class Chunks:
         if self.process.number == 0:
             self._begin(arrays, wanted, axes or {})
         _wait(lambda: self._settings() == wanted, f"{self.folder} of process 0")
-        self.group = zarr.open_group(self.folder, mode="r+")
+        self.group = _zarr().open_group(self.folder, mode="r+")
 
     def _settings(self) -> Any:
         if not (self.folder / "zarr.json").exists():
             return None
-        return zarr.open_group(self.folder, mode="r").attrs.get("lfjax")
+        return _zarr().open_group(self.folder, mode="r").attrs.get("lfjax")
 
     def _begin(self, arrays: Mapping[str, tuple[int, ...]], wanted: dict[str, Any], axes: Mapping[str, str]) -> None:
         found = self._settings()
@@ -88,7 +88,7 @@ class Chunks:
             told = ", ".join(f"{name} = {found.get(name)!r} there and {wanted.get(name)!r} here" for name in other)
             raise FileError(f"{self.folder}: holds a run with other settings ({told}); go on with those, or remove it")
         shutil.rmtree(self.folder, ignore_errors=True)
-        group = zarr.create_group(self.folder)
+        group = _zarr().create_group(self.folder)
         for name, shape in arrays.items():
             group.create_array(
                 name, shape=(self.frames, *shape), chunks=(1, *shape), shards=(self.size, *shape), dtype="float32",
@@ -109,19 +109,14 @@ class Chunks:
         names = list(self.group.array_keys())
         return [k for k in range(len(self)) if not all(self._file(name, k).exists() for name in names)]
 
-    def _array(self, name: str) -> zarr.Array[Any]:
-        array = self.group[name]
-        assert isinstance(array, zarr.Array)
-        return array
-
     def _file(self, name: str, number: int) -> Path:
-        array = self._array(name)
-        return self.folder / name / "c" / "/".join([str(number), *("0" for _ in array.shape[1:])])
+        shape = self.group[name].shape
+        return self.folder / name / "c" / "/".join([str(number), *("0" for _ in shape[1:])])
 
     def write(self, number: int, values: Mapping[str, np.ndarray]) -> None:
         """A chunk of every array."""
         for name, value in values.items():
-            self._array(name)[self.span(number)] = np.asarray(value, np.float32)
+            self.group[name][self.span(number)] = np.asarray(value, np.float32)
 
     def finish(self, attributes: Mapping[str, Any] | None = None) -> Path:
         """Give the folder its name; of several processes the first does, when all have done their share.
@@ -140,6 +135,10 @@ class Chunks:
         self.group.attrs.update(dict(attributes or {}))
         os.replace(self.folder, self.path)
         return self.path
+
+
+def _zarr() -> Any:
+    return load("zarr", "a result in chunks")
 
 
 def _wait(ready: Callable[[], bool], what: str) -> None:

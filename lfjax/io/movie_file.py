@@ -7,10 +7,9 @@ from typing import Any
 
 import h5py
 import numpy as np
-import tifffile
-import zarr
 from numpy.typing import ArrayLike
 
+from lfjax._lazy import load
 from lfjax.errors import FileError, LfjaxError
 from lfjax.io.arrays import check_array
 from lfjax.io.atomic import writing
@@ -36,7 +35,7 @@ def open_movie(path: str | Path) -> Any:
         raise FileError(f"{path}: suffix {path.suffix!r} is not known; {EXPECTED}")
     try:
         movie = opener(path)
-    except LfjaxError:
+    except (LfjaxError, ModuleNotFoundError):
         raise
     except Exception as error:  # readers of damaged files raise anything
         raise FileError(f"{path}: cannot be read ({error}); {EXPECTED}") from error
@@ -63,7 +62,7 @@ def write_movie(path: str | Path, frames: ArrayLike) -> None:
                 file.create_dataset("frames", data=array, chunks=(1, *array.shape[1:]))
         else:
             big = array.nbytes > 2**32 - 2**25
-            tifffile.imwrite(temporary, array, photometric="minisblack", metadata=None, ome=False, bigtiff=big)
+            load("tifffile", "TIFF").imwrite(temporary, array, photometric="minisblack", metadata=None, ome=False, bigtiff=big)
 
 
 def _hdf5(path: Path) -> Any:
@@ -72,6 +71,7 @@ def _hdf5(path: Path) -> Any:
 
 
 def _tiff(path: Path) -> Any:
+    tifffile = load("tifffile", "TIFF")
     with tifffile.TiffFile(path) as file:
         series = file.series[0]
         size = file.filehandle.size
@@ -84,10 +84,11 @@ def _tiff(path: Path) -> Any:
         mapped = series.dataoffset is not None
     if mapped:
         return tifffile.memmap(path, mode="r")
-    return zarr.open_array(tifffile.imread(path, aszarr=True), mode="r")
+    return load("zarr", "compressed TIFF").open_array(tifffile.imread(path, aszarr=True), mode="r")
 
 
 def _zarr(path: Path) -> Any:
+    zarr = load("zarr", "OME-Zarr")
     node: Any = zarr.open(store=str(path), mode="r")
     if isinstance(node, zarr.Group):
         about: Any = node.attrs.get("ome", node.attrs.asdict())
@@ -101,7 +102,7 @@ def _zarr(path: Path) -> Any:
 class Squeezed:
     """An array (t, 1, ..., 1, y, x) as (t, y, x)."""
 
-    def __init__(self, array: zarr.Array[Any]) -> None:
+    def __init__(self, array: Any) -> None:
         self.array = array
         self.shape = (array.shape[0], *(n for n in array.shape[1:-2] if n != 1), *array.shape[-2:])
         self.dtype = array.dtype
