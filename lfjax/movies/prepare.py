@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -139,16 +139,17 @@ def light_fields(
     return LightFields(frames, field, mean_frame(frames), mask)
 
 
-def fingerprint(*arrays: Frames | None) -> str:
+def fingerprint(*inputs: Frames | ArrayLike | None) -> str:
     """SHA-256 of inputs, to tell whether two runs share them: of arrays (None is skipped), of movies by three of their frames.
 
     Args:
-        *arrays: those of three axes are movies, of which the first, middle and last frame count.
+        *inputs: arrays or numbers; those of three axes are movies, of which the first, middle and last frame count.
     """
     digest = hashlib.sha256()
-    for array in arrays:
-        if array is None:
+    for given in inputs:
+        if given is None:
             continue
+        array: Any = given if isinstance(given, Frames) else np.asarray(given)
         movie = len(array.shape) == 3
         for part in [array[i] for i in sorted({0, len(array) // 2, len(array) - 1})] if movie else [array]:
             digest.update(f"{array.shape} {array.dtype}".encode() + np.ascontiguousarray(part).tobytes())
