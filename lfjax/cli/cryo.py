@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from lfjax.tomography import Particles
 
 VoxelOption = Annotated[float | None, typer.Option(help="Voxel size in angstroms, instead of that in the file.")]
 
@@ -74,12 +68,9 @@ def backproject(
     size = file.images(slice(0, 1)).shape[-1]
     sign = -1.0 if invert else 1.0
 
-    def read() -> Iterator[tuple[np.ndarray, Particles]]:
-        for start in track(range(0, len(file), batch), "back-projecting"):
-            part = slice(start, start + batch)
-            yield sign * file.images(part), file.particles[part]
-
-    found = tomography.reconstruct(read(), size, symmetry=symmetry)
+    starts = track(range(0, len(file), batch), "back-projecting")
+    parts = (slice(start, start + batch) for start in starts)
+    found = tomography.reconstruct(((sign * file.images(p), file.particles[p]) for p in parts), size, symmetry=symmetry)
     voxel = float(np.asarray(file.particles.pixel_angstrom)[0])
     io.write_map(output, found.volume, voxel)
     if half_maps:
@@ -128,7 +119,8 @@ def fsc(
     typer.echo(f"{path}: the plot; {path.with_suffix('.csv').name}: the table")
 
 
-def _cubic(path: Path, voxel_angstrom: float | None) -> tuple[np.ndarray, float]:
+def _cubic(path: Path, voxel_angstrom: float | None) -> tuple[Any, float]:
+    """Array and voxel size of a cubic map. (The module loads NumPy only with a command: its types cannot name it.)"""
     import numpy as np
 
     from lfjax import io

@@ -171,7 +171,7 @@ def map_batches(function: Callable[[PyTree[Array]], PyTree[Array]], items: PyTre
 
 
 def lanes(items: PyTree[Array]) -> list[PyTree[Array]]:
-    """A batch in parts that may run side by side: two on a CPU, whose scatters are serial; one for a few items, and elsewhere."""
+    """A batch in parts that may run side by side: two on a CPU, whose scatters are serial; else one, and for few items."""
     count = jax.tree.leaves(items)[0].shape[0]
     if jax.default_backend() != "cpu" or count < 4:
         return [items]

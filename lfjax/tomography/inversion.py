@@ -215,7 +215,7 @@ def reconstruct(
         capacity = max(capacity, len(particles))  # shorter batches are filled up to it: one program serves all
         members, counts = _half_sets(np.asarray(particles.half), capacity)
         filled = jax.tree.map(lambda leaf, n=capacity: _filled(leaf, n), (particles, images))
-        for element in group:
+        for element in group if counts.any() else ():
             totals = _add_halves(totals, start.plane, *filled, members, counts, element)
         count += counts
         pixel = float(np.asarray(particles.pixel_angstrom)[0])
