@@ -1,13 +1,14 @@
-"""A light-field and a two-photon microscope at one sample: labelled z-stacks and functional movies to train and test on."""
+"""Simulated experiments, one sample under two microscopes: labelled z-stacks and functional movies for training and tests."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float, Key
 
 from lfjax.errors import require
 from lfjax.illumination import PointScan, Timing, TwoPhoton
@@ -19,31 +20,35 @@ from lfjax.simulate.tissue import Tissue, cortex
 
 
 class Stack(NamedTuple):
-    """A sample moved along the axis, seen by both microscopes.
+    """A sample moved along the optical axis, imaged by both microscopes.
 
     Attributes:
-        frames: (n, y, x), photons as the camera counts them.
-        volumes: (n, z, y, x), two-photon volumes in the same units: what the light field should come from.
+        frames: (n, row, col), photons counted by the light-field camera.
+        volumes: (n, z, y, x), two-photon volumes in the same units, the labels of the frames.
     """
 
-    frames: Float[Array, "n y x"]
+    frames: Float[Array, "n row col"]
     volumes: Float[Array, "n z y x"]
 
 
+ArrayT = TypeVar("ArrayT", Array, np.ndarray)
+BUCKET = 16  # movies with equal numbers of neurons, rounded up to a multiple of this, share one compiled program
+
+
 class Movie(NamedTuple):
-    """A functional recording and the truth behind it.
+    """A functional recording and its ground truth.
 
     Attributes:
-        frames: (t, y, x), photons as the camera counts them.
-        volumes: (t, z, y, x), the sample without noise, in the same units; only those frames that were asked for.
+        frames: (t, row, col), photons counted by the camera.
+        volumes: (k, z, y, x), the sample without noise, in the same units, at the frames `shown`.
         shown: numbers of these frames.
-        footprints: (n, z, y, x), of the neurons inside of the volume.
+        footprints: (n, z, y, x), footprints of the neurons inside the volume.
         dff: (n, t), their true dF/F.
-        centres_um: (n, 3), of their somata, from the corner of the volume.
-        outside_um: (m, 3), of neurons whose centre lies outside of the volume; it may cut some of their somata.
+        centres_um: (n, 3), centres of their somata, measured from the corner of the volume.
+        outside_um: (m, 3), centres of neurons outside the volume, whose somata it may cut.
     """
 
-    frames: Float[Array, "t y x"]
+    frames: Float[Array, "t row col"]
     volumes: Float[Array, "k z y x"]
     shown: tuple[int, ...]
     footprints: Float[Array, "n z y x"]
@@ -53,19 +58,19 @@ class Movie(NamedTuple):
 
 
 class Experiment:
-    """Scattering tissue larger than the volume of interest, so that light from above, below and beside comes in too.
+    """Scattering tissue larger than the volume of interest, so that light from above, below and beside enters the frames.
 
     Args:
-        psf: of the planes of interest and `beyond` more on either side, evenly spaced.
+        psf: PSF of the planes of interest and `beyond` more on either side, evenly spaced.
         field: lenslets (Y, X) of the light field.
-        beyond: planes above and below that are lit but not wanted.
+        beyond: illuminated planes above and below the planes of interest.
         margin: lenslets of tissue on each side of the field.
-        depth_um: tissue above the middle plane.
+        depth_um: thickness of tissue above the middle plane.
         mean_free_path_um: l; at `depth_um` = l the middle plane is one scattering length deep.
         anisotropy: g.
-        photons: a pixel, on average, of a sample of brightness 1 at `labelled` = 0.15.
-        label_photons: of the two-photon microscope, a voxel as bright as a soma.
-        camera: of the light-field microscope.
+        photons: mean photons per pixel for a sample of brightness 1 with 15 % of the neurons labelled.
+        label_photons: photons that the two-photon microscope detects per voxel as bright as a soma.
+        camera: light-field camera; None: `Camera()`.
     """
 
     def __init__(
@@ -89,47 +94,51 @@ class Experiment:
         self.photons, self.label_photons, self.camera = photons, label_photons, camera or Camera()
         self.voxel_um = psf.voxel_um
         sample = cortex(jax.random.key(0), self.optics.in_shape, self.voxel_um, labelled=0.15)
-        self.gain = photons / float(jnp.mean(self.operator()(sample.rest)))
+        self.gain = photons / float(np.mean(_images(self.operator(), _rest(sample)[None])))
 
     def operator(self, shift_um: float = 0.0) -> LinearOperator:
-        """H S of all planes, with the sample moved away from the objective: less tissue above by `shift_um`."""
+        """H S of all illuminated planes.
+
+        Args:
+            shift_um: displacement of the sample along z; the tissue above each plane is thicker by it.
+        """
         z = np.asarray(self.psf.z_um)
         thickness = np.maximum(self.depth_um + z - z.mean() + shift_um, 0)
         options = {"mean_free_path_um": self.mean_free_path_um, "anisotropy": self.anisotropy}
         return self.optics @ Scattering(self.optics.in_shape, self.voxel_um[1], thickness, **options)
 
-    def inside(self, volume: Array) -> Array:
-        """The planes of interest and the field, of arrays (..., z, y, x) of all that is lit."""
+    def inside(self, volume: Float[ArrayT, "... z y x"]) -> Float[ArrayT, "... d h w"]:
+        """The planes of interest within the field, from volumes of all illuminated tissue."""
         (a, b), m = self.optics.cell_voxels, self.margin
         rows, columns = volume.shape[-2:]
         planes = slice(self.beyond, volume.shape[-3] - self.beyond)
         return volume[..., planes, m * a : rows - m * a, m * b : columns - m * b]
 
     def stack(self, key: Array, steps: int, *, fields: int = 1, labelled: float = 0.15, brightness: float = 1.0) -> Stack:
-        """One sample at rest, moved along the axis a plane at a time; light field and two-photon volume at each step.
+        """One sample at rest, moved along the axis plane by plane, with a light field and a two-photon volume at each step.
 
         Args:
             key: random key.
-            steps: planes by which the sample is moved, n = fields * steps.
-            fields: of view in the same sample, far enough apart to share no neuron, each with its own stack.
-            labelled: share of neurons with indicator, `cortex`.
-            brightness: of the sample.
+            steps: planes by which the sample is moved; the stack has n = fields * steps frames.
+            fields: fields of view in the same sample, far enough apart to share no neuron, each with a stack of its own.
+            labelled: fraction of neurons with the indicator, see `cortex`.
+            brightness: brightness of the sample.
         """
         planes, rows, columns = self.optics.in_shape
         shape = (planes + steps - 1, rows, columns)
         samples, labels, frames, volumes = [], [], [], []
         for one in jax.random.split(key, fields):
             draw, scan = jax.random.split(one)
-            samples.append(brightness * cortex(draw, shape, self.voxel_um, labelled=labelled).rest)
-            labels.append(self.inside(self.two_photon(scan, samples[-1])))
+            samples.append(brightness * np.asarray(_rest(cortex(draw, shape, self.voxel_um, labelled=labelled))))
+            labels.append(np.asarray(self.inside(self.two_photon(scan, jnp.asarray(samples[-1])))))
         wanted = planes - 2 * self.beyond
         for i in range(steps):
             op = self.operator((i - (steps - 1) / 2) * self.voxel_um[0])
-            images = jax.lax.map(op.matvec, jnp.stack([sample[i : i + planes] for sample in samples]))
+            images = _images(op, np.stack([sample[i : i + planes] for sample in samples]))
             expose = jax.random.split(jax.random.fold_in(key, i), fields)
-            frames.append(jax.lax.map(lambda a: self.record(*a), (expose, images)))
-            volumes.append(jnp.stack([label[i : i + wanted] for label in labels]))
-        return Stack(jnp.concatenate(frames), self.gain * jnp.concatenate(volumes))
+            frames.append(np.asarray(_record(self.camera, expose, self.gain * np.asarray(images))))
+            volumes.append(np.stack([label[i : i + wanted] for label in labels]))
+        return Stack(jnp.asarray(np.concatenate(frames)), jnp.asarray(self.gain * np.concatenate(volumes)))
 
     def movie(
         self,
@@ -142,30 +151,30 @@ class Experiment:
         rate_hz: float = 2.0,
         shown: tuple[int, ...] = (),
     ) -> Movie:
-        """Another sample, firing: light fields at 100 Hz, and the truth.
+        """Another, active sample: its light fields at 100 frames per second, and the ground truth.
 
         Args:
             key: random key.
             frames: t.
-            labelled: share of neurons with indicator.
-            brightness: of the sample.
-            frame_s: time of a frame.
-            rate_hz: of the median neuron, see `activity`.
-            shown: frames whose volumes are wanted.
+            labelled: fraction of neurons with the indicator.
+            brightness: brightness of the sample.
+            frame_s: time per frame.
+            rate_hz: firing rate of the median neuron, see `activity`.
+            shown: frames whose volumes are returned.
         """
         draw, fire, expose = jax.random.split(key, 3)
-        tissue: Tissue = cortex(draw, self.optics.in_shape, self.voxel_um, labelled=labelled)
+        tissue = cortex(draw, self.optics.in_shape, self.voxel_um, labelled=labelled)
         n = len(tissue.footprints)
-        dff = activity(fire, n, frames, frame_s, rate_hz=rate_hz).dff
-        op = self.operator()
-        parts = jnp.concatenate([tissue.footprints, tissue.neuropil[None]])
-        images = jax.lax.map(op.matvec, brightness * parts)
-        light = 1 + jnp.concatenate([dff, dff.mean(0, keepdims=True)])
-        clean = jnp.einsum("nt,nyx->tyx", light, images)
-        seen = jax.lax.map(lambda a: self.record(*a), (jax.random.split(expose, frames), clean))
+        dff = np.asarray(activity(fire, n, frames, frame_s, rate_hz=rate_hz).dff)
+        parts = np.concatenate([tissue.footprints, np.asarray(tissue.neuropil)[None]])
+        light = 1 + np.concatenate([dff, dff.mean(0, keepdims=True)])
+        empty = -len(parts) % BUCKET
+        images = _images(self.operator(), brightness * np.pad(parts, [(0, empty), (0, 0), (0, 0), (0, 0)]))
+        clean = np.einsum("nt,nyx->tyx", light, np.asarray(images)[: len(parts)], optimize=True)
+        seen = _record(self.camera, jax.random.split(expose, frames), self.gain * clean)
         within = self.inside(parts)
         scale = self.gain * brightness
-        volumes = [scale * jnp.einsum("n,nzyx->zyx", light[:, t], within) for t in shown]
+        volumes = scale * np.einsum("nk,nzyx->kzyx", light[:, list(shown)], within, optimize=True)
         (a, b), m = self.optics.cell_voxels, self.margin
         corner = np.array([self.beyond, m * a, m * b]) * np.asarray(self.voxel_um)
         centres = np.asarray(tissue.centres_um) - corner
@@ -173,16 +182,36 @@ class Experiment:
         inner = np.all((centres > 0) & (centres < size), axis=1)
         kept = np.flatnonzero(inner)
         return Movie(
-            seen, jnp.stack(volumes) if volumes else jnp.zeros((0, *within.shape[1:])), shown,
-            scale * within[kept], dff[kept], centres[kept], centres[~inner],
+            seen, jnp.asarray(volumes), shown, jnp.asarray(scale * within[kept]), jnp.asarray(dff[kept]),
+            centres[kept], centres[~inner],
         )  # fmt: skip
 
-    def record(self, key: Array, image: Float[Array, "y x"]) -> Float[Array, "y x"]:
-        """Photons, as the camera counts them."""
+    def record(self, key: Array, image: Float[Array, "row col"]) -> Float[Array, "row col"]:
+        """Photons counted by the camera for an image by `operator`."""
         return self.camera.photons(self.camera.expose(key, self.gain * image))
 
     def two_photon(self, key: Array, sample: Float[Array, "z y x"]) -> Float[Array, "z y x"]:
-        """The volume as a raster scan sees it, noisy, in the units of the sample."""
-        z, y, x = sample.shape
-        microscope = TwoPhoton(PointScan((z, y, x), self.voxel_um, Timing(1e-6)), 1, 1.0, photons=self.label_photons)
-        return microscope.expose(key, sample[None])[0].astype(sample.dtype) / self.label_photons
+        """The volume recorded by a raster scan, noisy, in the units of the sample."""
+        planes, rows, columns = sample.shape
+        scan = PointScan((planes, rows, columns), self.voxel_um, Timing(1e-6))
+        return _scan(TwoPhoton(scan, 1, 1.0, photons=self.label_photons), key, sample)
+
+
+@eqx.filter_jit
+def _images(op: LinearOperator, volumes: Float[ArrayLike, "n z y x"]) -> Float[Array, "n row col"]:
+    return jax.lax.map(op.matvec, jnp.asarray(volumes))
+
+
+@eqx.filter_jit
+def _record(camera: Camera, keys: Key[Array, " n"], photons: Float[ArrayLike, "n row col"]) -> Float[Array, "n row col"]:
+    return jax.lax.map(lambda a: camera.photons(camera.expose(*a)), (keys, jnp.asarray(photons)))
+
+
+@eqx.filter_jit
+def _rest(tissue: Tissue) -> Float[Array, "z y x"]:
+    return tissue.rest
+
+
+@eqx.filter_jit
+def _scan(microscope: TwoPhoton, key: Array, sample: Float[Array, "z y x"]) -> Float[Array, "z y x"]:
+    return microscope.expose(key, sample[None])[0].astype(sample.dtype) / microscope.photons

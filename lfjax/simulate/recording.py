@@ -20,13 +20,13 @@ SAMPLES = ("neurons", "cortex", "beads")
 
 
 class Recording(NamedTuple):
-    """A simulated sample and what the camera saw of it.
+    """A simulated sample and its raw frames.
 
     Attributes:
         volume: the truth, (z, y, x).
         voxel_um: voxel size (z, y, x).
         frames: raw light field, white and dark frames, and the true lattice.
-        psf: the PSF that made them.
+        psf: the PSF that formed the light field.
     """
 
     volume: Float[Array, "z y x"]
@@ -53,22 +53,22 @@ def raw_recording(
     """Simulate a raw frame of a sample, with its white and dark frames.
 
     Args:
-        seed: fixes everything.
-        microscope: the parameters.
-        sample: "neurons", as wide as three lenslets, so that any microscope shows them whole; "cortex", of natural size, with
-            neuropil; or "beads".
-        lenslets: lenslets a side of the light field.
+        seed: fixes sample and noise.
+        microscope: parameters of the microscope, whose lenslets must be square.
+        sample: "neurons", with somata as wide as three lenslets, so that any microscope resolves them; "cortex", neurons of
+            natural size with neuropil; or "beads".
+        lenslets: lenslets per side of the light field, 6 or more.
         z_um: depths of the volume's planes.
         voxels_per_lenslet: s.
-        pitch_px: raw pixels a lenslet; by the microscope's camera pixel, or 0.96 N, if not given.
-        rotation_rad: of the lenslets, see `optics.Lattice`.
-        photons: in the brightest pixel.
-        count: neurons or beads.
-        camera: its noise; an ordinary sCMOS camera if not given.
-        psf: if you have it already.
+        pitch_px: raw pixels per lenslet; None: the pitch given by the microscope's camera pixel, or 0.96 N without one.
+        rotation_rad: rotation of the lenslets, see `optics.Lattice`.
+        photons: expected photons in the brightest pixel.
+        count: number of neurons or beads.
+        camera: camera that adds noise; None: `Camera()`, an ordinary sCMOS camera.
+        psf: PSF of the microscope; None: it is computed.
 
     Raises:
-        ParameterError: no such sample.
+        ParameterError: an unknown sample, lenslets that are not square, or too few of them.
     """
     require(sample in SAMPLES, "sample", sample, "one of " + ", ".join(SAMPLES))
     require(microscope.lenslet_lattice == "square", "lenslet_lattice", microscope.lenslet_lattice, "square lenslets")

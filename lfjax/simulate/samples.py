@@ -1,8 +1,9 @@
-"""Samples to be imaged: fluorescent beads and neurons. Axes (z, y, x), sizes in micrometres, brightness from 0 to 1."""
+"""Simulated samples: fluorescent beads and neurons. Axes (z, y, x), sizes in micrometres, brightness from 0 to 1."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +14,8 @@ from jaxtyping import Array, Float
 from lfjax.errors import ParameterError, require
 
 Triple = tuple[float, float, float]
-FWHM = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian, in standard deviations
-NUCLEUS = 0.35  # brightness of the nucleus, the cytosol being 1: calcium indicators are kept out of it
+FWHM = 2 * math.sqrt(2 * math.log(2))  # full width at half maximum of a Gaussian, in standard deviations
+NUCLEUS = 0.35  # brightness of the nucleus relative to the cytosol (assumed): calcium indicators are excluded from it
 
 
 def beads(
@@ -24,7 +25,7 @@ def beads(
 
         x(r) = sum over beads b of the mean over voxel r of exp(-|r' - r_b|^2 / (2 sigma^2)),  sigma = diameter / 2.355
 
-    The mean over the voxel keeps the light of a bead, wherever it lies, also when it is smaller than a voxel.
+    The mean over the voxel preserves the light of a bead wherever it lies, even if the bead is smaller than a voxel.
 
     Args:
         key: random key.
@@ -34,10 +35,15 @@ def beads(
         diameter_um: full width at half maximum.
 
     Raises:
-        ParameterError: a number outside its meaning.
+        ParameterError: a number is out of range.
     """
     check_volume(shape, voxel_um, count)
     require(diameter_um > 0, "diameter_um", diameter_um, "a positive number")
+    return _beads(key, shape, voxel_um, count, float(diameter_um))
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3, 4))
+def _beads(key: Array, shape: tuple[int, int, int], voxel_um: Triple, count: int, diameter_um: float) -> Float[Array, "z y x"]:
     size = np.array(shape) * np.array(voxel_um)
     margin = np.minimum(diameter_um, size / 2)
     lowest, room = (jnp.asarray(v, jnp.result_type(float))[None] for v in (margin, size - 2 * margin))
@@ -57,20 +63,20 @@ def neurons(
 ) -> Float[Array, "z y x"]:
     """Neurons with a cytosolic indicator: ellipsoidal somata with a darker nucleus, and branching, thinning dendrites.
 
-    Drawn with NumPy, voxel boxes at a time, so `key` has to be concrete (outside of `jit`).
+    NumPy draws them, box by box, so `key` must be concrete (outside `jit`).
 
     Args:
-        key: random key; it fixes everything.
+        key: random key, which fixes the sample.
         shape: voxels (z, y, x).
         voxel_um: voxel size (z, y, x).
         count: number of neurons.
         soma_um: mean diameter of the somata; dendrites scale with it.
 
     Returns:
-        Nonnegative brightness with maximum 1; zero where there is nothing.
+        Brightness from 0, where there is no neuron, to 1.
 
     Raises:
-        ParameterError: a number outside its meaning.
+        ParameterError: a number is out of range.
     """
     check_volume(shape, voxel_um, count)
     require(soma_um > 0, "soma_um", soma_um, "a positive number")
@@ -85,7 +91,7 @@ def neurons(
 
 
 def check_volume(shape: tuple[int, int, int], voxel_um: Triple, count: int) -> None:
-    """Raise `ParameterError` unless shape, voxel size and number make sense."""
+    """Raise `ParameterError` unless shape, voxel size and number are in range."""
     if len(shape) != 3 or min(shape) < 1:
         raise ParameterError(f"shape = {shape!r}: expected three positive whole numbers (z, y, x)")
     require(len(voxel_um) == 3 and min(voxel_um) > 0, "voxel_um", voxel_um, "three positive sizes (z, y, x)")
@@ -93,7 +99,7 @@ def check_volume(shape: tuple[int, int, int], voxel_um: Triple, count: int) -> N
 
 
 def soma_centres(rng: np.random.Generator, size: np.ndarray, count: int, soma_um: float) -> list[np.ndarray]:
-    """Positions inside the volume, apart from each other where there is room: the best of 30 tries each."""
+    """Positions inside the volume, apart from each other where there is room; each is the best of 30 tries."""
     margin = np.minimum(0.6 * soma_um, size / 2)
     centres: list[np.ndarray] = []
     for _ in range(count):
@@ -107,7 +113,7 @@ def soma_centres(rng: np.random.Generator, size: np.ndarray, count: int, soma_um
 def _box(
     shape: tuple[int, ...], centre: np.ndarray, reach: np.ndarray, voxel: np.ndarray
 ) -> tuple[tuple[slice, ...], list[np.ndarray]]:
-    """Slices of the voxels within `reach` of `centre`, and their positions relative to it in um, one array an axis."""
+    """Slices of the voxels within `reach` of `centre`, and their positions relative to it in um, one array per axis."""
     low = np.clip(np.floor((centre - reach) / voxel), 0, shape).astype(int)
     high = np.clip(np.ceil((centre + reach) / voxel), 0, shape).astype(int)
     spans = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
@@ -123,11 +129,11 @@ def draw_soma(
     brightness: float,
     nucleus_brightness: float = NUCLEUS,
 ) -> None:
-    """An ellipsoid in a random direction, its nucleus a little off the middle; replaces what was there by its share."""
+    """Draw an ellipsoid in a random direction, its nucleus a little off centre; it replaces what it covers in each voxel."""
     radii = soma_um / 2 * rng.uniform(0.78, 1.2, 3)
-    turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     spans, axes = _box(volume.shape, centre, np.full(3, 1.3 * radii.max()) + voxel, voxel)
-    position = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1) @ turn
+    position = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1) @ rotation
     edge = max(0.04 * soma_um, 0.3 * voxel.min())
 
     def inside(middle: np.ndarray, semiaxes: np.ndarray) -> np.ndarray:
@@ -143,7 +149,7 @@ def draw_soma(
 def draw_dendrites(
     volume: np.ndarray, rng: np.random.Generator, centre: np.ndarray, voxel: np.ndarray, soma_um: float, brightness: float
 ) -> None:
-    """Persistent random walks that start in the soma, thin out and fork; each step stamps one Gaussian ball."""
+    """Draw persistent random walks that start in the soma, thin out and fork; each step stamps one Gaussian ball."""
     step = 0.06 * soma_um
     size = np.array(volume.shape) * voxel
     starts = rng.normal(size=(int(rng.integers(4, 8)), 3)) * np.array([0.7, 1.0, 1.0])
@@ -152,7 +158,7 @@ def draw_dendrites(
     while tips:
         position, direction, drift, radius, left, forks = tips.pop()
         for travelled in range(left):
-            drift = 0.9 * drift + 0.035 * rng.normal(size=3)  # smooth turns rather than jitter
+            drift = 0.9 * drift + 0.035 * rng.normal(size=3)  # smooth bends rather than jitter
             direction = direction + drift
             direction = direction / np.linalg.norm(direction)
             position = position + step * direction
@@ -168,7 +174,7 @@ def draw_dendrites(
 
 
 def stamp(volume: np.ndarray, position: np.ndarray, radius: float, voxel: np.ndarray, brightness: float) -> None:
-    """Maximum of the volume and a Gaussian ball, widened to the voxel and dimmed so that a tube keeps its light."""
+    """Take the maximum of the volume and a Gaussian ball, widened to the voxel and dimmed so that a tube keeps its light."""
     sigma = np.maximum(0.7 * radius, 0.45 * voxel)
     dimming = float(np.prod(0.7 * radius / sigma)) ** (2 / 3)  # two of the three axes run across a tube
     spans, (z, y, x) = _box(volume.shape, position, 3 * sigma, voxel)

@@ -1,34 +1,35 @@
-"""A living sample: tissue that fires, bleaches and moves. `volume(t)` is any of its frames."""
+"""A living sample: active tissue that bleaches and moves. `volume(t)` gives any of its frames."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from lfjax.errors import require, require_shape
 from lfjax.simulate.tissue import Tissue
 
-HEART_HZ = 9.0  # of mice: 8 to 10 (Paukert & Bergles, J. Physiol. 590, 2955 (2012))
-BREATH_HZ = 2.0  # of anaesthetised mice: 1 to 3
+HEART_HZ = 9.0  # heart rate of a mouse (assumed)
+BREATH_HZ = 2.0  # breathing rate of an anaesthetised mouse (assumed)
 
 
 class Scene(eqx.Module):
-    """Fluorescence as it changes with time.
+    """The fluorescence of tissue as it changes with time.
 
         x_t = bleach(t) transmission shift_t( sum_n (1 + dF/F_n(t)) footprint_n + (1 + dF/F_0(t)) neuropil )
 
     Attributes:
         tissue: footprints, neuropil, shadows.
-        dff: (n, t), of the neurons.
-        neuropil_dff: (t,), of the neuropil; by default the mean of the neurons.
+        dff: (n, t), dF/F of the neurons.
+        neuropil_dff: (t,), dF/F of the neuropil; by default the mean over neurons.
         shifts_um: (t, 3), displacement (z, y, x) of the tissue; none by default.
-        frame_s: time of a frame.
-        bleach_s: time in which all fades by 1/e; never by default.
+        frame_s: time per frame.
+        bleach_s: time in which the fluorescence fades to 1/e; infinite by default.
     """
 
     tissue: Tissue
@@ -48,10 +49,10 @@ class Scene(eqx.Module):
         shifts_um: Float[Array, "t 3"] | None = None,
         bleach_s: float = math.inf,
     ) -> None:
-        """Put a scene together.
+        """Build the scene.
 
         Raises:
-            ShapeError: not one trace a neuron, or not one shift a frame.
+            ShapeError: not one trace per neuron, or not one shift per frame.
             ParameterError: `frame_s` or `bleach_s` is not positive.
         """
         require_shape("dff", dff.shape, (tissue.footprints.shape[0], "t"))
@@ -70,10 +71,18 @@ class Scene(eqx.Module):
         """Number of frames."""
         return self.dff.shape[1]
 
-    def volume(self, t: Array | int) -> Float[Array, "z y x"]:
-        """Frame t; batch by `jax.vmap` or `jax.lax.map`, any number at a time."""
+    def volume(self, t: Int[ArrayLike, ""]) -> Float[Array, "z y x"]:
+        """The sample at frame t; batch by `jax.vmap` or `jax.lax.map`.
+
+        Raises:
+            ParameterError: the scene has no frame t.
+        """
         if isinstance(t, (int, np.integer)):
-            require(0 <= t < self.frames, "t", t, f"a frame from 0 to {self.frames - 1}")
+            require(0 <= int(t) < self.frames, "t", t, f"a frame from 0 to {self.frames - 1}")
+        return self._volume(jnp.asarray(t))
+
+    @eqx.filter_jit
+    def _volume(self, t: Int[Array, ""]) -> Float[Array, "z y x"]:
         light = jnp.einsum("n,nzyx->zyx", 1 + self.dff[:, t], self.tissue.footprints)
         light = light + (1 + self.neuropil_dff[t]) * self.tissue.neuropil
         moved = shift(light, self.shifts_um[t] / jnp.asarray(self.tissue.voxel_um))
@@ -81,7 +90,7 @@ class Scene(eqx.Module):
 
 
 def shift(volume: Float[Array, "z y x"], by: Float[Array, "3"]) -> Float[Array, "z y x"]:
-    """A volume moved by voxels (z, y, x), linear between them, its edges going on: x(r - by)."""
+    """The volume x(r - by), displaced by voxels (z, y, x): linear interpolation, edge values repeated outside."""
     for axis in range(3):
         n = volume.shape[axis]
         at = jnp.clip(jnp.arange(n) - by[axis], 0, n - 1)
@@ -102,26 +111,36 @@ def brain_motion(
     drift_um: float = 0.5,
     axial: float = 0.5,
 ) -> Float[Array, "t 3"]:
-    """Displacements (z, y, x) of the brain: heartbeat, breath, and a random drift.
+    """Displacements (z, y, x) in um of the brain by heartbeat, breath, and a random drift.
 
     Args:
         key: random key of directions, phases and drift.
         frames: t.
-        frame_s: time of a frame.
-        heart_um: amplitude of the heartbeat's motion (Paukert & Bergles 2012: up to 1 to 2 um, before stabilisation).
-        breath_um: amplitude of the breath's (same source, larger and slower).
+        frame_s: time per frame.
+        heart_um: amplitude of the motion with the heartbeat (assumed). That heartbeat and breath move the brain visibly under
+            a two-photon microscope is shown by Paukert & Bergles, J. Physiol. 590, 2955 (2012).
+        breath_um: amplitude of the motion with the breath (assumed).
         drift_um: standard deviation of the random walk after a minute (assumed).
-        axial: size of the z component, the lateral ones being 1 (assumed).
+        axial: size of the z component relative to the lateral ones (assumed).
     """
     require(isinstance(frames, int) and frames >= 1, "frames", frames, "a whole number, 1 or more")
     for name, value in (("heart_um", heart_um), ("breath_um", breath_um), ("drift_um", drift_um), ("axial", axial)):
         require(0 <= value < math.inf, name, value, "zero or more")
+    amplitudes = np.array([heart_um, breath_um], np.float32)
+    return _motion(key, frames, frame_s, amplitudes, drift_um, axial)
+
+
+@partial(jax.jit, static_argnums=1)
+def _motion(
+    key: Array, frames: int, frame_s: Array, amplitudes_um: Float[Array, "2"], drift_um: Array, axial: Array
+) -> Float[Array, "t 3"]:
+    """`brain_motion`, whose amplitudes of heartbeat and breath are one array."""
     directions, phases, walk = jax.random.split(key, 3)
-    weight = jnp.asarray([axial, 1.0, 1.0])
+    weight = jnp.stack([jnp.asarray(axial, jnp.result_type(float)), 1.0, 1.0])
     along = jax.random.normal(directions, (2, 3)) * weight
     along = along / jnp.linalg.norm(along, axis=1, keepdims=True)
     t = jnp.arange(frames)[:, None] * frame_s
     waves = 2 * jnp.pi * (jnp.asarray([HEART_HZ, BREATH_HZ]) * t + jax.random.uniform(phases, (2,)))
-    cycles = jnp.sin(waves) * jnp.asarray([heart_um, breath_um])
-    drift = jnp.cumsum(jax.random.normal(walk, (frames, 3)), axis=0) * math.sqrt(frame_s / 60) * drift_um
+    cycles = jnp.sin(waves) * amplitudes_um
+    drift = jnp.cumsum(jax.random.normal(walk, (frames, 3)), axis=0) * jnp.sqrt(frame_s / 60) * drift_um
     return cycles @ along + drift * weight

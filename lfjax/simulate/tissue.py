@@ -1,6 +1,7 @@
-"""A piece of cortex: labelled neurons one by one, neuropil, vessels and the shadows they throw.
+"""A piece of cortex: labelled neurons one by one, neuropil, vessels and their shadows.
 
-Sizes in micrometres, axes (z, y, x); light comes and goes through the first plane. What has no source is said to be assumed.
+Sizes in micrometres, axes (z, y, x); light enters and leaves through the first plane. Values without a source are marked
+"assumed".
 """
 
 from __future__ import annotations
@@ -17,27 +18,28 @@ from scipy.ndimage import gaussian_filter
 from lfjax.errors import require
 from lfjax.simulate.samples import Triple, check_volume, draw_dendrites, draw_soma, soma_centres, stamp
 
-NEURONS_PER_MM3 = 9.2e4  # mouse neocortex (Braitenberg & Schuez, Cortex: Statistics and Geometry, 1998)
-SOMA_UM = (10.0, 15.0)  # diameters of pyramidal somata in layer 2/3 (Braitenberg & Schuez 1998: about 13)
-CAPILLARY_UM = 4.5  # diameter (Blinder et al., Nat. Neurosci. 16, 889 (2013): capillaries are below 6)
-CAPILLARY_MM_PER_MM3 = 900.0  # length of vessels in a volume (Blinder et al. 2013: about 0.9 m / mm^3)
-PENETRATING_UM = 14.0  # diameter of penetrating arterioles and venules (Nishimura et al., PNAS 104, 365 (2007): 10 to 20)
-PENETRATING_PER_MM2 = 100.0  # arterioles and venules (Nguyen et al., J. Cereb. Blood Flow Metab. 31, 2243 (2011), order of)
-BLOOD_PER_UM = 0.013  # absorption of whole blood at 515 nm: 2.303 * 24,000 /M/cm * 2.3 mM haemoglobin (Prahl's tables)
+NEURONS_PER_MM3 = 9.2e4  # mouse cortex: about 9e4 (Braitenberg & Schuez, Cortex, 2nd ed. (1998); BioNumbers 109245)
+SOMA_UM = (10.0, 15.0)  # diameters of pyramidal somata in layer 2/3 (assumed)
+CAPILLARY_UM = 4.5  # diameter; lumens are 2 to 5 um wide (Sargent et al., Vascular Biology 5 (2023), mouse cortex)
+CAPILLARY_MM_PER_MM3 = 900.0  # length of capillaries per volume (assumed)
+PENETRATING_UM = 14.0  # diameter of penetrating arterioles and venules (assumed)
+PENETRATING_PER_MM2 = 100.0  # penetrating arterioles and venules per surface (assumed)
+# Absorption of whole blood at 515 nm: 2.303 * 24,000 /M/cm * 2.3 mM haemoglobin, which is 150 g/l. The molar extinction is that
+# of 60 % oxygenation (assumed): 20,700 /M/cm with oxygen, 28,700 without (S. Prahl, omlc.org/spectra/hemoglobin).
+BLOOD_PER_UM = 0.013
 
 
 class Tissue(eqx.Module):
-    """What was made, to be imaged and to be compared with.
+    """A simulated piece of tissue, to be imaged and to serve as ground truth.
 
     Attributes:
         footprints: (n, z, y, x), the calcium indicator of each neuron at rest; nuclei are dark. A typical soma is 1.
-        structure: (z, y, x), a structural label (tdTomato) of the same neurons, nuclei filled (Madisen et al., Nat. Neurosci.
-            13, 133 (2010)).
-        neuropil: (z, y, x), indicator in axons and dendrites too fine to be told apart.
-        transmission: (z, y, x), of blood between a voxel and the first plane, for light that crosses it once.
-        vessels: (z, y, x), share of a voxel that is blood.
-        centres_um: (n, 3), of the somata, from the corner of the volume.
-        soma_um: (n,), their diameters.
+        structure: (z, y, x), a structural label (such as tdTomato) of the same neurons, nuclei filled.
+        neuropil: (z, y, x), indicator in axons and dendrites too fine to be resolved.
+        transmission: (z, y, x), transmission of the blood between a voxel and the first plane, for one passage of the light.
+        vessels: (z, y, x), fraction of a voxel that is blood.
+        centres_um: (n, 3), centres of the somata, measured from the corner of the volume.
+        soma_um: (n,), diameters of the somata.
         voxel_um: voxel size (z, y, x).
     """
 
@@ -52,7 +54,7 @@ class Tissue(eqx.Module):
 
     @property
     def rest(self) -> Float[Array, "z y x"]:
-        """Fluorescence of the indicator without activity, shadows included."""
+        """Fluorescence of the indicator without activity, in the shadow of the vessels."""
         return self.transmission * (self.footprints.sum(0) + self.neuropil)
 
 
@@ -70,25 +72,23 @@ def cortex(
     vessels: bool = False,
     numerical_aperture: float = 0.8,
 ) -> Tissue:
-    """Draw a piece of cortex; by NumPy, so `key` has to be concrete.
+    """Draw a piece of cortex. NumPy draws it, so `key` must be concrete (outside `jit`).
 
     Args:
-        key: random key; it fixes everything.
+        key: random key, which fixes the sample.
         shape: voxels (z, y, x).
         voxel_um: voxel size (z, y, x).
-        count: neurons; by density if not given.
-        labelled: share of the 92,000 neurons / mm^3 that express the label. Dense viral expression reaches most of them, sparse
-            lines a few per cent.
-        soma_um: smallest and largest diameter, evenly distributed.
-        brightness_spread: standard deviation of the logarithm of the neurons' brightness (assumed; expression by virus varies
-            by a factor of 2 to 3 between cells).
-        structure_spread: the same of the structural label, independent of it (assumed).
-        neuropil: its mean brightness, a typical soma being 1 (assumed; in vivo, with dense labels, 0.1 to 0.3).
-        vessels: whether to draw capillaries and penetrating vessels: dark, and absorbing.
-        numerical_aperture: of the cone of light whose shadows the vessels throw, in water.
+        count: number of neurons; None: drawn from their density.
+        labelled: fraction of the 92,000 neurons per mm^3 that express the label (assumed).
+        soma_um: smallest and largest diameter; diameters are uniformly distributed.
+        brightness_spread: standard deviation of the logarithm of the neurons' brightness (assumed).
+        structure_spread: the same for the structural label, which is independent of the indicator (assumed).
+        neuropil: mean brightness of the neuropil relative to a typical soma (assumed).
+        vessels: whether to draw capillaries and penetrating vessels, which are dark and absorb.
+        numerical_aperture: numerical aperture, in water, of the cone of light that the vessels shadow.
 
     Raises:
-        ParameterError: a number outside its meaning.
+        ParameterError: a number is out of range.
     """
     check_volume(shape, voxel_um, 1 if count is None else count)
     require(0 < labelled <= 1, "labelled", labelled, "a fraction above 0, at most 1")
@@ -135,7 +135,7 @@ def draw_neuropil(rng: np.random.Generator, shape: tuple[int, int, int], voxel: 
 
 
 def draw_vessels(rng: np.random.Generator, shape: tuple[int, int, int], voxel: np.ndarray) -> np.ndarray:
-    """Share of blood in each voxel: straight penetrating vessels along z, and persistent random walks of capillaries."""
+    """Fraction of blood in each voxel: straight penetrating vessels along z, and capillaries as persistent random walks."""
     size = np.array(shape) * voxel
     volume = np.zeros(shape)
     for _ in range(int(rng.poisson(PENETRATING_PER_MM2 * size[1] * size[2] * 1e-6))):
@@ -155,17 +155,18 @@ def draw_vessels(rng: np.random.Generator, shape: tuple[int, int, int], voxel: n
                 break
             _stamp_tube(volume, position, CAPILLARY_UM, voxel)
             left -= step
-        left -= step  # a walk that leaves at once must not go on for ever
+        left -= step  # ends the loop even if every walk leaves the volume at its first step
     return np.minimum(volume, 1)
 
 
 def shadow(blood: np.ndarray, voxel: np.ndarray, numerical_aperture: float, medium_index: float = 1.33) -> np.ndarray:
-    """Transmission from each voxel to the first plane: exp(-mu path in blood), the path averaged over a cone of light."""
-    slope = numerical_aperture / math.sqrt(medium_index**2 - numerical_aperture**2) / 2  # a disc's standard deviation
+    """Transmission from each voxel to the first plane: exp(-mu path in blood), with the path averaged over a cone of light."""
+    half_angle_tangent = numerical_aperture / math.sqrt(medium_index**2 - numerical_aperture**2)
     path = np.zeros(blood.shape)
     for z in range(1, len(blood)):
         for above in range(z):
-            width = slope * (z - above) * voxel[0] / voxel[1:]
+            radius = half_angle_tangent * (z - above) * voxel[0]
+            width = radius / 2 / voxel[1:]  # standard deviation of a disc
             path[z] += voxel[0] * gaussian_filter(blood[above], width, mode="nearest")
     return np.exp(-BLOOD_PER_UM * path)
 

@@ -1,60 +1,73 @@
-"""What training draws from: labelled pairs and unlabelled movies, in memory or on disk."""
+"""Training data: labelled pairs and unlabelled movies, in memory or on disk."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import h5py
 import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from lfjax.errors import FileError, ParameterError, require, require_shape
 from lfjax.io import open_movie, writing
 
 
+@runtime_checkable
+class Stored(Protocol):
+    """An array of which parts are read: NumPy, JAX, an HDF5 dataset, a memory map."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> ArrayLike: ...
+
+
 class Batch(NamedTuple):
-    """What one step sees.
+    """The samples of one step.
 
     Attributes:
-        frames: (b, y, x), light fields with a label.
+        frames: (b, row, col), labelled light fields.
         volumes: (b, z, y, x), their labels.
-        unlabelled: (c, y, x), light fields without.
-        turns: (b + c,), the flip or transpose of each (`losses.dihedral`), done on the device.
+        unlabelled: (c, row, col), unlabelled light fields.
+        turns: (b + c,), number of the flip or transpose of each sample (`losses.dihedral`), which the device applies.
     """
 
-    frames: Any
-    volumes: Any
-    unlabelled: Any
-    turns: Any
+    frames: Float[Array | np.ndarray, "b row col"]
+    volumes: Float[Array | np.ndarray, "b z y x"]
+    unlabelled: Float[Array | np.ndarray, "c row col"]
+    turns: Int[Array | np.ndarray, " n"]
 
 
 class TrainingSet(NamedTuple):
-    """Labelled pairs and unlabelled movies: arrays, or HDF5 datasets and memory maps, of which only what is drawn is read.
+    """Labelled pairs and unlabelled movies: arrays, or HDF5 datasets and memory maps, which are read sample by sample.
 
-    A batch is a pure function of (seed, step): there is no iterator whose state a checkpoint would have to keep, which is why
-    no loader library is used here.
+    A batch is a pure function of (seed, step). No iterator has a state that a checkpoint would have to keep, and no loader
+    library is needed.
 
     Attributes:
-        frames: (n, y, x), photons.
+        frames: (n, row, col), photons.
         volumes: (n, z, y, x), in the same units: y ~ H x.
-        movies: (t, y, x) each.
-        cell_pixels: pixels (y, x) of a lenslet.
-        cell_voxels: voxels (y, x) of a lenslet.
+        movies: (t, row, col) each.
+        cell_pixels: pixels (y, x) per lenslet.
+        cell_voxels: voxels (y, x) per lenslet.
     """
 
-    frames: Any
-    volumes: Any
-    movies: Sequence[Any]
+    frames: Stored
+    volumes: Stored
+    movies: Sequence[Stored]
     cell_pixels: tuple[int, int]
     cell_voxels: tuple[int, int]
 
     def check(self) -> TrainingSet:
-        """Itself, if frames and volumes fit each other.
+        """The set itself, after a check of its shapes.
 
         Raises:
-            ShapeError: they do not.
-            ParameterError: a frame is no whole number of lenslets.
+            ShapeError: frames, volumes and movies do not match.
+            ParameterError: a frame is not a whole number of lenslets.
         """
         n, rows, columns = self.frames.shape
         whole = rows % self.cell_pixels[0] == 0 and columns % self.cell_pixels[1] == 0
@@ -79,23 +92,26 @@ class TrainingSet(NamedTuple):
         """The batch of a step.
 
         Args:
-            seed: with `step`, fixes everything.
+            seed: together with `step`, fixes the batch.
             step: number of the step.
-            labelled: samples with a label, b.
-            unlabelled: without, c; 0 if there are no movies.
-            crop: lenslets (Y, X) of a random window; the whole field if not given.
+            labelled: number of labelled samples, b.
+            unlabelled: number of unlabelled samples, c; without movies there are none.
+            crop: lenslets (Y, X) of a random window; None: the whole field.
             turn: whether to draw flips and transposes.
-            superpose: share of labelled samples that are the sum of two, frames and volumes alike: H is linear and sums of
-                Poisson numbers are Poisson numbers, so that is a denser sample, for nothing.
+            superpose: fraction of labelled samples that are sums of two, frames and volumes alike. H is linear and sums of
+                Poisson numbers are Poisson numbers, so a sum is a valid, denser sample.
+
+        Raises:
+            ParameterError: `crop` is larger than the field.
         """
         rng = np.random.default_rng((seed, step))
-        frames: list[Any] = []
-        volumes: list[Any] = []
+        frames: list[np.ndarray] = []
+        volumes: list[np.ndarray] = []
         for _ in range(labelled):
             parts = 2 if superpose and rng.random() < superpose else 1
             pairs = [(int(rng.integers(len(self.frames))), self._window(rng, crop)) for _ in range(parts)]
-            frames.append(sum(self._cut(self.frames[i], at, crop, self.cell_pixels) for i, at in pairs))
-            volumes.append(sum(self._cut(self.volumes[i], at, crop, self.cell_voxels) for i, at in pairs))
+            frames.append(np.sum([self._cut(self.frames[i], at, crop, self.cell_pixels) for i, at in pairs], axis=0))
+            volumes.append(np.sum([self._cut(self.volumes[i], at, crop, self.cell_voxels) for i, at in pairs], axis=0))
         others = []
         for _ in range(unlabelled if self.movies else 0):
             movie = self.movies[int(rng.integers(len(self.movies)))]
@@ -112,7 +128,7 @@ class TrainingSet(NamedTuple):
         return int(rng.integers(room[0] + 1)), int(rng.integers(room[1] + 1))
 
     @staticmethod
-    def _cut(a: Any, at: tuple[int, int], crop: tuple[int, int] | None, cell: tuple[int, int]) -> np.ndarray:
+    def _cut(a: ArrayLike, at: tuple[int, int], crop: tuple[int, int] | None, cell: tuple[int, int]) -> np.ndarray:
         a = np.asarray(a, np.float32)
         if crop is None:
             return a
@@ -120,27 +136,31 @@ class TrainingSet(NamedTuple):
         return a[..., y : y + rows, x : x + columns]
 
 
-def _stack(arrays: list[Any]) -> np.ndarray:
+def _stack(arrays: list[np.ndarray]) -> np.ndarray:
     return np.stack(arrays).astype(np.float32)
 
 
-def open_pairs(path: str | Path) -> tuple[Any, Any]:
-    """Labelled pairs from HDF5: datasets `frames` (n, y, x) and `volumes` (n, z, y, x), read as they are drawn.
+def open_pairs(path: str | Path) -> tuple[h5py.Dataset, h5py.Dataset]:
+    """Labelled pairs from HDF5: datasets `frames` (n, row, col) and `volumes` (n, z, y, x), read as they are drawn.
 
     Raises:
-        FileError: missing, broken, or other datasets.
+        FileError: the file is missing or broken, or holds other datasets.
     """
     frames = open_movie(path)
     volumes = frames.file.get("volumes") if isinstance(frames, h5py.Dataset) else None
     if volumes is None or volumes.ndim != 4 or len(volumes) != len(frames) or volumes.dtype.kind not in "uif":
-        raise FileError(f"{path}: expected the datasets `frames` (n, y, x) and `volumes` (n, z, y, x) of numbers")
+        raise FileError(f"{path}: expected the datasets `frames` (n, row, col) and `volumes` (n, z, y, x) of numbers")
     return frames, volumes
 
 
 def write_pairs(path: str | Path, frames: np.ndarray, volumes: np.ndarray) -> None:
-    """Write labelled pairs as `open_pairs` reads them."""
+    """Write labelled pairs in the format that `open_pairs` reads.
+
+    Raises:
+        ParameterError: the numbers of frames and volumes differ.
+    """
     if len(frames) != len(volumes):
-        raise ParameterError(f"volumes = {len(volumes)} of them: expected {len(frames)}, one a frame")
+        raise ParameterError(f"volumes: {len(volumes)} volumes; expected {len(frames)}, one per frame")
     with writing(path) as temporary, h5py.File(temporary, "w") as file:
         file.create_dataset("frames", data=np.asarray(frames, np.float32), chunks=(1, *frames.shape[1:]))
         file.create_dataset("volumes", data=np.asarray(volumes, np.float32), chunks=(1, *volumes.shape[1:]))

@@ -134,10 +134,10 @@ def noise_splitting(
     return jnp.sum(missed**2) / jnp.maximum(jnp.sum(wanted**2), 1.0)  # a frame without photons gives 0, not 0 / 0
 
 
-def split_photons(key: Array, y: Float[Array, "..."], share: float) -> tuple[Array, Array]:
+def split_photons(key: Array, y: Float[Array, "*shape"], share: float) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
     """y = a + b with a ~ Binomial(y, share): independent Poisson parts of a Poisson frame. Negative values count as zero."""
     counts = jnp.round(jnp.maximum(y, 0))
-    seen = jax.random.binomial(key, counts, share).astype(y.dtype)
+    seen = jax.random.binomial(key, counts.ravel(), share).reshape(y.shape).astype(y.dtype)  # drawn flat: compiles faster
     return seen, counts - seen
 
 

@@ -1,18 +1,18 @@
-"""Trained models in HDF5: the recipe as text, the arrays as datasets. Nothing in it is executed."""
+"""Trained models in HDF5: the recipe as text, the arrays as datasets. Reading one executes no code from the file."""
 
 from __future__ import annotations
 
 import json
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from lfjax.errors import FileError, LfjaxError
 from lfjax.io import writing
@@ -25,33 +25,28 @@ FORMAT = "lfjax model 1"
 
 
 class TrainedModel(NamedTuple):
-    """A model and what it was made by.
+    """A trained network and the recipe that made it.
 
     Attributes:
-        network: light field (y, x) -> volume (z, y, x), traceable.
+        network: light field (row, col) -> volume (z, y, x), an Equinox module.
         recipe: microscope, volume, tissue, data, losses.
     """
 
-    network: Any
+    network: PyTree
     recipe: Recipe
 
-    def __call__(self, y: Float[Array, "y x"]) -> Float[Array, "z y x"]:
+    def __call__(self, y: Float[Array, "row col"]) -> Float[Array, "z y x"]:
         """The volume of a rectified light field, compiled."""
-        return _apply(self.network, y)
-
-
-@eqx.filter_jit
-def _apply(network: Any, y: Array) -> Array:
-    return network(y)
+        return self.network(y)
 
 
 def write_model(path: str | Path, model: TrainedModel, *, half: bool = False) -> None:
     """Write a model.
 
     Args:
-        path: .h5
-        model: what `read_model` gives back.
-        half: whether to keep 16 of 32 bits of each number.
+        path: file to write, .h5.
+        model: the model; `read_model` returns it.
+        half: whether to store kernels with 16 instead of 32 bits per number.
     """
     with writing(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs.update({"format": FORMAT, "recipe": json.dumps(model.recipe.to_dict())})
@@ -61,10 +56,10 @@ def write_model(path: str | Path, model: TrainedModel, *, half: bool = False) ->
 
 
 def read_model(path: str | Path) -> TrainedModel:
-    """Read a model; one of kind "physics" computes its PSF again, or finds it in the cache.
+    """Read a model. One of kind "physics" takes its PSF from the cache, or computes it again.
 
     Raises:
-        FileError: missing, broken, or not a model.
+        FileError: the file is missing, broken, or not a model.
     """
     with reading(path, "HDF5"), h5py.File(path, "r") as file:
         if file.attrs.get("format") != FORMAT:
@@ -85,23 +80,23 @@ def read_model(path: str | Path) -> TrainedModel:
 
 
 def small_model() -> TrainedModel:
-    """The model that comes with the package: made by `make small-model` from `lfjax/training/small.toml`."""
+    """The model that comes with the package; `make small-model` trains it by `lfjax/training/small.toml`."""
     return read_model(Path(str(files("lfjax.training") / "small.h5")))
 
 
 def find_model(name: str | Path) -> TrainedModel:
-    """`small_model` for "small", else the model of that file.
+    """The model called "small" (`small_model`), or the model in a file.
 
     Raises:
-        FileError: as `read_model`.
+        FileError: the file is missing, broken, or not a model.
     """
     return small_model() if str(name) == "small" else read_model(name)
 
 
-def _kept(network: Any) -> Any:
-    """What a file holds: all that learns, and constants of one number; a fixed H is built anew from the recipe."""
+def _kept(network: PyTree) -> PyTree[bool]:
+    """True where a file keeps an array: those that are trained, and scalar constants. The recipe rebuilds a fixed H."""
 
-    def mark(node: Any) -> Any:
+    def mark(node: PyTree) -> PyTree[bool]:
         if isinstance(node, Frozen):
             return jax.tree.map(lambda a: eqx.is_inexact_array(a) and a.ndim == 0, node)
         return eqx.is_inexact_array(node)

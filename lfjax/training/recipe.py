@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import PyTree
 
 from lfjax import models
 from lfjax.errors import FileError, ParameterError, require
@@ -20,13 +22,20 @@ from lfjax.linop import LinearOperator
 from lfjax.optics import LightField, Microscope, Scattering, cached_psf, preset
 from lfjax.simulate import Experiment, Movie
 from lfjax.training.data import TrainingSet, open_pairs
-from lfjax.training.loop import Options
+from lfjax.training.loop import Fitted, Options, fit
 from lfjax.training.steps import FromNNX, LossWeights
 
 
 @dataclasses.dataclass(frozen=True)
 class VolumeSettings:
-    """What is reconstructed: depths in um, evenly spaced, voxels a lenslet, lenslets a side, and the tolerance of the PSF."""
+    """The reconstructed volume.
+
+    Attributes:
+        z_um: depths, evenly spaced.
+        voxels_per_lenslet: s.
+        lenslets: lenslets per side of the field.
+        psf_tolerance: relative error allowed for the PSF.
+    """
 
     z_um: tuple[float, ...]
     voxels_per_lenslet: int
@@ -36,7 +45,13 @@ class VolumeSettings:
 
 @dataclasses.dataclass(frozen=True)
 class TissueSettings:
-    """Scattering: tissue above the middle plane, mean free path and anisotropy; an infinite mean free path is clear."""
+    """Scattering tissue.
+
+    Attributes:
+        depth_um: thickness of tissue above the middle plane.
+        mean_free_path_um: scattering mean free path; infinite: no scattering.
+        anisotropy: g, the mean cosine of the scattering angle.
+    """
 
     depth_um: float = 60.0
     mean_free_path_um: float = 60.0
@@ -45,18 +60,18 @@ class TissueSettings:
 
 @dataclasses.dataclass(frozen=True)
 class DataSettings:
-    """Files (`pairs`, `movies`; see `training.data`), or, without them, a simulated experiment (`simulate.Experiment`).
+    """Data files (`pairs`, `movies`; see `training.data`), or, without them, a simulated experiment (`simulate.Experiment`).
 
     Attributes:
-        pairs: HDF5 file of labelled pairs; empty simulates.
+        pairs: HDF5 file of labelled pairs; empty: the data are simulated.
         movies: HDF5 or TIFF files of unlabelled light fields.
-        fields: of view of the one labelled sample that is simulated.
-        windows: steps of the z-stack of each.
-        unlabelled: simulated movies.
-        frames: of each.
-        beyond: planes above and below the volume that are lit too.
-        photons: a pixel.
-        seed: of samples and noise.
+        fields: simulated fields of view of the one labelled sample.
+        windows: steps of the z-stack of each field.
+        unlabelled: number of simulated unlabelled movies.
+        frames: frames per movie.
+        beyond: illuminated planes above and below the volume.
+        photons: mean photons per pixel.
+        seed: fixes samples and noise.
     """
 
     pairs: str = ""
@@ -72,19 +87,19 @@ class DataSettings:
 
 @dataclasses.dataclass(frozen=True)
 class ModelSettings:
-    """Which network.
+    """The network and its initial parameters.
 
     Attributes:
         kind: physics, convolutional, compressed, or unet.
         layers: K; levels of the U-Net.
-        sparsity: lambda to start from, in units of rms(y).
-        reach: of convolutional kernels, lenslets.
+        sparsity: initial lambda, in units of rms(y).
+        reach: reach of the convolutional kernels in lenslets.
         width: V of the compressed network, or channels of the U-Net.
-        compress: side of the compressing kernel, lenslets.
-        damping: mu / |H|^2 of the linear inverse that kernels start from; 0 starts a convolutional network at ISTA.
+        compress: side of the compressing kernel in lenslets.
+        damping: mu / |H|^2 of the linear inverse from which kernels start; 0: a convolutional network starts at ISTA.
         tied: whether B = A^T (convolutional), which needs damping = 0.
         shared: whether layers share kernels (convolutional).
-        momentum: whether it starts with FISTA's momentum, and learns it.
+        momentum: whether the network starts with FISTA's momentum and learns it.
         checkpoint: see `models.UnfoldedISTA`.
     """
 
@@ -111,7 +126,7 @@ KINDS = ("physics", "convolutional", "compressed", "unet")
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """A training run; `Recipe.read` makes it of a TOML file, whose tables have the names of these attributes."""
+    """A training run; `Recipe.read` reads it from a TOML file, whose tables have the names of these attributes."""
 
     microscope: Microscope
     volume: VolumeSettings
@@ -126,8 +141,8 @@ class Recipe:
         """Read a TOML file; file names in it are relative to its folder.
 
         Raises:
-            FileError: no such file, or not TOML.
-            ParameterError: a table or a name in it is unknown or missing, or a value outside its meaning.
+            FileError: the file is missing or not TOML.
+            ParameterError: a table or a name in it is unknown or missing, or a value is out of range.
         """
         try:
             tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -140,8 +155,12 @@ class Recipe:
         return dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, pairs=pairs, movies=movies))
 
     @classmethod
-    def from_dict(cls, tables: dict[str, Any]) -> Recipe:
-        """The recipe that `to_dict` describes; a microscope may be {"preset": name}, with numbers that differ beside it."""
+    def from_dict(cls, tables: Mapping[str, Mapping[str, Any]]) -> Recipe:
+        """Inverse of `to_dict`. The microscope may be {"preset": name}, together with the values that differ from the preset.
+
+        Raises:
+            ParameterError: a table or a name in it is unknown or missing, or a value is out of range.
+        """
         unknown, needed = set(tables) - {f.name for f in dataclasses.fields(cls)}, {"microscope", "volume"} - set(tables)
         if unknown or needed:
             raise ParameterError(
@@ -154,13 +173,13 @@ class Recipe:
         return cls(microscope=Microscope.from_dict(base | numbers), **parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, texts and lists."""
+        """The recipe as a dictionary of tables, with plain numbers, strings and lists."""
         parts = {name: dataclasses.asdict(getattr(self, name)) for name in SECTIONS}
         return json.loads(json.dumps({"microscope": self.microscope.to_dict()} | parts))
 
     @property
     def cells(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """(voxels, pixels) of a lenslet."""
+        """Voxels (y, x) and pixels (y, x) per lenslet."""
         return self.microscope.cell_voxels(self.volume.voxels_per_lenslet), self.microscope.cell_pixels
 
     @property
@@ -171,10 +190,10 @@ class Recipe:
         return (abs(z[1] - z[0]) if len(z) > 1 else 1.0, lateral, lateral)
 
     def operator(self, field: tuple[int, int] | None = None) -> LinearOperator:
-        """H S: light field of a volume in this tissue.
+        """H S: the light field of a volume in this tissue.
 
         Args:
-            field: lenslets (Y, X); the recipe's if not given.
+            field: lenslets (Y, X); None: the field of the recipe.
         """
         side = self.volume.lenslets
         psf = cached_psf(self.microscope, self.volume.z_um, self.volume.voxels_per_lenslet, tolerance=self.volume.psf_tolerance)
@@ -186,30 +205,38 @@ class Recipe:
         options = {"mean_free_path_um": self.tissue.mean_free_path_um, "anisotropy": self.tissue.anisotropy}
         return optics @ Scattering(optics.in_shape, self.voxel_um[1], thickness, **options)
 
-    def network(self, op: LinearOperator | None = None) -> Any:
-        """The untrained model, starting from `op` where it can; a physics model builds it if it is not given."""
+    def network(self, op: LinearOperator | None = None) -> PyTree:
+        """The untrained network, an Equinox module.
+
+        Args:
+            op: H, from which the kernels start; None: random kernels, and a physics network builds H itself.
+        """
         settings, (voxels, pixels) = self.model, self.cells
         key, depths = jax.random.key(self.training.seed), len(self.volume.z_um)
         if settings.kind == "unet":
-            return FromNNX(
-                models.ViewUNet(depths, voxels, pixels, width=settings.width, levels=settings.layers, rngs=nnx.Rngs(key))
-            )
-        term: Any
+            size = {"width": settings.width, "levels": settings.layers}
+            return FromNNX(nnx.jit(lambda: models.ViewUNet(depths, voxels, pixels, **size, rngs=nnx.Rngs(key)))())
+        term: models.unfolded.DataTerm
         if settings.kind == "physics":
             term = models.Physics(self.operator() if op is None else op, voxels)
         elif settings.kind == "convolutional":
-            shape: dict[str, Any] = {"reach": settings.reach, "tied": settings.tied, "shared": settings.shared}
-            shape |= {"damping": settings.damping if settings.damping and op is not None else None}
-            term = models.Convolutional(key, settings.layers, depths, voxels, pixels, op=op, **shape)
+            damping = settings.damping if settings.damping and op is not None else None
+            term = models.Convolutional(
+                key, settings.layers, depths, voxels, pixels, op=op, damping=damping,
+                reach=settings.reach, tied=settings.tied, shared=settings.shared,
+            )  # fmt: skip
         else:
-            shape = {"width": settings.width, "compress": settings.compress, "damping": settings.damping}
-            term = models.Compressed(key, settings.layers, depths, voxels, pixels, op=op, **shape)
+            term = models.Compressed(
+                key, settings.layers, depths, voxels, pixels, op=op, damping=settings.damping,
+                width=settings.width, compress=settings.compress,
+            )  # fmt: skip
         momentum = models.unfolded.fista_momentum(settings.layers) if settings.momentum else None
-        options: dict[str, Any] = {"sparsity": settings.sparsity, "momentum": momentum, "checkpoint": settings.checkpoint}
-        return models.UnfoldedISTA(term, settings.layers, **options)
+        return models.UnfoldedISTA(
+            term, settings.layers, sparsity=settings.sparsity, momentum=momentum, checkpoint=settings.checkpoint
+        )
 
     def experiment(self) -> Experiment:
-        """The simulated microscopes."""
+        """The simulated light-field and two-photon microscopes."""
         z, beyond = self.volume.z_um, self.data.beyond
         step = self.voxel_um[0]
         lit = [z[0] - step * i for i in range(beyond, 0, -1)] + list(z) + [z[-1] + step * (i + 1) for i in range(beyond)]
@@ -219,7 +246,11 @@ class Recipe:
         return Experiment(psf, (side, side), beyond=beyond, photons=self.data.photons, **tissue)
 
     def training_set(self, experiment: Callable[[], Experiment]) -> TrainingSet:
-        """The data: from files, or simulated."""
+        """The training data, from files or simulated.
+
+        Args:
+            experiment: makes the experiment; called only if the data are simulated.
+        """
         voxels, pixels = self.cells
         if self.data.pairs:
             frames, volumes = open_pairs(self.data.pairs)
@@ -230,8 +261,21 @@ class Recipe:
         frames = [np.asarray(m.frames) for m in movies]
         return TrainingSet(np.asarray(stack.frames), np.asarray(stack.volumes), frames, pixels, voxels).check()
 
+    def fit(
+        self,
+        *,
+        folder: str | Path | None = None,
+        track: Callable[[Iterable[int], str], Iterable[int]] | None = None,
+        mesh: Mesh | None = None,
+    ) -> Fitted:
+        """Make the data and the network, and train; `folder`, `track` and `mesh` as in `training.fit`."""
+        op = self.operator(self.training.crop)
+        data = self.training_set(self.experiment)
+        network = self.network(op if self.training.crop is None else self.operator())
+        return fit(network, data, op=op, weights=self.losses, options=self.training, folder=folder, track=track, mesh=mesh)
+
     def test_movies(self, experiment: Experiment, frames: int = 60) -> list[Movie]:
-        """Held-out samples of other densities and brightness, never seen in training."""
+        """Held-out samples of other densities and brightness, which no training uses."""
         key, shown = jax.random.key(self.data.seed), tuple(range(0, frames, max(frames // 3, 1)))[:3]
         return [
             experiment.movie(jax.random.fold_in(key, 20 + i), frames, labelled=share, brightness=light, shown=shown)
@@ -240,9 +284,9 @@ class Recipe:
 
 
 HELD_OUT = ((0.08, 1.6), (0.15, 1.0), (0.3, 0.6))
-"""Share of labelled neurons and brightness of the held-out samples; training has (0.15, 1)."""
+"""Fraction of labelled neurons, and brightness, of the held-out samples; the training sample has (0.15, 1)."""
 
-SECTIONS: dict[str, Any] = {
+SECTIONS: dict[str, type] = {
     "volume": VolumeSettings,
     "tissue": TissueSettings,
     "data": DataSettings,
@@ -252,7 +296,7 @@ SECTIONS: dict[str, Any] = {
 }
 
 
-def _settings(kind: Any, name: str, table: dict[str, Any]) -> Any:
+def _settings(kind: type, name: str, table: Mapping[str, Any]) -> Any:
     fields = {f.name: f for f in dataclasses.fields(kind)}
     needed = {n for n, f in fields.items() if f.default is dataclasses.MISSING}
     unknown, missing = set(table) - set(fields), needed - set(table)

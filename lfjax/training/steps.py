@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from lfjax.errors import require
 from lfjax.models import trainable
@@ -65,6 +65,10 @@ GAMES = {
     "least_squares": (losses.least_squares_critic, losses.least_squares_generator),
     "wasserstein": (losses.wasserstein_critic, losses.wasserstein_generator),
 }
+
+
+History = list[dict[str, float]]
+"""Rows of a log: step, losses, and `score` where the model was validated."""
 
 
 class TrainState(NamedTuple):
@@ -125,6 +129,11 @@ class Training(NamedTuple):
     def model(self, arrays: PyTree) -> losses.Reconstruct:
         """The network with these arrays."""
         return eqx.combine(_rounded(arrays) if self.half else arrays, self.fixed)
+
+    def score(self, critic: PyTree, volumes: Float[ArrayLike, "b z y x"]) -> Float[Array, " b"]:
+        """Scores of volumes by the critic with these arrays."""
+        assert self.critic is not None
+        return jax.vmap(nnx.merge(self.critic, critic))(volumes)
 
 
 class FromNNX(eqx.Module):
@@ -223,7 +232,8 @@ def _local_gradients(training: Training, model: PyTree, critic: PyTree, batch: B
     (_, (terms, fake)), gradient = jax.value_and_grad(total, has_aux=True)(model)
     if not training.weights.adversarial:
         return gradient, None, terms
-    value, critic_gradient = jax.value_and_grad(lambda c: _critic_loss(training, c, batch.volumes, fake, key))(critic)
+    real = jnp.asarray(batch.volumes)
+    value, critic_gradient = jax.value_and_grad(lambda c: _critic_loss(training, c, real, fake, key))(critic)
     return gradient, critic_gradient, terms | {"critic": value}
 
 
@@ -252,13 +262,13 @@ def _model_losses(
     frames = jnp.asarray(batch.unlabelled if len(batch.unlabelled) else batch.frames)
     if weights.volume:
         labelled = jax.vmap(model)(jnp.asarray(batch.frames))
-        terms["volume"] = jnp.mean(jax.vmap(losses.volume_error)(labelled, batch.volumes))
-    fake = jax.vmap(model)(frames) if weights.unlabelled else None
+        terms["volume"] = jnp.mean(jax.vmap(losses.volume_error)(labelled, jnp.asarray(batch.volumes)))
+    fake: PyTree = jax.vmap(model)(frames) if weights.unlabelled else None
     keys = _keys(training, key, len(frames))
     if weights.light_field:
         terms["light_field"] = jnp.mean(jax.vmap(lambda x, y: _resynthesis(training, x, y))(fake, frames))
     if weights.adversarial:
-        terms["adversarial"] = GAMES[weights.game][1](jax.vmap(nnx.merge(training.critic, critic))(fake))
+        terms["adversarial"] = GAMES[weights.game][1](training.score(critic, fake))
     if weights.sparsity:
         terms["sparsity"] = jnp.mean(jax.vmap(losses.sparsity)(fake))
     if weights.equivariance:
@@ -276,12 +286,11 @@ def _resynthesis(training: Training, x: Array, y: Array) -> Float[Array, ""]:
     return losses.light_field_error(image, y, training.mask, cell_pixels=training.cell_pixels, block=training.weights.block)
 
 
-def _critic_loss(training: Training, arrays: PyTree, real: Array, fake: Array, key: Array) -> Float[Array, ""]:
-    critic = nnx.merge(training.critic, arrays)
-    value = GAMES[training.weights.game][0](jax.vmap(critic)(real), jax.vmap(critic)(fake))
+def _critic_loss(training: Training, critic: PyTree, real: Array, fake: Array, key: Array) -> Float[Array, ""]:
+    value = GAMES[training.weights.game][0](training.score(critic, real), training.score(critic, fake))
     if training.weights.game == "wasserstein":
         number = min(len(real), len(fake))
-        penalty = jax.vmap(lambda r, f, k: losses.gradient_penalty(critic, r, f, k))
+        penalty = jax.vmap(lambda r, f, k: losses.gradient_penalty(lambda v: training.score(critic, v[None])[0], r, f, k))
         value += training.weights.gradient_penalty * jnp.mean(
             penalty(real[:number], fake[:number], _keys(training, key, number))
         )

@@ -1,8 +1,8 @@
-"""How far to trust a reconstruction: its spread over symmetries or an ensemble, and frames unlike any seen."""
+"""Uncertainty of a reconstruction: its spread over symmetries or an ensemble, and detection of unfamiliar frames."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -15,10 +15,10 @@ from lfjax.training.losses import Forward, Reconstruct, dihedral
 
 
 class Spread(NamedTuple):
-    """Mean and standard deviation of several answers, voxel by voxel.
+    """Mean and standard deviation of several reconstructions of a frame, voxel by voxel.
 
     Attributes:
-        mean: (z, y, x); usually a better reconstruction than any one of them.
+        mean: (z, y, x); usually closer to the truth than any single reconstruction.
         deviation: (z, y, x), in the same units.
     """
 
@@ -26,8 +26,8 @@ class Spread(NamedTuple):
     deviation: Float[Array, "z y x"]
 
 
-def ensemble(models: Sequence[Reconstruct], y: Float[Array, "y x"]) -> Spread:
-    """Answers of networks trained from different seeds (Lakshminarayanan et al., NeurIPS 2017).
+def ensemble(models: Sequence[Reconstruct], y: Float[Array, "row col"]) -> Spread:
+    """Spread over networks trained from different seeds (Lakshminarayanan et al., NeurIPS 2017).
 
     Raises:
         ParameterError: fewer than two models.
@@ -36,54 +36,55 @@ def ensemble(models: Sequence[Reconstruct], y: Float[Array, "y x"]) -> Spread:
     return _spread(jnp.stack([model(y) for model in models]))
 
 
-def symmetries(model: Reconstruct, y: Float[Array, "y x"]) -> Spread:
-    """Answers of one network to the flips and transposes of a frame, turned back: an ensemble at no cost in training.
+def symmetries(model: Reconstruct, y: Float[Array, "row col"]) -> Spread:
+    """Spread over one network's reconstructions of all flips and transposes of a frame, transformed back.
 
-    A mirror-symmetric microscope gives all eight the same right answer, so where they differ the network guesses. It is a
-    lower bound on the error: what all eight get wrong together it does not see.
+    It needs no further training, unlike an ensemble. For a mirror-symmetric microscope all eight have the same true volume, so
+    where they differ the network is uncertain. The deviation is a lower bound on the error: it misses errors that all eight
+    share. A field that is not square has four flips and no transposes.
     """
     square = y.shape[0] == y.shape[1]
     turns = range(8 if square else 4)
 
-    def answer(which: int) -> Array:
-        back = {5: 6, 6: 5}.get(which, which)  # a transposed flip of y is undone by one of x
-        return dihedral(model(dihedral(y, which)), back)
+    def transformed(which: int) -> Float[Array, "z y x"]:
+        inverse = {5: 6, 6: 5}.get(which, which)  # a transposed flip of y is undone by one of x
+        return dihedral(model(dihedral(y, which)), inverse)
 
-    return _spread(jnp.stack([answer(which) for which in turns]))
+    return _spread(jnp.stack([transformed(which) for which in turns]))
 
 
-def _spread(answers: Float[Array, "n z y x"]) -> Spread:
-    return Spread(answers.mean(0), answers.std(0, ddof=1))
+def _spread(volumes: Float[Array, "n z y x"]) -> Spread:
+    return Spread(volumes.mean(0), volumes.std(0, ddof=1))
 
 
 class ResynthesisFlag(eqx.Module):
-    """Tells frames that the volume does not explain as well as it explains frames of the kind trained on.
+    """Flags frames that their reconstruction explains less well than it explains frames like those trained on.
 
         e(y) = sum m (H f(y) - y)^2 / sum m max(y, 1)
 
-    that is the misfit in units of shot noise; a frame is flagged if e is above the `quantile` of the calibration frames, times
-    `slack`.
+    is the misfit in units of shot noise. A frame is flagged if its e exceeds `slack` times the `quantile` of e over the
+    calibration frames.
 
     Attributes:
-        limit: largest e that passes.
-        mask: pixels that count.
+        limit: largest e that is not flagged.
+        mask: m, pixels that count.
     """
 
     limit: Float[Array, ""]
-    mask: Bool[Array, "y x"]
+    mask: Bool[Array, "row col"]
 
     @classmethod
     def calibrate(
         cls,
         model: Reconstruct,
         forward: Forward,
-        frames: Float[Array, "t y x"],
-        mask: Bool[Array, "y x"],
+        frames: Float[Array, "t row col"],
+        mask: Bool[Array, "row col"],
         *,
         quantile: float = 0.99,
         slack: float = 1.1,
     ) -> ResynthesisFlag:
-        """Set the limit from frames like those trained on, in photons.
+        """A flag whose limit comes from frames like those trained on, in photons.
 
         Raises:
             ParameterError: `quantile` or `slack` out of range.
@@ -93,14 +94,13 @@ class ResynthesisFlag(eqx.Module):
         errors = jax.lax.map(lambda y: misfit(model, forward, y, mask), frames)
         return cls(slack * jnp.quantile(errors, quantile), mask)
 
-    def __call__(self, model: Reconstruct, forward: Forward, y: Float[Array, "y x"]) -> Bool[Array, ""]:
-        """Whether the frame is unlike those calibrated on."""
+    def __call__(self, model: Reconstruct, forward: Forward, y: Float[Array, "row col"]) -> Bool[Array, ""]:
+        """Whether a frame differs from the calibration frames."""
         return misfit(model, forward, y, self.mask) > self.limit
 
 
-def misfit(
-    model: Callable[[Array], Array], forward: Forward, y: Float[Array, "y x"], mask: Bool[Array, "y x"]
-) -> Float[Array, ""]:
-    """Squared re-synthesis error over shot noise, see `ResynthesisFlag`."""
+@eqx.filter_jit
+def misfit(model: Reconstruct, forward: Forward, y: Float[Array, "row col"], mask: Bool[Array, "row col"]) -> Float[Array, ""]:
+    """Squared re-synthesis error over shot noise, e of `ResynthesisFlag`."""
     weight = mask.astype(y.dtype)
     return jnp.sum(weight * (forward(model(y)) - y) ** 2) / jnp.sum(weight * jnp.maximum(y, 1))

@@ -11,7 +11,7 @@ from lfjax.simulate.samples import FWHM, beads, neurons
 SHAPE, VOXEL = (12, 60, 64), (1.0, 0.5, 0.5)
 
 
-def test_a_bead_has_its_width_and_light_and_stays_inside():
+def test_a_bead_has_its_width_and_light_and_lies_inside():
     diameter = 2.0
     x = np.asarray(beads(jax.random.key(0), SHAPE, VOXEL, count=1, diameter_um=diameter), np.float64)
     light = (2 * np.pi) ** 1.5 * (diameter / FWHM) ** 3 / np.prod(VOXEL)
@@ -20,7 +20,7 @@ def test_a_bead_has_its_width_and_light_and_stays_inside():
         line = x.sum(tuple(a for a in range(3) if a != axis)) / x.sum()
         position = step * (np.arange(length) + 0.5)
         mean = (line * position).sum()
-        variance = (line * (position - mean) ** 2).sum() - step**2 / 12  # of the voxel
+        variance = (line * (position - mean) ** 2).sum() - step**2 / 12  # less that of a voxel
         np.testing.assert_allclose(np.sqrt(variance) * FWHM, diameter, rtol=0.05)
         assert diameter - step < mean < length * step - diameter + step
     assert 0 <= x.min() and x.max() <= 1
@@ -66,7 +66,7 @@ def test_neurons_differ_in_brightness():
     assert np.percentile(values, 95) / np.percentile(values, 20) > 1.3
 
 
-def test_meaningless_arguments_are_refused():
+def test_arguments_out_of_range_are_refused():
     key = jax.random.key(0)
     with pytest.raises(ParameterError, match="count"):
         beads(key, SHAPE, VOXEL, count=0, diameter_um=1.0)
