@@ -1,8 +1,8 @@
 """Unfolded ISTA with one label, physics and an adversary, against classical methods and a U-Net.  `make bench-unfolded`
 
-What was trained and scored is kept in build/unfolded and not done again; remove that folder to start afresh.
-LFJAX_SHARE=1/8 trains and scores every eighth network, the second first, and stops: eight such processes fill a GPU.
-LFJAX_KEPT=1 trains nothing and reports what is kept, of fewer seeds or networks.
+Trained networks and scores are kept in build/unfolded and reused; remove that folder to start afresh.
+LFJAX_SHARE=1/8 trains and scores every eighth network, starting with the second, and stops: eight such processes fill a GPU.
+LFJAX_KEPT=1 trains nothing and reports the scores that are kept.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from flax import nnx
 from benchmarks.common import RESULTS, Report, arguments
 from benchmarks.machine import seconds
 from benchmarks.unfolded_checks import memory, resumed, untrained
-from benchmarks.unfolded_study import LARGE, TOY, Size, Study
+from benchmarks.unfolded_study import LARGE, TOY, Size, Study, apply
 from lfjax import models, solvers, training
 from lfjax.io import writing
 from lfjax.linop import LinearOperator
@@ -45,13 +45,13 @@ MIXTURES = {
     "+ adversarial": training.LossWeights(adversarial=0.002),
     "all three": training.LossWeights(noise_splitting=1.0, adversarial=0.002),
 }
-"""The light-field loss is taken between parts of the photons: with the same on both sides it rewards noise in the volume."""
+"""The light-field loss compares two parts of the photons; with the same photons on both sides it would reward noise."""
 METHODS = ("physics", "convolutional", "compressed")
 RATES = {"physics": 3e-2, "convolutional": 8e-3, "compressed": 8e-3, "U-Net": 1e-3}
 
 
 class Plan(NamedTuple):
-    """How a network is trained, but for the seed; `one_field` leaves it a single field of the labelled sample."""
+    """How a network is trained, apart from the seed; with `one_field` the labelled sample has a single field."""
 
     network: str
     mixture: str
@@ -62,7 +62,7 @@ class Plan(NamedTuple):
 
 
 def plans(size: Size) -> list[Plan]:
-    """All that is trained, the longest first."""
+    """All networks to train, the longest runs first."""
     methods, mixtures = (METHODS[-1:], ("supervised", "all three")) if size == TOY else (METHODS, tuple(MIXTURES))
     few = [Plan(METHODS[-1], mixture, True) for mixture in mixtures] + [Plan("U-Net", "supervised", True)]
     many = [Plan(name, mixture) for name in reversed(methods) for mixture in mixtures]
@@ -70,43 +70,55 @@ def plans(size: Size) -> list[Plan]:
 
 
 def classical(study: Study) -> dict[str, list[Callable[[Any], Any]]]:
-    """For each iterative method its settings; H with scattering, without, and with all that is lit beside and beyond."""
+    """The settings of each iterative method: H with scattering, without, and with all illuminated tissue around the volume."""
     whole = study.experiment.operator()
     ops: list[tuple[LinearOperator, Callable[[Any], Any]]] = [
         (study.op, lambda x: x), (study.unscattered, lambda x: x), (whole, study.beside)
     ]  # fmt: skip
     few = study.size == TOY
     frame = study.data.frames[0]
-    lipschitz = {id(op): float(solvers.Problem(op, frame).lipschitz()) for op, _ in ops}
+    lipschitz = {id(op): largest_eigenvalue(op, frame) for op, _ in ops}
 
-    def solve(op: LinearOperator, cut: Any, make: Any, iterations: int, y: Any) -> Any:
-        problem = solvers.Problem(op, jnp.maximum(y, 0))
-        method = make(problem, lipschitz[id(op)])
-        return cut(solvers.iterate(method, problem, method.init(problem, None), iterations)[0].x)
+    def settings(make: Any, scales: tuple[float, ...], counts: tuple[int, ...]) -> list[Callable[[Any], Any]]:
+        chosen, counts = (ops[:1], counts[:1]) if few else (ops, counts)
+        return [
+            eqx.Partial(solve, op, cut, make, jnp.asarray(f), lipschitz[id(op)], n)
+            for op, cut in chosen for f in scales for n in counts
+        ]  # fmt: skip
 
-    def settings(makers: list[Any], counts: list[int]) -> list[Callable[[Any], Any]]:
-        chosen = ops[:1] if few else ops
-        counts = counts[:1] if few else counts
-        return [partial(solve, op, cut, make, n) for op, cut in chosen for make in makers for n in counts]
-
-    def ista(f: float, problem: Any, lipschitz: float) -> Any:
-        return solvers.ISTA(f * problem.lambda_max(), 1 / lipschitz)
-
-    def admm(f: float, problem: Any, lipschitz: float) -> Any:
+    def admm(f: Any, problem: Any, lipschitz: Any) -> Any:
         scale = (study.voxel_um[1] / study.voxel_um[0], 1, 1)
         return solvers.ADMM(0.1 * f * problem.lambda_max(), f * problem.lambda_max(), scale, 0.1 * lipschitz)
 
     return {
-        "Richardson-Lucy": settings([lambda *_: solvers.RichardsonLucy()], [20, 40, 80, 160, 320]),
-        "ISTA 200": settings([partial(ista, f) for f in (3e-3, 1e-2, 3e-2, 1e-1)], [200]),
-        "ADMM-TV": settings([partial(admm, f) for f in (3e-3, 1e-2, 2e-2)], [30]),
+        "Richardson-Lucy": settings(lambda *_: solvers.RichardsonLucy(), (1.0,), (20, 40, 80, 160, 320)),
+        "ISTA 200": settings(ista, (3e-3, 1e-2, 3e-2, 1e-1), (200,)),
+        "ADMM-TV": settings(admm, (3e-3, 1e-2, 2e-2), (30,)),
     }
+
+
+@eqx.filter_jit
+def largest_eigenvalue(op: LinearOperator, frame: Any) -> Any:
+    """|H|^2, rounded up."""
+    return solvers.Problem(op, frame).lipschitz()
+
+
+def solve(op: LinearOperator, cut: Any, make: Any, scale: Any, lipschitz: Any, iterations: int, y: Any) -> Any:
+    """The volume by an iterative method, which `make` makes for a multiple of the largest sensible sparsity."""
+    problem = solvers.Problem(op, jnp.maximum(y, 0))
+    method = make(scale, problem, lipschitz)
+    return cut(solvers.iterate(method, problem, method.init(problem, None), iterations)[0].x)
+
+
+def ista(scale: Any, problem: Any, lipschitz: Any) -> Any:
+    """ISTA with this multiple of lambda_max."""
+    return solvers.ISTA(scale * problem.lambda_max(), 1 / lipschitz)
 
 
 def network(study: Study, name: str, seed: int) -> Any:
     """An untrained network."""
     size, key, cells = study.size, jax.random.key(seed), tuple(study.cells.values())
-    depths = len(study.lit)
+    depths = len(study.planes_um)
     if name == "physics":
         return models.UnfoldedISTA(models.Physics(study.op, study.cells["cell_voxels"]), size.physics_layers, sparsity=0.03)
     if name == "convolutional":
@@ -115,11 +127,13 @@ def network(study: Study, name: str, seed: int) -> Any:
     if name == "compressed":
         options = {"width": size.width, "compress": size.compress, "op": study.op}
         return models.UnfoldedISTA(models.Compressed(key, size.layers, depths, *cells, **options), size.layers, sparsity=0.01)
-    return training.FromNNX(models.ViewUNet(depths, *cells, rngs=nnx.Rngs(seed)))
+    width, levels = (4, 1) if size == TOY else (32, 3)
+    unet = nnx.jit(lambda: models.ViewUNet(depths, *cells, width=width, levels=levels, rngs=nnx.Rngs(seed)))
+    return training.FromNNX(unet())
 
 
 def trained(study: Study, plan: Plan, seed: int, folder: Path | None) -> Any:
-    """A network after training; gone on with, or taken as it is, if `folder` holds it."""
+    """A trained network; read from `folder` if it is there, resumed if it was interrupted."""
     size, data, net = study.size, study.data, network(study, plan.network, seed)
     steps, labelled = (dict(zip(RATES, row, strict=True))[plan.network] for row in (size.steps, size.batch))
     if plan.one_field:
@@ -146,18 +160,18 @@ def trained(study: Study, plan: Plan, seed: int, folder: Path | None) -> Any:
 
 
 def named(folder: Path, plan: Any, seed: int, *settings: Any) -> Path:
-    """Where a result lies: other settings, another name."""
+    """Path of a result, whose name depends on the settings."""
     name = f"{plan}-{seed}-{zlib.crc32(repr(settings).encode()):08x}"
     return folder / "".join(c if c.isalnum() or c in "-." else "_" for c in name)
 
 
 def score_file(study: Study, plan: Any, seed: int, folder: Path) -> Path:
-    """Where the scores of a method lie."""
+    """Path of the scores of a method."""
     return named(folder, plan, seed, study.size, MIXTURES).with_suffix(".json")
 
 
 def scored(study: Study, plan: Any, seed: int, folder: Path | None, find: Callable[[], tuple[Any, int]]) -> tuple[Scores, int]:
-    """Scores of a method, and a number that `find` gives with it; from the folder if they are there."""
+    """Scores of a method, and the number that `find` returns with it; read from the folder if they are there."""
     path = None if folder is None else score_file(study, plan, seed, folder)
     if path is not None and path.exists():
         kept = json.loads(path.read_text(encoding="utf-8"))
@@ -179,7 +193,8 @@ def scored_network(study: Study, plan: Plan, seed: int, folder: Path | None) -> 
         return net, count_parameters(net)
 
     found = scored(study, plan, seed, folder, find)
-    jax.clear_caches()  # dozens of compiled programs are more memory maps than Linux gives a process
+    if folder is not None:
+        jax.clear_caches()  # dozens of large programs need more memory maps than Linux allows per process
     return found
 
 
@@ -196,30 +211,31 @@ def scored_classical(study: Study, name: str, settings: list[Any], folder: Path 
 def table(report: Report, name: str, scores: list[Scores], parameters: int) -> None:
     """Rows of one method: mean and, over seeds, standard deviation."""
     units = ("dB", "", "", "", "dB", "s")
-    labels = ("PSNR", "SSIM", "correlation", "somata F1", "temporal SNR", "time a volume")
+    labels = ("PSNR", "SSIM", "correlation", "somata F1", "temporal SNR", "time per volume")
     for column, (label, unit) in enumerate(zip(labels, units, strict=True)):
         values = [score[column] for score in scores]
         report.row(f"{name}: {label}", float(np.mean(values)), unit)
-        if len(values) > 1 and label != "time a volume":
+        if len(values) > 1 and label != "time per volume":
             report.row(f"{name}: {label}, sd of {len(values)} seeds", float(np.std(values, ddof=1)), unit)
     report.row(f"{name}: parameters", parameters, "")
 
 
 def trust(report: Report, study: Study, model: Any) -> None:
-    """Does the spread tell the error, and the flag the unfamiliar?"""
+    """Does the spread predict the error, and does the flag detect unfamiliar frames?"""
     movie = study.held_out[1]
     y, truth = movie.frames[0], inside(movie.volumes[0], study.border)
     spread = eqx.filter_jit(symmetries)(study.within(model), y)
-    error, told = (np.asarray(inside(a, study.border)).ravel() for a in (abs(spread.mean - movie.volumes[0]), spread.deviation))
-    order = np.argsort(told)
+    difference = abs(np.asarray(spread.mean) - np.asarray(movie.volumes[0]))
+    error, deviation = (inside(a, study.border).ravel() for a in (difference, np.asarray(spread.deviation)))
+    order = np.argsort(deviation)
     tenth = len(order) // 10
     report.row("uncertainty by symmetries: rank correlation with the error", float(np.corrcoef(
         np.argsort(order), np.argsort(np.argsort(error)))[0, 1]), "")  # fmt: skip
     total = float(np.sum(error**2))
     report.row("error (squared) in the most uncertain tenth of voxels", float(np.sum(error[order[-tenth:]] ** 2)) / total, "")
-    single = inside(study.within(model)(y), study.border)
-    gain = 10 * np.log10(float(jnp.sum((single - truth) ** 2)) / total)
-    report.row("mean over symmetries against one answer", gain, "dB")
+    single = np.asarray(inside(apply(study.within(model), y), study.border))
+    gain = 10 * np.log10(float(np.sum((single - np.asarray(truth)) ** 2)) / total)
+    report.row("mean over symmetries against one reconstruction", gain, "dB")
     border = study.size.border * study.size.pixels
     mask = jnp.zeros(y.shape, bool).at[border:-border, border:-border].set(True)
     flag = ResynthesisFlag.calibrate(model, study.op, study.movies[0].frames, mask)
@@ -250,7 +266,7 @@ def picture(study: Study, shown: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Run all, at the size asked."""
+    """Run the benchmark at the size asked for."""
     report = Report("unfolded", arguments(__doc__ or "").toy)
     study = Study(TOY if report.toy else LARGE if os.environ.get("LFJAX_SIZE") == "large" else Size())
     size, folder = study.size, None if report.toy else FOLDER
@@ -267,21 +283,21 @@ def main() -> None:
     memory(report, study)
     resumed(report)
 
-    def taken(reconstruct: Callable[[Any], Any]) -> float:
-        return seconds(eqx.filter_jit(study.within(reconstruct)), study.held_out[0].frames[0])
+    def measured(reconstruct: Callable[[Any], Any]) -> float:
+        return seconds(partial(apply, study.within(reconstruct)), study.held_out[0].frames[0])
 
     found: dict[str, list[Scores]] = {}
     shown: dict[str, Any] = {}
     for name, settings in classical(study).items():
         scores, number = scored_classical(study, name, settings, folder)
         shown[name] = settings[number]
-        found[name] = [scores._replace(seconds=taken(settings[number]))]
+        found[name] = [scores._replace(seconds=measured(settings[number]))]
         table(report, name, found[name], 0)
     for plan in plans(size):
         every = [scored_network(study, plan, seed, folder) for seed in range(size.seeds) if wanted(plan, seed)]
         if not every:
             continue
-        time = taken(network(study, plan.network, 0))  # which weights it has does not matter
+        time = measured(network(study, plan.network, 0))  # its weights do not matter
         found[str(plan)] = [scores._replace(seconds=time) for scores, _ in every]
         table(report, str(plan), found[str(plan)], every[0][1])
     verdict(report, found, study, shown, folder)
@@ -289,7 +305,7 @@ def main() -> None:
 
 
 def verdict(report: Report, found: dict[str, list[Scores]], study: Study, shown: dict[str, Any], folder: Path | None) -> None:
-    """The bounds."""
+    """Compare with the bounds."""
 
     def mean(name: Any) -> Scores:
         return Scores(*np.mean(found[str(name)], axis=0))
@@ -306,7 +322,7 @@ def verdict(report: Report, found: dict[str, list[Scores]], study: Study, shown:
     print(f"best unfolded: {best}; best iterative: {iterative}")
     gain = mean(best).psnr_db - mean(iterative).psnr_db
     report.at_least("best unfolded against best iterative: PSNR gained", gain, 2, "dB", peer=iterative)
-    report.at_least("the same: times faster a volume", mean(iterative).seconds / mean(best).seconds, 5, peer=iterative)
+    report.at_least("the same: times faster per volume", mean(iterative).seconds / mean(best).seconds, 5, peer=iterative)
     unet = Plan("U-Net", "supervised")
     for column in Scores._fields[:-1]:
         gain = getattr(mean(best), column) - getattr(mean(unet), column)
@@ -314,7 +330,7 @@ def verdict(report: Report, found: dict[str, list[Scores]], study: Study, shown:
     model = trained(study, best, 0, folder)
     trust(report, study, model)
     eight = study.score(lambda y: symmetries(model, y).mean)
-    table(report, f"{best}, mean of eight turns", [eight], count_parameters(model))
+    table(report, f"{best}, mean over symmetries", [eight], count_parameters(model))
     if not report.toy:
         alone = best._replace(mixture="supervised")
         nets = {str(p): trained(study, p, 0, folder) for p in dict.fromkeys((unet, alone, best))}

@@ -1,4 +1,4 @@
-"""The data of `benchmarks.unfolded`: one labelled sample, unlabelled movies, held-out samples; how methods are scored."""
+"""Data and scores of `benchmarks.unfolded`: one labelled sample, unlabelled movies, held-out samples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lfjax import simulate, training
@@ -18,13 +17,13 @@ from lfjax.simulate import Movie
 from lfjax.training.evaluation import Scores, evaluate, inside
 
 UNLABELLED = ((0.1, 1.3), (0.15, 1.0), (0.25, 0.7))
-"""Share of labelled neurons and brightness of the samples of the unlabelled movies; the labelled sample has (0.15, 1)."""
+"""Fraction of labelled neurons, and brightness, of the unlabelled movies' samples; the labelled sample has (0.15, 1)."""
 HELD_OUT = ((0.08, 1.6), (0.15, 1.0), (0.3, 0.6))
 
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """Everything that makes the experiment smaller or larger."""
+    """The numbers that set the size of the experiment."""
 
     pixels: int = 9
     voxels: int = 3
@@ -35,14 +34,15 @@ class Size:
     border: int = 3
     fields: int = 16
     windows: int = 5
-    photons: float = 60.0  # a pixel
+    psf_tolerance: float = 0.05
+    photons: float = 60.0  # per pixel
     movie: int = 60
     test: int = 36
     shown: tuple[int, ...] = (0, 12, 24)
     seeds: int = 3
     steps: tuple[int, int, int, int] = (40, 300, 1200, 1200)  # physics, convolutional, compressed, U-Net
-    batch: tuple[int, int, int, int] = (1, 2, 4, 4)  # labelled samples, of the same
-    one_field: tuple[int, int] = (400, 2)  # steps and labelled samples of a batch where the label has one field
+    batch: tuple[int, int, int, int] = (1, 2, 4, 4)  # labelled samples per batch, in the same order
+    one_field: tuple[int, int] = (400, 2)  # steps and labelled samples per batch where the label has one field
     layers: int = 6
     physics_layers: int = 10
     width: int = 51
@@ -50,8 +50,9 @@ class Size:
 
 
 TOY = Size(
-    pixels=5, voxels=2, depths=7, step_um=5, beyond=1, lenslets=15, border=1, fields=2, windows=2, movie=6, test=40,
-    shown=(0, 20), seeds=2, steps=(6, 6, 6, 6), one_field=(6, 2), layers=2, physics_layers=3, width=8, compress=5,
+    pixels=5, voxels=2, depths=3, step_um=5, beyond=1, lenslets=11, border=1, fields=2, windows=2, psf_tolerance=0.3, movie=4,
+    test=12, shown=(0, 6), seeds=2, steps=(4, 4, 4, 4), batch=(2, 2, 2, 2), one_field=(4, 2), layers=2, physics_layers=3,
+    width=4, compress=3,
 )  # fmt: skip
 LARGE = Size(
     pixels=19, depths=53, step_um=1.0, beyond=6, lenslets=51, border=8, windows=50, movie=200, test=200,
@@ -61,7 +62,7 @@ LARGE = Size(
 
 
 class Within(eqx.Module):
-    """A reconstruction without the planes above and below those of interest."""
+    """A reconstruction cut to the planes of interest."""
 
     reconstruct: Callable[[Any], Any]
     beyond: int = eqx.field(static=True)
@@ -78,17 +79,16 @@ class Study:
         self.size = size
         self.scope = Microscope(25, 1.0, 1.33, 0.515, 125, 1250, size.pixels)
         half = size.depths // 2 + size.beyond
-        self.lit = tuple(size.step_um * i for i in range(-half, half + 1))
-        self.z_um = self.lit[size.beyond : len(self.lit) - size.beyond]
+        self.planes_um = tuple(size.step_um * i for i in range(-half, half + 1))
+        self.z_um = self.planes_um[size.beyond : len(self.planes_um) - size.beyond]
         field = (size.lenslets, size.lenslets)
-        self.experiment = simulate.Experiment(
-            cached_psf(self.scope, self.lit, size.voxels, tolerance=0.05), field, beyond=size.beyond, photons=size.photons
-        )
+        psf = cached_psf(self.scope, self.planes_um, size.voxels, tolerance=size.psf_tolerance)
+        self.experiment = simulate.Experiment(psf, field, beyond=size.beyond, photons=size.photons)
         self.voxel_um = self.experiment.voxel_um
         self.cells = {"cell_voxels": (size.voxels,) * 2, "cell_pixels": (size.pixels,) * 2}
-        # Networks and their H have all planes that are lit, as the label has, so that light from beyond has where to go.
+        # Networks, their H and the label have all illuminated planes: light from beyond is explained where it comes from.
         optics = LightField(self.experiment.psf, field)
-        thickness = self.experiment.depth_um + np.asarray(self.lit)
+        thickness = self.experiment.depth_um + np.asarray(self.planes_um)
         tissue = {"mean_free_path_um": self.experiment.mean_free_path_um, "anisotropy": self.experiment.anisotropy}
         self.op = optics @ Scattering(optics.in_shape, self.voxel_um[1], thickness, **tissue)
         self.unscattered = optics
@@ -112,24 +112,29 @@ class Study:
         self.border = (size.border * size.voxels,) * 2
 
     def beside(self, volume: Any) -> Any:
-        """The field, of all that is lit."""
+        """The field, cut from all illuminated tissue."""
         (a, b), m = self.cells["cell_voxels"], self.experiment.margin
         return volume[:, m * a : -m * a, m * b : -m * b]
 
     def within(self, reconstruct: Callable[[Any], Any]) -> Within:
-        """The same, of the planes of interest."""
+        """The reconstruction, cut to the planes of interest."""
         return Within(reconstruct, self.size.beyond)
 
     def score(self, reconstruct: Callable[[Any], Any], movies: list[Movie] | None = None) -> Scores:
-        """Of a method, on the held-out samples."""
+        """Scores of a method on the held-out samples."""
         return evaluate(self.within(reconstruct), movies or self.held_out, self.voxel_um, border=self.border)
 
     def error(self, reconstruct: Callable[[Any], Any]) -> float:
-        """Validation: mean relative squared error of the volumes inside of the border."""
+        """Validation error: mean relative squared error of the volumes inside the border."""
         movie, values = self.validation[0], []
-        reconstruct = eqx.filter_jit(self.within(reconstruct))
         for number, t in enumerate(movie.shown):
-            truth = inside(movie.volumes[number], self.border)
-            x = inside(reconstruct(movie.frames[t]), self.border)
-            values.append(float(jnp.sum((x - truth) ** 2) / jnp.sum(truth**2)))
+            truth = np.asarray(inside(movie.volumes[number], self.border))
+            x = np.asarray(inside(apply(self.within(reconstruct), movie.frames[t]), self.border))
+            values.append(np.sum((x - truth) ** 2) / np.sum(truth**2))
         return float(np.mean(values))
+
+
+@eqx.filter_jit
+def apply(reconstruct: Callable[[Any], Any], frame: Any) -> Any:
+    """The volume of a frame; reconstructions of one structure share the program."""
+    return reconstruct(frame)

@@ -32,13 +32,13 @@ box(1, 27, 12, 8, "light field\ny / rms(y)", "#dfe8f5")
 for x, name in ((20, "layer 1"), (37, "layer 2"), (60, "layer K")):
     box(x, 27, 13, 8, f"{name}\nReLU(x - τ g - τ λ)", "#f7e6c8")
 axis.text(55, 31, "...", ha="center", va="center", fontsize=14)
-box(80, 27, 14, 8, "volume (z, y, x)\ns × s a lenslet", "#dff0dd")
+box(80, 27, 14, 8, "volume (z, y, x)\ns × s per lenslet", "#dff0dd")
 for a, b in ((13.3, 19.7), (33.3, 36.7), (50.3, 53), (57, 59.7), (73.3, 79.7)):
     arrow(a, 31, b, 31)
 axis.plot([7, 7, 66.5], [35.3, 39, 39], color="#444444", lw=1)
 for x in (26.5, 43.5, 66.5):
     arrow(x, 39, x, 35.3)
-axis.text(36, 40, "what is known of y: y itself, its views, or V codes  c ← W0 c", ha="center", fontsize=8)
+axis.text(36, 40, "the data: y itself, its views, or V codes  c ← W0 c", ha="center", fontsize=8)
 axis.text(1, 22.5, "the data term g is one of three", fontsize=9, weight="bold")
 box(1, 13, 28, 7, "Physics\ng = Hᵀ(Hx - y), H fixed or learned", "#ffffff")
 box(33, 13, 28, 7, "Convolutional\ng = B(Ax - y), short learned kernels", "#ffffff")

@@ -38,7 +38,7 @@ class DataTerm(Protocol):
     def out_shape(self) -> tuple[int, int]: ...
 
     def start(self, y: Float[Array, "row col"]) -> tuple[Array, PyTree, PyTree]:
-        """The first estimate, what all layers know of y, and the state that each layer hands to the next."""
+        """The first estimate, the data for all layers, and the state that each layer hands to the next."""
         ...
 
     def layers(self) -> PyTree:

@@ -129,7 +129,7 @@ def draw_soma(
     brightness: float,
     nucleus_brightness: float = NUCLEUS,
 ) -> None:
-    """Draw an ellipsoid in a random direction, its nucleus a little off centre; it replaces what it covers in each voxel."""
+    """Draw an ellipsoid in a random direction, its nucleus a little off centre, in place of whatever it covers."""
     radii = soma_um / 2 * rng.uniform(0.78, 1.2, 3)
     rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     spans, axes = _box(volume.shape, centre, np.full(3, 1.3 * radii.max()) + voxel, voxel)

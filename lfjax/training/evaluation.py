@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
@@ -64,16 +65,27 @@ def evaluate(
     Raises:
         ParameterError: a movie has no volumes, or the border leaves none of the field.
     """
-    single = eqx.filter_jit(reconstruct)
-    many = eqx.filter_jit(lambda ys: jax.lax.map(reconstruct, ys, batch_size=batch))
+    single, many = partial(_reconstruct, reconstruct), partial(_reconstruct_all, reconstruct, batch)
     rows = []
     for movie in movies:
         require(len(movie.shown) > 0, "movies", movie.shown, "movies with volumes (`shown`) to compare with")
-        require(2 * border[0] < movie.volumes.shape[2] and 2 * border[1] < movie.volumes.shape[3], "border", border, "less")
+        fits = all(2 * rim < side for rim, side in zip(border, movie.volumes.shape[2:], strict=True))
+        require(fits, "border", border, f"less than half of the volume's sides {movie.volumes.shape[2:]}")
         rows.append((*_images(single, movie, voxel_um, border), _traces(many, movie, border)))
     frame = movies[0].frames[0]
     seconds = [_timed(single, frame) for _ in range(5)]
     return Scores._make([*(float(v) for v in np.nanmean(rows, axis=0)), float(np.median(seconds))])
+
+
+@eqx.filter_jit
+def _reconstruct(reconstruct: Reconstruct, frame: Float[Array, "row col"]) -> Float[Array, "z y x"]:
+    """One volume; networks of one structure share the program."""
+    return reconstruct(frame)
+
+
+@eqx.filter_jit
+def _reconstruct_all(reconstruct: Reconstruct, batch: int, frames: Float[Array, "t row col"]) -> Float[Array, "t z y x"]:
+    return jax.lax.map(reconstruct, frames, batch_size=batch)
 
 
 def compare(model: TrainedModel, frames: int = 60) -> dict[str, Scores]:
@@ -149,7 +161,7 @@ def _image_scores(x: Float[Array, "z y x"], truth: Float[Array, "z y x"]) -> tup
     return metrics.psnr(x, truth), metrics.ssim(x, truth), metrics.correlation(x, truth)
 
 
-def _traces(reconstruct: Reconstruct, movie: Movie, border: tuple[int, int]) -> float:
+def _traces(reconstruct: Callable[[Array], Array], movie: Movie, border: tuple[int, int]) -> float:
     """Median temporal SNR of the neurons that fire and lie mostly inside the border.
 
     A trace is the mean over the brighter half of the neuron's true footprint, frame by frame.

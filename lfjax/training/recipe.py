@@ -239,8 +239,8 @@ class Recipe:
         """The simulated light-field and two-photon microscopes."""
         z, beyond = self.volume.z_um, self.data.beyond
         step = self.voxel_um[0]
-        lit = [z[0] - step * i for i in range(beyond, 0, -1)] + list(z) + [z[-1] + step * (i + 1) for i in range(beyond)]
-        psf = cached_psf(self.microscope, tuple(lit), self.volume.voxels_per_lenslet, tolerance=self.volume.psf_tolerance)
+        planes = [z[0] - step * i for i in range(beyond, 0, -1)] + list(z) + [z[-1] + step * (i + 1) for i in range(beyond)]
+        psf = cached_psf(self.microscope, tuple(planes), self.volume.voxels_per_lenslet, tolerance=self.volume.psf_tolerance)
         side = self.volume.lenslets
         tissue = dataclasses.asdict(self.tissue)
         return Experiment(psf, (side, side), beyond=beyond, photons=self.data.photons, **tissue)

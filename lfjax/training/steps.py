@@ -170,7 +170,7 @@ def _optimiser_states(training: Training, arrays: PyTree, critic: PyTree) -> tup
 
 @eqx.filter_jit
 def advance(training: Training, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
-    """One step: the model descends its losses, then the critic descends its own on what the model made.
+    """One step: the model descends its losses, then the critic descends its own on the volumes of the model.
 
     Returns:
         The next state, and the losses by name, each before its weight.

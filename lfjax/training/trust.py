@@ -8,7 +8,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from lfjax.errors import require
 from lfjax.training.losses import Forward, Reconstruct, dihedral
@@ -43,14 +43,12 @@ def symmetries(model: Reconstruct, y: Float[Array, "row col"]) -> Spread:
     where they differ the network is uncertain. The deviation is a lower bound on the error: it misses errors that all eight
     share. A field that is not square has four flips and no transposes.
     """
-    square = y.shape[0] == y.shape[1]
-    turns = range(8 if square else 4)
+    inverses = jnp.asarray([0, 1, 2, 3, 4, 6, 5, 7])  # a transposed flip of y is undone by one of x
 
-    def transformed(which: int) -> Float[Array, "z y x"]:
-        inverse = {5: 6, 6: 5}.get(which, which)  # a transposed flip of y is undone by one of x
-        return dihedral(model(dihedral(y, which)), inverse)
+    def transformed(which: Int[Array, ""]) -> Float[Array, "z y x"]:
+        return dihedral(model(dihedral(y, which)), inverses[which])
 
-    return _spread(jnp.stack([transformed(which) for which in turns]))
+    return _spread(jax.lax.map(transformed, jnp.arange(8 if y.shape[0] == y.shape[1] else 4)))
 
 
 def _spread(volumes: Float[Array, "n z y x"]) -> Spread:
