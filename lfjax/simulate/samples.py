@@ -114,10 +114,14 @@ def _box(
     shape: tuple[int, ...], centre: np.ndarray, reach: np.ndarray, voxel: np.ndarray
 ) -> tuple[tuple[slice, ...], list[np.ndarray]]:
     """Slices of the voxels within `reach` of `centre`, and their positions relative to it in um, one array per axis."""
-    low = np.clip(np.floor((centre - reach) / voxel), 0, shape).astype(int)
-    high = np.clip(np.ceil((centre + reach) / voxel), 0, shape).astype(int)
-    spans = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    return spans, [(np.arange(a, b) + 0.5) * v - c for a, b, v, c in zip(low, high, voxel, centre, strict=True)]
+    spans, axes = [], []
+    for n, c, r, v in zip(
+        shape, centre.tolist(), reach.tolist(), voxel.tolist(), strict=True
+    ):  # floats: faster than arrays of 3
+        low, high = (min(max(edge, 0), n) for edge in (math.floor((c - r) / v), math.ceil((c + r) / v)))
+        spans.append(slice(low, high))
+        axes.append((np.arange(low, high) + 0.5) * v - c)
+    return tuple(spans), axes
 
 
 def draw_soma(
@@ -178,6 +182,8 @@ def stamp(volume: np.ndarray, position: np.ndarray, radius: float, voxel: np.nda
     sigma = np.maximum(0.7 * radius, 0.45 * voxel)
     dimming = float(np.prod(0.7 * radius / sigma)) ** (2 / 3)  # two of the three axes run across a tube
     spans, (z, y, x) = _box(volume.shape, position, 3 * sigma, voxel)
+    if not (len(z) and len(y) and len(x)):
+        return
     gz, gy, gx = (np.exp(-0.5 * (a / s) ** 2) for a, s in zip((z, y, x), sigma, strict=True))
     ball = brightness * dimming * gz[:, None, None] * gy[None, :, None] * gx[None, None, :]
     volume[spans] = np.maximum(volume[spans], ball)

@@ -6,6 +6,7 @@ Sizes in micrometres, axes (z, y, x); light enters and leaves through the first 
 
 from __future__ import annotations
 
+import copy
 import math
 
 import equinox as eqx
@@ -108,13 +109,13 @@ def cortex(
     bright = np.exp(rng.normal(0, brightness_spread, count)), np.exp(rng.normal(0, structure_spread, count))
     footprints, structure = np.zeros((count, *shape), np.float32), np.zeros(shape)
     for n in range(count):
-        cells = np.zeros((2, *shape))
-        for cell, options in zip(cells, ({}, {"nucleus_brightness": 1.0}), strict=True):
-            same = np.random.default_rng(int(seeds[n]))  # one neuron, two labels
-            draw_dendrites(cell, same, centres[n], voxel, diameters[n], 0.6)
-            draw_soma(cell, same, centres[n], voxel, diameters[n], 1.0, **options)
-        footprints[n] = bright[0][n] * cells[0] * (1 - blood)
-        structure = np.maximum(structure, bright[1][n] * cells[1])
+        cell, own = np.zeros(shape), np.random.default_rng(int(seeds[n]))
+        draw_dendrites(cell, own, centres[n], voxel, diameters[n], 0.6)
+        filled, same = cell.copy(), copy.deepcopy(own)  # one neuron, two labels
+        draw_soma(cell, own, centres[n], voxel, diameters[n], 1.0)
+        draw_soma(filled, same, centres[n], voxel, diameters[n], 1.0, nucleus_brightness=1.0)
+        footprints[n] = bright[0][n] * cell * (1 - blood)
+        structure = np.maximum(structure, bright[1][n] * filled)
     return Tissue(
         jnp.asarray(footprints, jnp.result_type(float)),
         jnp.asarray(structure * (1 - blood), jnp.result_type(float)),

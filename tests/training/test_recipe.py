@@ -26,7 +26,7 @@ preset = "25x1.0w"
 pixels_per_lenslet = 5
 
 [volume]
-z_um = [-5, 0, 5]
+z_um = [-9, -6, -3, 0, 3, 6, 9]
 voxels_per_lenslet = 2
 lenslets = 13
 psf_tolerance = 0.2
@@ -93,7 +93,7 @@ def experiment(recipe):
 def test_a_recipe_survives_its_own_dictionary(recipe):
     assert training.Recipe.from_dict(recipe.to_dict()).to_dict() == recipe.to_dict()
     assert recipe.microscope.magnification == 25 and recipe.microscope.pixels_per_lenslet == 5
-    assert recipe.voxel_um == (5.0, 2.5, 2.5)
+    assert recipe.voxel_um == (3.0, 2.5, 2.5)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_frames_are_images_of_their_labels(forward, experiment):
     inner = slice(15, -15)
     correlation = np.corrcoef(np.asarray(image)[inner, inner].ravel(), np.asarray(stack.frames[0])[inner, inner].ravel())[0, 1]
     assert correlation > 0.7  # not 1: light from beside and beyond, noise of camera and label
-    assert stack.frames.shape == (2, 65, 65) and stack.volumes.shape == (2, 3, 26, 26)
+    assert stack.frames.shape == (2, 65, 65) and stack.volumes.shape == (2, 7, 26, 26)
 
 
 def test_somata_are_found_where_they_are():
