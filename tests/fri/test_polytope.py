@@ -1,5 +1,6 @@
 import itertools
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +19,7 @@ from lfjax.fri.polytope import (
     recover_polytope,
     volume,
 )
-from lfjax.fri.simplex import Simplex, recover_tetrahedron
+from lfjax.fri.simplex import EFFORT, Simplex, recover_tetrahedron
 from lfjax.fri.unknown_view import aligned_error, factorise, project
 from lfjax.rotation import random_rotations
 
@@ -39,8 +40,8 @@ def distances(points):
 def cuboid_samples(sampling, half):
     """Samples of a box about the origin, in closed form: integrals of the kernel."""
     total = sampling.kernel.integral()
-    x, y = (total(h - sampling.positions) - total(-h - sampling.positions) for h in half[:2])
-    return 2 * half[2] * jnp.outer(y, x)
+    x, y = (np.asarray(total(h - sampling.positions)) - np.asarray(total(-h - sampling.positions)) for h in half[:2])
+    return 2 * half[2] * np.outer(y, x)
 
 
 @pytest.mark.parametrize("make", [lambda: bspline(0), lambda: bspline(3), lambda: espline([-0.5, 0.0, 0.5])])
@@ -56,25 +57,28 @@ def test_samples_of_a_box_are_the_closed_form(make):
 
 
 def test_samples_of_a_tetrahedron_are_those_of_the_points_that_fill_it():
-    vertices = jax.random.normal(jax.random.key(0), (4, 3)) * 1.4
+    vertices = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)) * 1.4)
     sampling, triangles = Sampling(bspline(4), 15, spacing=0.8), hull(vertices)
     fill = Simplex(nodes=20)
-    points, masses = fill.cloud((vertices, volume(vertices, triangles)))
+    points, masses = map(np.asarray, eqx.filter_jit(fill.cloud)((vertices, volume(vertices, triangles))))
     np.testing.assert_allclose(polytope_view(sampling, vertices, triangles), sampling.plane(points[:, :2], masses), atol=1e-7)
 
 
 def test_samples_are_differentiable_in_the_vertices():
-    vertices = jax.random.normal(jax.random.key(3), (4, 3))
+    vertices, along = np.random.default_rng(3).normal(size=(2, 4, 3))
     sampling, triangles = Sampling(bspline(3), 9), hull(vertices)
-    along = jax.random.normal(jax.random.key(4), (4, 3))
-    slope = jax.jvp(lambda v: polytope_view(sampling, v, triangles), (vertices,), (along,))[1]
+
+    @jax.jit
+    def view(vertices, along):
+        return jax.jvp(lambda v: polytope_view(sampling, v, triangles), (vertices,), (along,))
+
     step = 1e-5
-    plus, minus = (polytope_view(sampling, vertices + s * along, triangles) for s in (step, -step))
-    np.testing.assert_allclose(slope, (plus - minus) / (2 * step), atol=1e-8)
+    plus, minus = (np.asarray(view(vertices + s * along, along)[0]) for s in (step, -step))
+    np.testing.assert_allclose(view(vertices, along)[1], (plus - minus) / (2 * step), atol=1e-8)
 
 
 def test_moments_of_a_view_give_all_projected_vertices():
-    vertices = 4.0 * jnp.asarray(SHAPES["pyramid"]) @ random_rotations(jax.random.key(1), 1)[0].T
+    vertices = 4.0 * jnp.asarray(SHAPES["pyramid"] @ np.asarray(random_rotations(jax.random.key(1), 1)[0]).T)
     sampling = Sampling(bspline(6), 18)
     features = Features.polynomial(sampling, 3)
     samples = polytope_view(sampling, vertices, hull(vertices))
@@ -89,12 +93,12 @@ def test_moments_of_a_view_give_all_projected_vertices():
 
 @pytest.mark.parametrize("name", ["prism", "cube"])
 def test_vertices_that_affine_maps_interchange_are_matched(name):
-    points = jnp.asarray(SHAPES[name] @ (np.eye(3) + 0.3 * np.random.default_rng(0).uniform(-1, 1, (3, 3))))
-    views = project(points, random_rotations(jax.random.key(2), 3), jnp.zeros((3, 2)))
-    mixed = jnp.stack([jax.random.permutation(jax.random.key(i), view) for i, view in enumerate(views)])
+    points = SHAPES[name] @ (np.eye(3) + 0.3 * np.random.default_rng(0).uniform(-1, 1, (3, 3)))
+    views = np.asarray(project(points, random_rotations(jax.random.key(2), 3), np.zeros((3, 2))))
+    mixed = np.stack([np.random.default_rng(i).permutation(view) for i, view in enumerate(views)])
     matched, misfit = match_views(mixed)
     assert float(misfit) <= 1e-12
-    np.testing.assert_allclose(distances(factorise(matched)[0]), distances(points), atol=1e-9)
+    np.testing.assert_allclose(distances(np.asarray(factorise(matched).points)), distances(points), atol=1e-9)
 
 
 @pytest.mark.parametrize(("name", "radius", "size"), [("pyramid", 6.0, 20), ("prism", 8.0, 26)])
@@ -111,7 +115,7 @@ def test_polytopes_are_exact_from_three_views(name, radius, size):
     assert found.triangles.shape == (2 * count - 4, 3)
     assert float(found.density) == pytest.approx(0.5, abs=1e-9)
     assert float(found.residual.max()) <= 1e-10
-    np.testing.assert_allclose(distances(found.vertices), distances(vertices), atol=1e-9)
+    np.testing.assert_allclose(distances(np.asarray(found.vertices)), distances(np.asarray(vertices)), atol=1e-9)
     again = polytope_views(sampling, found.vertices, found.triangles, found.density, found.rotations, found.shifts)
     np.testing.assert_allclose(again, views, atol=1e-10)
 
@@ -121,19 +125,20 @@ def test_a_tetrahedron_is_found_in_noise_from_no_start():
     sampling, triangles = Sampling(bspline(3), 15), hull(vertices)
     rotations, shifts = random_rotations(jax.random.key(0), 8), jnp.zeros((8, 2))
     views = polytope_views(sampling, vertices, triangles, 1.0, rotations, shifts)
-    sigma = jnp.sqrt(jnp.mean(views**2)) * 10 ** (-40 / 20)
-    noisy = views + sigma * jax.random.normal(jax.random.key(1), views.shape)
-    found = recover_tetrahedron(sampling, noisy, key=jax.random.key(2))
-    error = min(float(aligned_error(found.vertices[jnp.asarray(o)], vertices)) for o in itertools.permutations(range(4)))
+    sigma = np.sqrt(np.mean(np.square(views))) * 10 ** (-40 / 20)
+    noisy = jnp.asarray(views + sigma * np.random.default_rng(1).normal(size=views.shape))
+    found = recover_tetrahedron(sampling, noisy, key=jax.random.key(2), effort=EFFORT._replace(starts=8))
+    orders = (np.asarray(found.vertices)[list(o)] for o in itertools.permutations(range(4)))
+    error = min(float(aligned_error(ordered, vertices)) for ordered in orders)
     assert error <= 0.02 * 4
     assert float(found.density) == pytest.approx(1.0, abs=0.05)
 
 
 def test_wrong_polytopes_are_refused():
     with pytest.raises(ParameterError, match="vertices"):
-        hull(jnp.zeros((5, 3)))
+        hull(np.zeros((5, 3)))
     with pytest.raises(ParameterError, match="vertices"):
-        hull(jnp.full((5, 3), jnp.nan))
+        hull(np.full((5, 3), np.nan))
     with pytest.raises(ParameterError, match="kernel"):
         polytope_view(Sampling(dirichlet(9), 9), jnp.asarray(SHAPES["cube"]), hull(SHAPES["cube"]))
     sampling = Sampling(bspline(4), 13)
@@ -141,6 +146,6 @@ def test_wrong_polytopes_are_refused():
     with pytest.raises(ParameterError, match="views"):
         recover_polytope(sampling, jnp.zeros((2, 13, 13)), 4, features)
     with pytest.raises(ParameterError, match="NaN"):
-        recover_polytope(sampling, jnp.full((3, 13, 13), jnp.nan), 4, features)
+        recover_polytope(sampling, jnp.asarray(np.full((3, 13, 13), np.nan)), 4, features)
     with pytest.raises(ParameterError, match="polynomial"):
         complex_moments(Features.exponential(sampling, 2, 0.5), jnp.zeros((13, 13)))

@@ -67,10 +67,10 @@ def test_the_axis_of_rotations_is_theirs():
     axis, angles = np.array([0.6, 0.0, 0.8]), np.array([0.0, 0.5, 1.1, -0.7])
 
     @jax.jit
-    def solve(key):
-        return axis_of(from_vector(angles[:, None] * axis) @ random_rotations(key, 1)[0])
+    def solve(turns, key):
+        return axis_of(from_vector(turns) @ random_rotations(key, 1)[0])
 
-    found, turned = map(np.asarray, solve(jax.random.key(1)))
+    found, turned = map(np.asarray, solve(angles[:, None] * axis, jax.random.key(1)))
     sign = np.sign(found @ axis)
     np.testing.assert_allclose(sign * found, axis, atol=1e-12)
     np.testing.assert_allclose(sign * turned, angles, atol=1e-12)
