@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import h5py
 import jax
 import jax.numpy as jnp
@@ -33,6 +34,10 @@ class Size(NamedTuple):
     shown: int = 400  # frames of which volumes are computed
     rate_hz: float = 1.0
     photons: float = 60.0
+    aperture: float = 1.0  # numerical
+    tolerance: float = 0.05  # of the PSF
+    iterations: int = 20  # of solvers
+    moments: int = 96  # that are searched for neurons without structure
     folder: str = "movies"
 
 
@@ -62,10 +67,10 @@ class Recording(NamedTuple):
 
 def record(size: Size, folder: Path) -> Recording:
     """Simulate a recording; frames that exist already are reused."""
-    scope = Microscope(25, 1.0, 1.33, 0.515, 125, 1250, size.pixels)
+    scope = Microscope(25, size.aperture, 1.33, 0.515, 125, 1250, size.pixels)
     half = size.depths // 2 + size.beyond
     z_um = tuple(size.step_um * i for i in range(-half, half + 1))
-    psf = cached_psf(scope, z_um, size.voxels, tolerance=0.05)
+    psf = cached_psf(scope, z_um, size.voxels, tolerance=size.tolerance)
     field = (size.lenslets, size.lenslets)
     made = simulate.Experiment(psf, field, beyond=size.beyond, margin=size.margin, photons=size.photons)
     key = jax.random.key(8)
@@ -81,7 +86,7 @@ def record(size: Size, folder: Path) -> Recording:
         _expose(made, scene, size, jax.random.fold_in(key, 3), path)
     inside = slice(size.beyond, len(z_um) - size.beyond)
     inner = PSF(psf.values[inside], scope, z_um[inside], psf.oversampling, psf.convergence_error)
-    optics = LightField(inner, field)
+    optics = eqx.filter_jit(LightField)(inner, field)
     thickness = made.depth_um + np.asarray(inner.z_um)
     op = optics @ Scattering(
         optics.in_shape, made.voxel_um[1], thickness, mean_free_path_um=made.mean_free_path_um, anisotropy=made.anisotropy

@@ -1,14 +1,12 @@
-"""Movies: traces by volumes and by the direct path, neurons found, memory, kills, devices, the cost model.  `make bench-movies`
+"""Movies: traces by volumes and the direct path, neurons found, memory, kills, processes, devices, costs.  `make bench-movies`
 
 The simulated recording is kept in build/movies and reused; remove that folder to simulate it again.
-LFJAX_PARTS=discover,memory,kills,devices,costs runs only those parts and replaces their rows.
+LFJAX_PARTS=discover,memory,runs,devices,costs runs only those parts and replaces their rows.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,24 +17,20 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
 
 from benchmarks.common import RESULTS, Report, arguments
 from benchmarks.machine import Limits, seconds
-from benchmarks.movie_checks import devices, kills
+from benchmarks.movie_checks import devices, memory, runs
 from benchmarks.movie_scene import FRAME_S, Recording, Size, record
 from lfjax import activity, io, metrics, movies, preset, solvers, training
 from lfjax.performance.bounds import DEVICES, Device, roofline
 from lfjax.performance.light_field_costs import abstract_light_field, operator_costs, solver_costs
 
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
-
 FOLDER = Path(__file__).parents[1] / "build" / "movies"
 TOY = Size(
-    pixels=5, voxels=2, depths=5, step_um=6.0, beyond=1, lenslets=25, margin=2, border=2, labelled=0.3, frames=240, shown=40,
-    folder="toy",
+    pixels=5, voxels=2, depths=3, step_um=8.0, beyond=1, lenslets=18, margin=1, border=2, labelled=0.4, frames=100, shown=20,
+    aperture=0.5, tolerance=0.5, iterations=5, moments=8, folder="toy",
 )  # fmt: skip
 SOMA_UM = 12.0
 
@@ -119,17 +113,14 @@ def direct(
 
 
 def by_volumes(report: Report, recording: Recording, size: Size, frames: Any, mean: np.ndarray) -> dict[str, dict[str, float]]:
-    """Traces from volumes of the first frames, by 20 iterations, and by the small model where it fits."""
-    op, shown = recording.op, min(size.shown, len(frames))
-    light = jnp.maximum(jnp.asarray(mean), 0)
+    """Traces from volumes of the first frames, by solvers, and by the small model where it fits."""
+    op, shown, n = recording.op, min(size.shown, len(frames)), size.iterations
+    light = np.maximum(mean, 0)
+    ista = eqx.filter_jit(lambda p: solvers.ISTA(1e-3 * p.lambda_max(), 1 / p.lipschitz()))
     methods: dict[str, Callable[[Any], Any]] = {
-        "Richardson-Lucy 20": movies.frame_solver(lambda p: solvers.RichardsonLucy(), op, light, 20, warm=False),
-        "ISTA 20": movies.frame_solver(
-            lambda p: solvers.ISTA(1e-3 * p.lambda_max(), 1 / p.lipschitz()), op, light, 20, warm=False
-        ),
-        "ISTA 20, from the background": movies.frame_solver(
-            lambda p: solvers.ISTA(1e-3 * p.lambda_max(), 1 / p.lipschitz()), op, light, 20
-        ),
+        f"Richardson-Lucy {n}": movies.frame_solver(lambda p: solvers.RichardsonLucy(), op, light, n, warm=False),
+        f"ISTA {n}": movies.frame_solver(ista, op, light, n, warm=False),
+        f"ISTA {n}, from the background": movies.frame_solver(ista, op, light, n),
     }
     if size.pixels == 9 and size.depths == 11:
         methods["UnfoldedISTA (small model)"] = training.small_model().network
@@ -147,46 +138,6 @@ def by_volumes(report: Report, recording: Recording, size: Size, frames: Any, me
         dff = activity.dff(np.concatenate(parts, axis=1), FRAME_S, window_s=2.0)
         found[name] = add_scores(report, name, dff, recording, pairs, float(np.median(rate)))
     return found
-
-
-def memory(report: Report, recording: Recording) -> None:
-    """Peak memory of a process that extracts time courses of a tenth of the movie, and of one that extracts all."""
-    program = "import sys; from benchmarks.movies import courses_alone as run; run(sys.argv[1], int(sys.argv[2]), sys.argv[3])"
-    t = len(io.open_movie(recording.path))
-
-    def peak(count: int) -> float:
-        with tempfile.TemporaryDirectory() as out:
-            command = [sys.executable, "-c", program, str(recording.path), str(count), out]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-        return float(done.stdout.split()[-1])
-
-    with ThreadPoolExecutor(2) as pool:
-        peaks = list(pool.map(peak, (t // 10, t)))
-    for count, value in zip((t // 10, t), peaks, strict=True):
-        report.row(f"peak memory, {count} frames", value, "GiB")
-    report.at_most("peak memory, all frames against a tenth: difference", abs(peaks[1] / peaks[0] - 1), 0.1)
-
-
-def courses_alone(path: str, count: int, out: str) -> None:
-    """Stream time courses in a process of their own, and print its peak memory in GiB."""
-
-    class First:
-        def __init__(self, movie: Any) -> None:
-            self.movie, self.shape, self.dtype = movie, (count, *movie.shape[1:]), movie.dtype
-
-        def __len__(self) -> int:
-            return count
-
-        def __getitem__(self, which: Any) -> np.ndarray:
-            return self.movie[which]
-
-    movie = io.open_movie(path)
-    rows, columns = movie.shape[1:]
-    images = activity.Images.of(np.random.default_rng(0).random((40, rows, columns), np.float32))
-    activity.stream_courses(First(movie), images, Path(out) / "courses.zarr", size=min(24, count))
-    # not getrusage: a process inherits the maximum of its parent
-    status = Path("/proc/self/status").read_text()
-    print(int(status.split("VmHWM:")[1].split()[0]) / 2**20)
 
 
 def costs(report: Report) -> None:
@@ -219,7 +170,12 @@ def costs(report: Report) -> None:
 
 
 def picture(neurons: Any, recording: Recording, pairs: np.ndarray) -> None:
-    """Extracted traces on the true ones."""
+    """Extracted traces over the true ones."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
     shown = pairs[np.argsort(-np.ptp(recording.dff[pairs[:, 0]], axis=1))][:12]
     figure, axis = plt.subplots(figsize=(9, 6), layout="constrained")
     t = np.arange(neurons.dff.shape[1]) * FRAME_S
@@ -235,7 +191,8 @@ def picture(neurons: Any, recording: Recording, pairs: np.ndarray) -> None:
 
 def without_structure(report: Report, recording: Recording, size: Size, frames: Any) -> None:
     """Neurons found by their activity."""
-    places = within(activity.discover(frames, FRAME_S, recording.op, recording.voxel_um), recording, size)
+    found = activity.discover(frames, FRAME_S, recording.op, recording.voxel_um, count=size.moments, iterations=size.iterations)
+    places = within(found, recording, size)
     alone = metrics.f1_score(places, recording.centres_um, SOMA_UM / 2)
     report.at_least("neurons found without structure, within one soma radius: F1", alone, 0.8)
 
@@ -245,16 +202,14 @@ def _parts(report: Report, recording: Recording, size: Size, frames: Any, names:
         if name == "discover":
             without_structure(report, recording, size, frames)
         elif name == "memory":
-            memory(report, recording)
+            memory(report, recording.path)
         else:
-            {"kills": kills, "devices": devices, "costs": costs}[name](report)
+            {"runs": runs, "devices": devices, "costs": costs}[name](report)
     report.write(parts=True)
 
 
-def main() -> None:
-    """Run all parts."""
-    report = Report("movies", arguments(__doc__ or "").toy)
-    size = TOY if report.toy else Size()
+def _of_recording(report: Report, size: Size) -> None:
+    """All rows that need the simulated recording."""
     with tempfile.TemporaryDirectory() as temporary:
         recording = record(size, Path(temporary) if report.toy else FOLDER)
         frames = io.open_movie(recording.path)
@@ -265,24 +220,37 @@ def main() -> None:
             return
         neurons, scores, pairs = direct(report, recording, size, frames, mean)
         volumes = by_volumes(report, recording, size, frames, mean)
-        short = add_scores(
-            report, f"direct path, first {size.shown} frames", activity.dff(neurons.fluorescence[:, : size.shown], FRAME_S,
-            window_s=2.0), recording, pairs, scores["frames per second"],
-        )  # fmt: skip
-        correlation, rate = "correlation with the true dF/F, median", "frames per second"
-        ista = volumes["ISTA 20"]
-        gain = short[correlation] - ista[correlation]
-        report.at_least("direct path against ISTA 20, same frames: correlation gained", gain, 0)
-        report.at_least("direct path against ISTA 20: ratio of frames per second", short[rate] / ista[rate], 20)
+        dff = activity.dff(neurons.fluorescence[:, : size.shown], FRAME_S, window_s=2.0)
+        name, rate = f"direct path, first {size.shown} frames", "frames per second"
+        short = add_scores(report, name, dff, recording, pairs, scores[rate])
+        correlation, name = "correlation with the true dF/F, median", f"ISTA {size.iterations}"
+        gain = short[correlation] - volumes[name][correlation]
+        report.at_least(f"direct path against {name}, same frames: correlation gained", gain, 0)
+        report.at_least(f"direct path against {name}: ratio of frames per second", short[rate] / volumes[name][rate], 20)
         report.at_least("direct path: correlation with the true dF/F, median", scores[correlation], 0.9)
         report.at_most("direct path: crosstalk beyond 40 um", abs(scores["crosstalk beyond 40 um, mean"]), 0.1)
         without_structure(report, recording, size, frames)
-        memory(report, recording)
+        memory(report, recording.path)
         if not report.toy:
             picture(neurons, recording, pairs)
-    jax.clear_caches()
-    kills(report)
-    devices(report)
+
+
+def main() -> None:
+    """Run all parts; at toy size, whose times mean nothing, those in processes of their own run beside the others."""
+    report = Report("movies", arguments(__doc__ or "").toy)
+    size = TOY if report.toy else Size()
+    if os.environ.get("LFJAX_PARTS"):
+        _of_recording(report, size)
+        return
+    apart = Report("movies", report.toy), Report("movies", report.toy)
+    with ThreadPoolExecutor(2) as pool:
+        beside = [pool.submit(*task) for task in zip((runs, devices), apart, strict=True)] if report.toy else []
+        _of_recording(report, size)
+        jax.clear_caches()
+        beside = beside or [pool.submit(*task) for task in zip((runs, devices), apart, strict=True)]
+        for task in beside:
+            task.result()
+    report.rows += [row for part in apart for row in part.rows]
     costs(report)
     report.write()
 

@@ -140,14 +140,15 @@ def find_spikes(
         n arrays of times in seconds, and (n,) standard deviations of a frame's noise.
     """
     found, noises = [], []
+    most = min(256, max(1, np.shape(traces)[1]))  # events are at least a frame apart
     for trace in np.asarray(traces, np.float32):
         one = amplitude
         if one is None:
             guess = max(float(peak_dff(trace[None])[0]) / 4, 1e-3)
-            first = spikes(trace, frame_s, pulse, guess)
+            first = spikes(trace, frame_s, pulse, guess, most=most)
             heights = np.asarray(first.amplitudes)[np.asarray(first.found)]
             one = float(np.median(heights)) if len(heights) else guess
-        result = spikes(trace, frame_s, pulse, one)
+        result = spikes(trace, frame_s, pulse, one, most=most)
         noises.append(float(result.noise))
         found.append(result.train() if one >= least_snr * noises[-1] else np.zeros(0))
     return found, np.array(noises)
