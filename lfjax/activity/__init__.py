@@ -1,4 +1,4 @@
-"""From movies to neurons: where they are, and what they do."""
+"""From movies to neurons: positions, time courses, spikes, measures of quality, files."""
 
 from lfjax._lazy import attach
 

@@ -110,7 +110,7 @@ def stream_courses(
     n = len(images.images)
     result = Chunks(path, len(frames), size, {"courses": (n,)}, dict(settings or {}), process)
 
-    def courses(block: np.ndarray) -> Mapping[str, Any]:
+    def courses(block: np.ndarray) -> Mapping[str, Array]:
         return {"courses": parallel.over_shares(_Courses(images), jnp.asarray(block, jnp.float32), mesh=mesh)}
 
     stream(frames, result, courses, track=track)

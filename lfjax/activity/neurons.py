@@ -58,7 +58,7 @@ class Neurons:
         require_shape("noise", np.shape(self.noise), (n,))
         require_shape("spikes", (len(self.spikes),), (n,))
         require(self.frame_s > 0, "frame_s", self.frame_s, "a positive number")
-        require(len(self.voxel_um) == 3 and min(self.voxel_um) > 0, "voxel_um", self.voxel_um, "three positive numbers")
+        require(len(self.voxel_um) == 3 and bool(min(self.voxel_um) > 0), "voxel_um", self.voxel_um, "three positive numbers")
         return self
 
 

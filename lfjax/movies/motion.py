@@ -5,7 +5,7 @@ A shift s is that of the tissue, image(r) = reference(r - s), in the order of th
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict, Unpack
 
 import equinox as eqx
 import jax
@@ -20,6 +20,15 @@ from lfjax.optics.lightfield.views import from_views, to_views
 
 Cell = int | tuple[int, int]
 """Pixels per lenslet: N, or (N_y, N_x) of a cell (`Microscope.cell_pixels`, `LightField.cell_pixels`)."""
+
+
+class Options(TypedDict, total=False):
+    """Options of `estimate_shift`."""
+
+    weight: ArrayLike | None
+    max_shift: float | None
+    sharpen: float
+    upsample: int
 
 
 def estimate_shift(
@@ -164,7 +173,7 @@ def _shift_light_field(frame: Float[Array, "y x"], shift: Float[Array, "2"], cel
 
 
 def register(
-    block: ArrayLike, reference: ArrayLike, *, cell_pixels: Cell | None = None, **options: Any
+    block: ArrayLike, reference: ArrayLike, *, cell_pixels: Cell | None = None, **options: Unpack[Options]
 ) -> tuple[Float[Array, " t *r"], Float[Array, "t d"]]:
     """A block of a movie moved onto a reference.
 
@@ -186,7 +195,7 @@ def register(
 
 
 @eqx.filter_jit
-def _register(block: Array, reference: Array, cell_pixels: Cell | None, options: dict[str, Any]) -> tuple[Array, Array]:
+def _register(block: Array, reference: Array, cell_pixels: Cell | None, options: Options) -> tuple[Array, Array]:
     def one(frame: Array) -> tuple[Array, Array]:
         if cell_pixels is None:
             shift = estimate_shift(frame, reference, **options)
@@ -198,7 +207,7 @@ def _register(block: Array, reference: Array, cell_pixels: Cell | None, options:
 
 
 def make_reference(
-    frames: ArrayLike, *, rounds: int = 2, cell_pixels: Cell | None = None, **options: Any
+    frames: ArrayLike, *, rounds: int = 2, cell_pixels: Cell | None = None, **options: Unpack[Options]
 ) -> Float[Array, "*r"]:
     """A sharp reference from the first frames: their mean, then `rounds` times the mean of the frames registered to it.
 
@@ -216,7 +225,7 @@ def make_reference(
 
 
 @eqx.filter_jit
-def _make_reference(frames: Array, rounds: int, cell_pixels: Cell | None, options: dict[str, Any]) -> Float[Array, "*r"]:
+def _make_reference(frames: Array, rounds: int, cell_pixels: Cell | None, options: Options) -> Float[Array, "*r"]:
     def sharpen(_: Array, reference: Array) -> Array:
         return register(frames, reference, cell_pixels=cell_pixels, **options)[0].mean(0)
 

@@ -16,6 +16,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import ShapedArray
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+from jaxtyping import Array, PyTree
 
 from lfjax.errors import ParameterError
 
@@ -55,7 +58,7 @@ class Cost:
         return 1 / number * self
 
 
-def cost(function: Callable[..., Any], *arguments: Any) -> Cost:
+def cost(function: Callable[..., PyTree], *arguments: PyTree) -> Cost:
     """Flops and bytes of a call, from shapes alone.
 
     Flops: 2 m n k for a product, twice the taps for each output of a convolution, 5 n log2 n for a complex transform and half
@@ -78,7 +81,7 @@ def cost(function: Callable[..., Any], *arguments: Any) -> Cost:
     """
     arrays, rest = eqx.partition(arguments, lambda leaf: isinstance(leaf, (jax.Array, np.ndarray, jax.ShapeDtypeStruct)))
 
-    def call(arrays: Any) -> list[Any]:
+    def call(arrays: PyTree) -> list[Array]:
         return jax.tree.leaves(eqx.filter(function(*eqx.combine(arrays, rest)), eqx.is_array))
 
     return _Program(jax.make_jaxpr(call)(arrays)).cost()
@@ -89,7 +92,7 @@ class _Array:
     """An array of a program; transposed or reshaped it keeps its identity."""
 
     number: int
-    aval: Any
+    aval: ShapedArray
 
     @property
     def size(self) -> int:
@@ -107,7 +110,7 @@ class _Step:
     name: str
     arguments: tuple[_Array | None, ...]
     results: tuple[_Array, ...]
-    eqn: Any
+    eqn: JaxprEqn
 
     @property
     def inputs(self) -> set[_Array]:
@@ -117,10 +120,11 @@ class _Step:
 class _Program:
     """A jaxpr with its calls inlined and its dead code removed."""
 
-    def __init__(self, closed: Any) -> None:
+    def __init__(self, closed: ClosedJaxpr) -> None:
         self._count = itertools.count()
         self.steps: list[_Step] = []
-        inputs = [self._array(v.aval) for v in (*closed.jaxpr.constvars, *closed.jaxpr.invars)]
+        self.stored: set[_Array] = set()
+        inputs = [self._array(_shaped(v)) for v in (*closed.jaxpr.constvars, *closed.jaxpr.invars)]
         names = dict(zip((*closed.jaxpr.constvars, *closed.jaxpr.invars), inputs, strict=True))
         self.outputs = {a for a in self._inline(closed.jaxpr, names) if a is not None}
         needed, kept = set(self.outputs), []
@@ -130,7 +134,7 @@ class _Program:
                 kept.append(step)
         self.steps = kept[::-1]
         self.origin = {a: i for i, step in enumerate(self.steps) for a in step.results}
-        self.stored = set(inputs) | self.outputs
+        self.stored |= set(inputs) | self.outputs
         for step in self.steps:
             if step.name in KERNELS:
                 self.stored |= step.inputs
@@ -139,28 +143,30 @@ class _Program:
             if _updates(step.name) and step.arguments[0] is not None:
                 self.stored |= {step.arguments[0], *step.results}
 
-    def _array(self, aval: Any) -> _Array:
+    def _array(self, aval: ShapedArray) -> _Array:
         return _Array(next(self._count), aval)
 
-    def _inline(self, jaxpr: Any, names: dict[Any, _Array | None]) -> list[_Array | None]:
+    def _inline(self, jaxpr: Jaxpr, names: dict[Var, _Array | None]) -> list[_Array | None]:
         """Append the steps of a jaxpr and return its results."""
 
-        def array_of(variable: Any) -> _Array | None:
-            return None if hasattr(variable, "val") else names[variable]
+        def array_of(variable: Var | Literal) -> _Array | None:
+            return None if isinstance(variable, Literal) else names[variable]
 
         for eqn in jaxpr.eqns:
             arguments, inner = tuple(map(array_of, eqn.invars)), _called(eqn)
             if inner is not None:
-                body, constants = getattr(inner, "jaxpr", inner), getattr(inner, "consts", ())
-                known = dict(zip(body.constvars, (self._array(jax.typeof(c)) for c in constants), strict=True))
+                body, constants = (inner.jaxpr, inner.consts) if isinstance(inner, ClosedJaxpr) else (inner, [])
+                made = [self._array(jax.typeof(c)) for c in constants]
+                self.stored |= set(made)
+                known: dict[Var, _Array | None] = dict(zip(body.constvars, made, strict=True))
                 results = self._inline(body, known | dict(zip(body.invars, arguments, strict=True)))
                 names |= dict(zip(eqn.outvars, results, strict=True))
             elif eqn.primitive.name in LAYOUT and _size(eqn.invars[0]) == _size(eqn.outvars[0]):
                 names[eqn.outvars[0]] = arguments[0]
             else:
-                made = tuple(self._array(v.aval) for v in eqn.outvars)
-                names |= dict(zip(eqn.outvars, made, strict=True))
-                self.steps.append(_Step(eqn.primitive.name, arguments, made, eqn))
+                outputs = tuple(self._array(_shaped(v)) for v in eqn.outvars)
+                names |= dict(zip(eqn.outvars, outputs, strict=True))
+                self.steps.append(_Step(eqn.primitive.name, arguments, outputs, eqn))
         return [array_of(v) for v in jaxpr.outvars]
 
     def cost(self) -> Cost:
@@ -218,15 +224,20 @@ NO_ARITHMETIC = (
 """Operations that count no flops: they move or convert data."""
 
 
-def _called(eqn: Any) -> Any:
+def _called(eqn: JaxprEqn) -> Jaxpr | ClosedJaxpr | None:
     """The jaxpr that an equation calls once, or None."""
     if eqn.primitive.name in (*KERNELS, *REFUSED) or _reduces(eqn.primitive.name):
         return None
     return next((eqn.params[name] for name in ("jaxpr", "call_jaxpr", "fun_jaxpr") if name in eqn.params), None)
 
 
-def _size(variable: Any) -> int:
-    return math.prod(variable.aval.shape)
+def _shaped(variable: Var | Literal) -> ShapedArray:
+    assert isinstance(variable.aval, ShapedArray)
+    return variable.aval
+
+
+def _size(variable: Var | Literal) -> int:
+    return math.prod(_shaped(variable).shape)
 
 
 def _inexact(array: _Array) -> bool:
@@ -252,7 +263,7 @@ def _control_cost(step: _Step) -> Cost:
 
 
 def _kernel_flops(step: _Step) -> Cost:
-    params, (first, *others), result = step.eqn.params, [v.aval for v in step.eqn.invars], step.eqn.outvars[0].aval
+    params, (first, *others), result = step.eqn.params, map(_shaped, step.eqn.invars), step.results[0].aval
     if step.name == "fft":
         n, kind = math.prod(params["fft_lengths"]), params["fft_type"].name
         number = math.prod(result.shape if kind == "IRFFT" else first.shape) / n

@@ -47,9 +47,13 @@ def abstract_light_field(
     require(1 <= voxels_per_lenslet <= n, "voxels", voxels_per_lenslet, f"a whole number from 1 to {n}")
     support = support_lenslets(microscope, z_um)
     sides = (support * pixels for pixels in microscope.cell_pixels)
-    values: Any = jax.ShapeDtypeStruct((len(z_um), *microscope.cell_voxels(voxels_per_lenslet), *sides), jnp.float32)
-    build = partial(LightField, field=(lenslets, lenslets), mirror=True, frames=frames, precision=precision)  # type: ignore[arg-type]
-    return eqx.filter_eval_shape(build, PSF(values, microscope, z_um))
+    values = jax.ShapeDtypeStruct((len(z_um), *microscope.cell_voxels(voxels_per_lenslet), *sides), jnp.float32)
+
+    def build(values: Array) -> LightField:
+        psf = PSF(values, microscope, z_um)
+        return LightField(psf, (lenslets, lenslets), mirror=True, frames=frames, precision=precision)  # type: ignore[arg-type]
+
+    return eqx.filter_eval_shape(build, values)
 
 
 def abstract_filter(microscope: Microscope, op: LightField, z_um: tuple[float, ...]) -> AntiAlias:
