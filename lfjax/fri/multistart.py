@@ -35,7 +35,7 @@ class Effort(NamedTuple):
         starts: number of random structures.
         rounds: rounds of pose search and refinement of each start.
         kept: number of structures that go into the second stage.
-        more: rounds of each kept structure.
+        more: rounds of each kept structure; 0: only the last refinement.
         orientations: orientations per pose search, four times as many for kept structures; a thousand lie about 17 degrees
             apart.
         candidates: orientations refined per view, four times as many for kept structures.
@@ -187,7 +187,8 @@ class _Search(eqx.Module):
     def second_stage(self, state_key: tuple[_State, Array]) -> tuple[_State, Array, Bool[Array, " p"]]:
         """A kept structure after more, careful rounds and the last refinement, its score, and the views used."""
         state, key = state_key
-        state, _ = self._rounds(state.parameters, key, self.effort.more, CAREFUL)
+        if self.effort.more:
+            state, _ = self._rounds(state.parameters, key, self.effort.more, CAREFUL)
         used = self._inliers(self._misfits(state))
         state = _refine(self.sampling, self.views, self.model, state, used, self.effort.last)
         return state, self._score(self._misfits(state)), used
