@@ -79,21 +79,17 @@ def resumed(report: Report) -> None:
         folder = Path(name)
         compiled = {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 
-        def start(which: str) -> subprocess.Popen[str]:
+        def start(which: str) -> Any:
             run = [sys.executable, "-c", TRAINING, str(folder / which), str(folder / f"{which}.npz")]
-            process = subprocess.Popen(run, stdout=subprocess.PIPE, text=True, env=compiled | os.environ)
-            assert process.stdout is not None
-            process.stdout.readline()
-            return process
+            return subprocess.Popen(run, stdout=subprocess.PIPE, text=True, env=compiled | os.environ)
 
-        process = start("whole")
-        begin = time.perf_counter()
-        process.communicate()
-        spent = time.perf_counter() - begin
+        start("whole").communicate()
         killed = 0
         while killed < count and not (folder / "killed.npz").exists():
             process = start("killed")
-            time.sleep(draw.uniform(0, spent / 2))
+            for _ in range(draw.randrange(100 // (count + 1))):
+                process.stdout.readline()
+            time.sleep(draw.uniform(0, 0.1))
             process.send_signal(signal.SIGKILL)
             process.wait()
             killed += process.returncode == -signal.SIGKILL
