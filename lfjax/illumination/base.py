@@ -1,13 +1,13 @@
 """Illumination: which molecules are excited when, and how long a volume takes.
 
-An `Illumination` is a sequence of steps: a camera frame, a line, a point. In each a pattern of light dwells on the sample;
-the weights (t, z, y, x) are the excitations of a molecule at each voxel in each step. What a step excites is a linear
-operator on the volume, which composes with what the light meets on its way out:
+An `Illumination` is a sequence of steps: a camera frame, a line, a point. In each step a pattern of light dwells on the
+sample; the weights (t, z, y, x) are the excitations of a molecule at each voxel in each step. A step is a linear operator
+on the volume, which composes with the detection:
 
     H @ S @ illumination.operator(step)
 
-Here one photon (widefield, light sheet, selective volume); `optics.scan` has two (point, line, many foci). Units are
-physical throughout.
+This module holds one-photon illumination (widefield, light sheet, selective volume); `illumination.scan` holds two-photon
+illumination (point, line, many foci). All units are physical.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from lfjax.errors import require, require_shape
 from lfjax.linop import Diagonal
@@ -30,39 +30,43 @@ PHOTON_ENERGY_J_UM = 1.98645e-19  # h c, divided by the wavelength in micrometre
 
 
 class Fluorophore(eqx.Module):
-    """How a molecule answers to light; the defaults are those of EGFP, which GCaMP in its bright state resembles.
+    """Response of a molecule to light; the defaults are for EGFP, which GCaMP in its bright state resembles.
 
     Attributes:
-        one_photon_um2: absorption cross-section; 55,900 /M/cm at 488 nm (Patterson et al., Biophys. J. 73, 2782 (1997)).
-        two_photon_gm: two-photon cross-section in Goeppert-Mayer, 1e-50 cm^4 s; 39 at 927 nm (Drobizhev et al., Nat. Methods
-            8, 393 (2011)).
-        quantum_yield: photons emitted an excitation; 0.60 (Patterson et al. 1997).
-        lifetime_s: of the excited state, 2.6 ns.
-        excitations: that a molecule survives on average; 0.6 / 8e-6 bleached an emitted photon (Peterman et al., J. Phys. Chem.
-            A 103, 10553 (1999)). With two photons real samples bleach faster.
+        one_photon_um2: absorption cross-section; 55,900 /M/cm at 488 nm, 3.82e-21 cm^2 per /M/cm (EGFP in FPbase, Lambert,
+            Nat. Methods 16, 277 (2019)).
+        two_photon_gm: two-photon cross-section in Goeppert-Mayer, 1e-50 cm^4 s. Assumed: published spectra differ, and that
+            of Drobizhev et al. (Nat. Methods 8, 393 (2011)), as the SWC two-photon viewer tabulates it, has 55 at 926 nm.
+        quantum_yield: photons emitted per excitation (EGFP in FPbase).
+        lifetime_s: lifetime of the excited state; assumed.
+        excitations: mean number of excitations that a molecule survives; assumed, a bleaching yield of 8e-6 per excitation.
+            Under two-photon excitation real samples bleach faster.
     """
 
-    one_photon_um2: Any = 2.14e-8
-    two_photon_gm: Any = 39.0
-    quantum_yield: Any = 0.60
-    lifetime_s: Any = 2.6e-9
-    excitations: Any = 1.25e5
+    one_photon_um2: float | Array = 2.14e-8
+    two_photon_gm: float | Array = 39.0
+    quantum_yield: float | Array = 0.60
+    lifetime_s: float | Array = 2.6e-9
+    excitations: float | Array = 1.25e5
 
 
 class Timing(eqx.Module):
-    """How long the parts of a volume take, in seconds.
+    """Durations of the parts of a volume, in seconds.
 
     Attributes:
-        dwell_s: light on, each step.
-        line_s: turning round after each line.
-        plane_s: settling after each plane (piezo 10 to 20 ms, remote focus or tunable lens 1 to 5 ms).
-        volume_s: flying back after each volume; a camera's readout where a volume is one frame.
+        dwell_s: exposure of each step.
+        line_s: turnaround after each line.
+        plane_s: settling after each plane (assumed: piezo 10 to 20 ms, remote focus or tunable lens 1 to 5 ms).
+        volume_s: flyback after each volume; the readout of the camera where a volume is one frame.
+
+    Raises:
+        ParameterError: a duration is out of range.
     """
 
-    dwell_s: Any
-    line_s: Any = 0.0
-    plane_s: Any = 0.0
-    volume_s: Any = 0.0
+    dwell_s: float | Array
+    line_s: float | Array = 0.0
+    plane_s: float | Array = 0.0
+    volume_s: float | Array = 0.0
 
     def __check_init__(self) -> None:
         for name in ("dwell_s", "line_s", "plane_s", "volume_s"):
@@ -72,43 +76,56 @@ class Timing(eqx.Module):
                 require(fits, name, value, "seconds, above zero" if name == "dwell_s" else "seconds, zero or more")
 
     def starts_s(self, steps: tuple[int, int, int]) -> Float[Array, "plane line step"]:
-        """When each step of a volume starts."""
-        plane, line, step = (jnp.arange(n, dtype=jnp.result_type(float)) for n in steps)
-        line_time = steps[2] * self.dwell_s + self.line_s
-        plane_time = steps[1] * line_time + self.plane_s
-        return plane[:, None, None] * plane_time + line[:, None] * line_time + step * self.dwell_s
+        """Start of each step of a volume.
 
-    def period_s(self, steps: tuple[int, int, int]) -> Any:
-        """From the start of a volume to that of the next."""
+        Args:
+            steps: planes, lines per plane, steps per line.
+        """
+        return _starts(self, steps)
+
+    def period_s(self, steps: tuple[int, int, int]) -> float | Array:
+        """Time from the start of a volume to that of the next."""
         planes, lines, points = steps
         return planes * (lines * (points * self.dwell_s + self.line_s) + self.plane_s) + self.volume_s
 
 
+@partial(jax.jit, static_argnames="steps")
+def _starts(timing: Timing, steps: tuple[int, int, int]) -> Float[Array, "plane line step"]:
+    plane, line, step = (jnp.arange(n, dtype=jnp.result_type(float)) for n in steps)
+    line_time = steps[2] * timing.dwell_s + timing.line_s
+    plane_time = steps[1] * line_time + timing.plane_s
+    return plane[:, None, None] * plane_time + line[:, None] * line_time + step * timing.dwell_s
+
+
 class Illumination(eqx.Module):
-    """Light on a volume (z, y, x), step by step: subclasses give the pattern.
+    """Light on a volume (z, y, x), step by step: a subclass gives `steps` and `rate`.
 
     Attributes:
         shape: voxels (z, y, x).
         voxel_um: voxel size (z, y, x).
-        timing: of a step, a line, a plane, a volume.
+        timing: durations of a step, a line, a plane, a volume.
         power_mw: average power at the surface.
-        wavelength_um: of excitation, in vacuum.
+        wavelength_um: excitation wavelength in vacuum.
         medium_index: n.
-        fluorophore: what is excited.
+        fluorophore: the molecule that is excited.
         thickness_um: tissue that the light crosses to each plane, a number or (z,).
-        mean_free_path_um: of excitation in it. A focus is made by ballistic light: l at this wavelength. Widefield light
-            that is scattered forwards still excites: l / (1 - g) there.
+        mean_free_path_um: mean free path of the excitation in the tissue. Only ballistic light forms a focus: give l at the
+            excitation wavelength. Forward-scattered widefield light still excites: give l / (1 - g).
+
+    Raises:
+        ParameterError: a value is out of range.
+        ShapeError: `thickness_um` does not have one value per plane.
     """
 
     shape: tuple[int, int, int] = eqx.field(static=True)
     voxel_um: tuple[float, float, float] = eqx.field(static=True)
     timing: Timing
-    power_mw: Any = 10.0
-    wavelength_um: Any = 0.488
-    medium_index: Any = 1.33
+    power_mw: float | Array = 10.0
+    wavelength_um: float | Array = 0.488
+    medium_index: float | Array = 1.33
     fluorophore: Fluorophore = eqx.field(default_factory=Fluorophore)
-    thickness_um: Any = 0.0
-    mean_free_path_um: Any = math.inf
+    thickness_um: float | Array | np.ndarray | Sequence[float] = 0.0
+    mean_free_path_um: float | Array = math.inf
 
     def __check_init__(self) -> None:
         require(len(self.shape) == 3 and min(self.shape) >= 1, "shape", self.shape, "three whole numbers (z, y, x)")
@@ -116,7 +133,7 @@ class Illumination(eqx.Module):
         if np.ndim(self.thickness_um):
             require_shape("thickness_um", np.shape(self.thickness_um), (self.shape[0],))
         depths = self.thickness_um if isinstance(self.thickness_um, (tuple, list)) else [self.thickness_um]
-        if all(isinstance(depth, (int, float)) for depth in depths):  # arrays and tracers cannot be looked into
+        if all(isinstance(depth, (int, float)) for depth in depths):  # the values of arrays may be traced, hence unknown
             require(min(depths) >= 0, "thickness_um", self.thickness_um, "zero or more")
         for name in ("power_mw", "wavelength_um", "mean_free_path_um"):
             value = getattr(self, name)
@@ -126,58 +143,56 @@ class Illumination(eqx.Module):
     @property
     @abc.abstractmethod
     def steps(self) -> tuple[int, int, int]:
-        """Planes, lines a plane, steps a line."""
+        """Planes, lines per plane, steps per line."""
 
     @property
     def imaged(self) -> bool:
-        """Whether a camera has to tell where the light comes from; a point scanner knows."""
+        """Whether a camera records the light; a point scanner instead knows the place that it excites."""
         return True
 
     @abc.abstractmethod
-    def rate(self, step: Array | int) -> Float[Array, "z y x"]:
-        """Excitations a second of a molecule at each voxel while a step lasts."""
+    def rate(self, step: ArrayLike) -> Float[Array, "z y x"]:
+        """Excitations per second of a molecule at each voxel during a step."""
 
-    def weights(self, steps: Sequence[int] | Array | None = None) -> Float[Array, "t z y x"]:
+    def weights(self, steps: Sequence[int] | ArrayLike | None = None) -> Float[Array, "t z y x"]:
         """Excitations of a molecule at each voxel in each step.
 
         Args:
-            steps: which; all if not given, which for a point scan is as many volumes as it has points.
+            steps: indices of the steps; None: all, which for a point scan are as many volumes as it has points.
+
+        Raises:
+            ParameterError: an index is out of range.
         """
         number = math.prod(self.steps)
-        chosen = jnp.arange(number) if steps is None else jnp.asarray(steps)
+        chosen = np.arange(number) if steps is None else steps
         if not isinstance(chosen, jax.core.Tracer):
-            inside = bool(jnp.all((chosen >= 0) & (chosen < number)))
+            inside = bool(np.all((np.asarray(chosen) >= 0) & (np.asarray(chosen) < number)))
             require(inside, "steps", np.asarray(chosen).tolist(), f"numbers from 0 to {number - 1}")
-        return jax.lax.map(self.rate, chosen) * self.timing.dwell_s
+        return _weights(self, jnp.asarray(chosen))
 
     def dose(self) -> Float[Array, "z y x"]:
         """Excitations of a molecule in a whole volume: the sum of the weights over all steps."""
-
-        def add(total: Array, step: Array) -> tuple[Array, None]:
-            return total + self.rate(step), None
-
-        total, _ = jax.lax.scan(add, jnp.zeros(self.shape, jnp.result_type(float)), jnp.arange(math.prod(self.steps)))
-        return total * self.timing.dwell_s
+        return _dose(self)
 
     def operator(self, step: int | None = None) -> Diagonal:
-        """The weights of a step, or of a camera frame that lasts all of them, as an operator on volumes."""
+        """The weights of a step as an operator on volumes; None: of a camera frame that lasts all steps."""
         return Diagonal(self.dose() if step is None else self.weights([step])[0])
 
-    def surviving(self, volumes: float = 1.0) -> Float[Array, "z y x"]:
-        """Molecules not yet bleached after some volumes: exp(-volumes dose / excitations survived)."""
-        return jnp.exp(-volumes * self.dose() / self.fluorophore.excitations)
+    def surviving(self, volumes: float | Array = 1.0) -> Float[Array, "z y x"]:
+        """Fraction of molecules not yet bleached after some volumes: exp(-volumes dose / excitations survived)."""
+        return _surviving(self, volumes)
 
-    def start_s(self, step: Array | int) -> Array:
-        """When a step starts."""
+    def start_s(self, step: ArrayLike) -> Array:
+        """Start of a step, from the start of its volume."""
         return self.timing.starts_s(self.steps).ravel()[step]
 
     @property
-    def volume_s(self) -> Any:
-        """Time that a volume takes."""
+    def volume_s(self) -> float | Array:
+        """Duration of a volume."""
         return self.timing.period_s(self.steps)
 
     def step_at(self, z: int, y: int, x: int) -> int:
-        """The step aimed at a voxel."""
+        """Index of the step that is aimed at a voxel."""
         place = [min(i * n // size, n - 1) for i, n, size in zip((z, y, x), self.steps, self.shape, strict=True)]
         return int(np.ravel_multi_index(place, self.steps))
 
@@ -188,52 +203,72 @@ class Illumination(eqx.Module):
         return (z, y, x)
 
     def arrival(self) -> Float[Array, " z"]:
-        """Share of the light that reaches each plane."""
+        """Fraction of the light that reaches each plane, exp(-thickness / mean free path)."""
         thickness = jnp.broadcast_to(jnp.asarray(self.thickness_um, jnp.result_type(float)), self.shape[:1])
         return jnp.exp(-thickness / self.mean_free_path_um)
 
-    def _flux(self, watt_um2: Any) -> Any:
-        """Photons a second and square micrometre."""
+    def _flux(self, watt_um2: Array) -> Array:
+        """Photons per second and square micrometre."""
         return watt_um2 * (self.wavelength_um / PHOTON_ENERGY_J_UM)
 
     def _one_photon(self, watt_um2: Array) -> Array:
-        """sigma F / (1 + sigma F lifetime): a molecule is excited at most once a lifetime."""
+        """sigma F / (1 + sigma F lifetime): a molecule is excited at most once per lifetime."""
         rate = self.fluorophore.one_photon_um2 * self._flux(watt_um2)
         return rate / (1 + rate * self.fluorophore.lifetime_s)
 
 
+@jax.jit
+def _weights(light: Illumination, steps: Array) -> Float[Array, "t z y x"]:
+    return jax.lax.map(light.rate, steps) * light.timing.dwell_s
+
+
+@jax.jit
+def _surviving(light: Illumination, volumes: float | Array) -> Float[Array, "z y x"]:
+    return jnp.exp(-volumes * _dose(light) / light.fluorophore.excitations)
+
+
+@jax.jit
+def _dose(light: Illumination) -> Float[Array, "z y x"]:
+    def add(total: Array, step: Array) -> tuple[Array, None]:
+        return total + light.rate(step), None
+
+    start = jnp.zeros(light.shape, jnp.result_type(float))
+    total, _ = jax.lax.scan(add, start, jnp.arange(math.prod(light.steps)))
+    return total * light.timing.dwell_s
+
+
 class Widefield(Illumination):
-    """One-photon light all over the field, one step a volume: what a light-field microscope usually has."""
+    """One-photon light on the whole field, one step per volume: the usual illumination of a light-field microscope."""
 
     @property
     def steps(self) -> tuple[int, int, int]:
         return (1, 1, 1)
 
-    def rate(self, step: Array | int) -> Float[Array, "z y x"]:
+    def rate(self, step: ArrayLike) -> Float[Array, "z y x"]:
         _, height, width = self.extent_um
         plane = self.arrival() * (1e-3 * self.power_mw / (height * width))
         return jnp.broadcast_to(self._one_photon(plane)[:, None, None], self.shape)
 
 
 class LightSheet(Illumination):
-    """One-photon Gaussian sheet from the side, along x, one step a plane; a swept beam makes its height y.
+    """One-photon Gaussian sheet from the side, along x, one step per plane; a swept beam covers the height y.
 
         I = P / height sqrt(2 / pi) / w(x) exp(-2 (z - z_t)^2 / w(x)^2)
         w(x) = w_0 sqrt(1 + (x / x_R)^2),  x_R = pi n w_0^2 / lambda
 
-    It comes through clear medium: `thickness_um` does not weaken it.
+    It passes through clear medium: `thickness_um` does not weaken it.
 
     Attributes:
-        waist_um: w_0, in the middle of the field; by default the one whose Rayleigh range is half of the field.
+        waist_um: w_0, in the middle of the field; None: its Rayleigh range is half of the field.
     """
 
-    waist_um: Any = None
+    waist_um: float | Array | None = None
 
     @property
     def steps(self) -> tuple[int, int, int]:
         return (self.shape[0], 1, 1)
 
-    def rate(self, step: Array | int) -> Float[Array, "z y x"]:
+    def rate(self, step: ArrayLike) -> Float[Array, "z y x"]:
         _, height, width = self.extent_um
         waist = self.waist_um
         if waist is None:
@@ -247,24 +282,24 @@ class LightSheet(Illumination):
 
 
 class SelectiveVolume(Illumination):
-    """One-photon light from the side on a slab only, one step a volume: less background below and above it.
+    """One-photon light from the side on a slab only, one step per volume: less background from below and above the slab.
 
-    The slab is lit evenly, its edges are those of the beam (Truong et al., Commun. Biol. 3, 74 (2020)). `thickness_um` does not
-    weaken it.
+    The slab is illuminated evenly; its edges are those of the beam (Truong et al., Commun. Biol. 3, 74 (2020)).
+    `thickness_um` does not weaken it.
 
     Attributes:
-        slab_um: from and to which depth of the volume, counted from its first face.
-        edge_um: 1/e^2 radius of the beam that is swept.
+        slab_um: first and last depth of the slab, from the first face of the volume; None: the whole volume.
+        edge_um: 1/e^2 radius of the swept beam.
     """
 
     slab_um: tuple[float, float] | None = eqx.field(static=True, default=None)
-    edge_um: Any = 3.0
+    edge_um: float | Array = 3.0
 
     @property
     def steps(self) -> tuple[int, int, int]:
         return (1, 1, 1)
 
-    def rate(self, step: Array | int) -> Float[Array, "z y x"]:
+    def rate(self, step: ArrayLike) -> Float[Array, "z y x"]:
         depth, height, _ = self.extent_um
         low, high = (0.0, depth) if self.slab_um is None else self.slab_um
         require(low < high, "slab_um", self.slab_um, "two depths, the lower one first")

@@ -1,20 +1,19 @@
-"""Two-photon illumination that scans: a point, a line, many foci at once."""
+"""Two-photon scanning illumination: a point, a line, many foci at once."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from lfjax.errors import require
 from lfjax.illumination.base import Illumination
-from lfjax.illumination.focus import gaussian_share, squared_psf_widths
+from lfjax.illumination.focus import gaussian_share, require_focus, squared_psf_widths
 
-GAUSSIAN_PULSE = 0.664  # <I^2> / <I>^2 times repetition rate and width of Gaussian pulses (Xu & Webb 1996)
+GAUSSIAN_PULSE = 0.664  # g_p = <I^2> / <I>^2 f t of Gaussian pulses, sqrt(2 ln 2 / pi) (Xu & Webb 1996)
 
 
 class PointScan(Illumination):
@@ -22,20 +21,28 @@ class PointScan(Illumination):
 
         rate = sigma_2 / 2 g_p / (f t) F^2 IPSF^2,  F_0 = P / (2 pi w_xy^2) / photon energy
 
-    (Xu & Webb, J. Opt. Soc. Am. B 13, 481 (1996)), averaged over each voxel; the peak saturates at one excitation a pulse.
+    averaged over each voxel; the peak saturates at one excitation per pulse.
 
     Attributes:
-        numerical_aperture: that the excitation fills.
-        pixels: planes, lines, pixels a line of the raster; those of the volume if not given.
+        numerical_aperture: NA that the excitation fills.
+        pixels: planes, lines per plane, pixels per line of the raster; None: those of the volume.
         pulse_rate_hz: f.
         pulse_s: t, full width at half maximum.
+
+    Raises:
+        ParameterError: a value is out of range.
+
+    Source: Xu & Webb, J. Opt. Soc. Am. B 13, 481 (1996).
     """
 
-    wavelength_um: Any = 0.92
-    numerical_aperture: Any = 0.8
+    wavelength_um: float | Array = 0.92
+    numerical_aperture: float | Array = 0.8
     pixels: tuple[int, int, int] | None = eqx.field(static=True, default=None)
-    pulse_rate_hz: Any = 80e6
-    pulse_s: Any = 120e-15
+    pulse_rate_hz: float | Array = 80e6
+    pulse_s: float | Array = 120e-15
+
+    def __check_init__(self) -> None:
+        require_focus(self.numerical_aperture, self.wavelength_um, self.medium_index)
 
     @property
     def steps(self) -> tuple[int, int, int]:
@@ -52,12 +59,12 @@ class PointScan(Illumination):
         return (axial, lateral, lateral)
 
     def shares(self) -> tuple[Array, Array, Array]:
-        """Of each plane, line and pixel the share of the focus that falls into each voxel along z, y and x."""
+        """Fraction of the focus that falls into each voxel, (plane, z), (line, y) and (pixel, x)."""
         z, y, x = (self._shares(axis) for axis in range(3))
         return (z, y, x)
 
     def _foci(self, axis: int) -> int:
-        """Foci at once along an axis."""
+        """Number of simultaneous foci along an axis."""
         return 1
 
     def _shares(self, axis: int) -> Float[Array, "p v"]:
@@ -73,7 +80,7 @@ class PointScan(Illumination):
         return [z * self._peak()[None, :], y, x]
 
     def _peak(self) -> Float[Array, " z"]:
-        """Rate in the middle of a focus, at each plane."""
+        """Rate at the centre of a focus, at each plane."""
         lateral = self.widths_um[1]
         watt = 1e-3 * self.power_mw / math.prod(self._foci(axis) for axis in range(3))
         return self._two_photon(self.arrival() * watt / (2 * jnp.pi * lateral**2))
@@ -81,10 +88,10 @@ class PointScan(Illumination):
     def _two_photon(self, watt_um2: Array) -> Array:
         flux = self._flux(watt_um2)
         gain = GAUSSIAN_PULSE / (self.pulse_rate_hz * self.pulse_s) / 2
-        rate = (1e-34 * self.fluorophore.two_photon_gm * gain * flux) * flux  # in this order: flux^2 leaves float32
+        rate = (1e-34 * self.fluorophore.two_photon_gm * gain * flux) * flux  # in this order: flux^2 overflows float32
         return -self.pulse_rate_hz * jnp.expm1(-rate / self.pulse_rate_hz)
 
-    def rate(self, step: Array | int) -> Float[Array, "z y x"]:
+    def rate(self, step: ArrayLike) -> Float[Array, "z y x"]:
         place = jnp.unravel_index(jnp.asarray(step), self.steps)
         return _outer(*(means[i] for means, i in zip(self._means(), place, strict=True)))
 
@@ -93,10 +100,10 @@ class PointScan(Illumination):
 
 
 class LineScan(PointScan):
-    """Two-photon line along x, stepped through y and z, with a camera behind it.
+    """Two-photon line along x, stepped through y and z, recorded by a camera.
 
-    The power is spread over the line, so a point of it gets 1 / length^2. The line is taken as temporally focused, which
-    gives it the axial response of a point (Tal, Oron & Silberberg, Opt. Lett. 30, 1686 (2005)).
+    The power is spread over the line, so the rate at a point of it falls as 1 / length^2. The line is assumed to be
+    temporally focused, which gives it the axial response of a point (Tal, Oron & Silberberg, Opt. Lett. 30, 1686 (2005)).
     """
 
     @property
@@ -113,15 +120,18 @@ class LineScan(PointScan):
         return [z, y, jnp.ones((1, self.shape[2]), y.dtype)]
 
     def _peak(self) -> Float[Array, " z"]:
-        across = jnp.sqrt(2 * jnp.pi) * self.widths_um[1]  # of exp(-y^2 / (2 w^2)), the intensity whose square is the PSF's
+        across = jnp.sqrt(2 * jnp.pi) * self.widths_um[1]  # integral of exp(-y^2 / (2 w^2)), whose square is IPSF^2
         return self._two_photon(self.arrival() * 1e-3 * self.power_mw / (across * self.extent_um[2]))
 
 
 class MultiFocal(PointScan):
-    """A grid of two-photon foci that share the power and the raster, with a camera behind them.
+    """A grid of two-photon foci that share the power and the raster, recorded by a camera.
 
     Attributes:
-        foci: of them at once along y and x.
+        foci: number of simultaneous foci along y and x, which divide the lines and the pixels.
+
+    Raises:
+        ParameterError: the foci do not divide the lines and pixels.
     """
 
     foci: tuple[int, int] = eqx.field(static=True, default=(4, 4))

@@ -1,12 +1,13 @@
-"""Speed, photons and scattering of illumination and detection, in one table."""
+"""Trade-off of illumination and detection: speed, photons and scattering, in one table."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -18,43 +19,42 @@ MOLECULES_PER_UM3 = 602.214  # at 1 micromolar times 1 um^3 / fl
 
 
 class Detection(eqx.Module):
-    """The way of the light from a molecule to a count, and the tissue on it.
+    """Detection of the emitted light: aperture, efficiency, labelling, and the tissue on its way.
 
     Attributes:
-        numerical_aperture: that collects.
+        numerical_aperture: NA of the collection.
         medium_index: n.
         efficiency: transmission of the optics times quantum efficiency of the detector.
-        read_noise_e: a voxel; zero for a photomultiplier.
-        concentration_um: micromolar, of molecules where there are any. GCaMP in neurons: about 10 (Zariwala et al., J.
-            Neurosci. 32, 3131 (2012) and others find 5 to 20).
-        labelled: share of the tissue that holds molecules.
-        mean_free_path_um: of the emitted light; mouse cortex 50 to 100.
+        read_noise_e: read noise per voxel, in electrons; zero for a photomultiplier.
+        concentration_um: concentration of molecules in labelled tissue, in micromolar; assumed, for GCaMP in neurons.
+        labelled: fraction of the tissue that holds molecules.
+        mean_free_path_um: mean free path of the emitted light; assumed, mouse cortex has 50 to 100.
     """
 
-    numerical_aperture: Any = 0.8
-    medium_index: Any = 1.33
-    efficiency: Any = 0.4
-    read_noise_e: Any = 1.5
-    concentration_um: Any = 10.0
-    labelled: Any = 0.05
-    mean_free_path_um: Any = 70.0
+    numerical_aperture: float | Array = 0.8
+    medium_index: float | Array = 1.33
+    efficiency: float | Array = 0.4
+    read_noise_e: float | Array = 1.5
+    concentration_um: float | Array = 10.0
+    labelled: float | Array = 0.05
+    mean_free_path_um: float | Array = 70.0
 
     @property
     def collected(self) -> Array:
-        """Share of the emitted light that becomes a count: efficiency (1 - cos alpha) / 2."""
+        """Fraction of the emitted light that becomes a count: efficiency (1 - cos alpha) / 2."""
         sine = self.numerical_aperture / self.medium_index
         return self.efficiency * sine**2 / (1 + jnp.sqrt(1 - sine**2)) / 2
 
 
 class Tradeoff(NamedTuple):
-    """What an illumination gives, plane by plane.
+    """Speed, counts and bleaching of an illumination, plane by plane.
 
     Attributes:
         volumes_per_s: 1 / `Illumination.volume_s`.
-        photons: counts a volume from a labelled voxel that come from where they seem to.
-        background: counts that seem to, but come from elsewhere.
+        photons: counts per volume that come from the labelled voxel to which they are assigned.
+        background: counts per volume assigned to that voxel that come from elsewhere.
         snr: photons / sqrt(photons + background + read_noise^2), before any reconstruction.
-        bleached: share of the molecules that a minute costs.
+        bleached: fraction of the molecules that bleach in a minute.
     """
 
     volumes_per_s: float
@@ -67,40 +67,47 @@ class Tradeoff(NamedTuple):
 def tradeoff(illumination: Illumination, detection: Detection | None = None) -> Tradeoff:
     """Speed, photons and signal-to-noise ratio of a voxel in the middle of each plane.
 
-    With w the weights of the step aimed at the voxel, c the counts of one excitation of each molecule of a voxel and
-    b = exp(-thickness / mean free path) the ballistic share of emitted light:
+    With w the weights of the step aimed at the voxel, c the counts per excitation of every molecule of a voxel, and
+    b = exp(-thickness / mean free path) the ballistic fraction of the emitted light:
 
         scanned point:  photons = c w(voxel),       background = c labelled (sum w - w(voxel))
         camera:         photons = c b(z) w(voxel),  background = c labelled (sum_z' mean_yx w - b(z) mean_yx w at z)
 
-    A point scanner counts all light as its focus; on a camera scattered and out-of-focus light falls evenly on the field.
+    A point scanner assigns all light to its focus; on a camera scattered and out-of-focus light spreads evenly on the field.
 
     Args:
-        illumination: patterns and times; its `thickness_um` is also what the emitted light crosses.
-        detection: aperture, efficiency, tissue; `Detection()` if not given.
+        illumination: patterns and times; the emitted light crosses the same `thickness_um`.
+        detection: aperture, efficiency, tissue; None: `Detection()`.
     """
     detection = Detection() if detection is None else detection
+    planes, rows, columns = illumination.shape
+    steps = np.array([illumination.step_at(z, rows // 2, columns // 2) for z in range(planes)])
+    signal, background, lost = (np.asarray(a, float) for a in _counts(illumination, detection, steps))
+    noise = np.sqrt(signal + background + (np.asarray(detection.read_noise_e) ** 2 if illumination.imaged else 0))
+    snr = signal / np.maximum(noise, 1e-30)
+    return Tradeoff(1 / float(illumination.volume_s), signal, background, snr, lost)
+
+
+@jax.jit
+def _counts(illumination: Illumination, detection: Detection, steps: Array) -> tuple[Array, Array, Array]:
+    """Signal, background and bleached fraction of each plane, of the step aimed at the voxel in its middle."""
     planes, rows, columns = illumination.shape
     molecules = detection.concentration_um * MOLECULES_PER_UM3 * math.prod(illumination.voxel_um)
     counts = molecules * illumination.fluorophore.quantum_yield * detection.collected
     thickness = jnp.broadcast_to(jnp.asarray(illumination.thickness_um, jnp.result_type(float)), (planes,))
     ballistic = jnp.exp(-thickness / detection.mean_free_path_um)
-    signal, background = np.zeros(planes), np.zeros(planes)
-    for z in range(planes):
-        place = (z, rows // 2, columns // 2)
-        weights = illumination.weights([illumination.step_at(*place)])[0]
-        here = weights[place]
-        if illumination.imaged:
-            mean = weights.mean((1, 2))
-            signal[z] = counts * ballistic[z] * here
-            background[z] = counts * detection.labelled * (mean.sum() - ballistic[z] * mean[z])
-        else:
-            signal[z] = counts * here
-            background[z] = counts * detection.labelled * (weights.sum() - here)
-    noise = np.sqrt(signal + background + (np.asarray(detection.read_noise_e) ** 2 if illumination.imaged else 0))
-    lost = 1 - illumination.surviving(60 / illumination.volume_s).mean((1, 2))
-    snr = signal / np.maximum(noise, 1e-30)
-    return Tradeoff(1 / float(illumination.volume_s), signal, background, snr, np.asarray(lost))
+
+    def plane(args: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        z, step, direct = args
+        weights = illumination.rate(step) * illumination.timing.dwell_s
+        here = weights[z, rows // 2, columns // 2]
+        if not illumination.imaged:
+            return counts * here, counts * detection.labelled * (weights.sum() - here)
+        mean = weights.mean((1, 2))
+        return counts * direct * here, counts * detection.labelled * (mean.sum() - direct * mean[z])
+
+    signal, background = jax.lax.map(plane, (jnp.arange(planes), steps, ballistic))
+    return signal, background, 1 - illumination.surviving(60 / illumination.volume_s).mean((1, 2))
 
 
 def table(rows: Mapping[str, Illumination], depths: Iterable[int], detection: Detection | None = None) -> str:
@@ -108,17 +115,20 @@ def table(rows: Mapping[str, Illumination], depths: Iterable[int], detection: De
 
     Args:
         rows: illuminations by name.
-        depths: which planes to show.
+        depths: indices of the planes to show.
         detection: see `tradeoff`.
+
+    Raises:
+        ParameterError: a plane is out of range.
     """
     planes = list(depths)
     for name, light in rows.items():
         fits = all(0 <= z < light.shape[0] for z in planes)
         require(fits, "depths", planes, f"planes of {name}, 0 to {light.shape[0] - 1}")
-    head = ["", "volumes/s", *(f"{q}, plane {z}" for q in ("photons", "SNR") for z in planes), "bleached a minute"]
+    head = ["", "volumes/s", *(f"{q}, plane {z}" for q in ("photons", "SNR") for z in planes), "bleached per minute"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name, light in rows.items():
-        got = tradeoff(light, detection)
-        cells = [f"{v:.3g}" for v in (got.volumes_per_s, *got.photons[planes], *got.snr[planes])]
-        lines.append("| " + " | ".join([name, *cells, f"{got.bleached.max():.2g}"]) + " |")
+        result = tradeoff(light, detection)
+        cells = [f"{v:.3g}" for v in (result.volumes_per_s, *result.photons[planes], *result.snr[planes])]
+        lines.append("| " + " | ".join([name, *cells, f"{result.bleached.max():.2g}"]) + " |")
     return "\n".join(lines)

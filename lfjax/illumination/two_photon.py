@@ -1,9 +1,8 @@
-"""The two-photon microscope as a linear operator: movie of the sample -> image, each pixel at its own time."""
+"""The two-photon microscope as a linear operator: movie of the sample -> images, each pixel at its own time."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -21,24 +20,24 @@ class TwoPhoton(LinearOperator):
 
         y[r, p] = sum_zyx arrival(z)^2 K_p(z, y, x) X(z, y, x; time(r, p))
 
-    K_p is the squared excitation PSF around pixel p (`focus.squared_psf_widths`), of sum 1; X the sample, linear in time
-    between the movie's frames and constant outside of them; time(r, p) the middle of the pixel's dwell. A moving sample is
-    sheared, a firing one is caught while the beam is there. All fluorescence counts, scattered or not: only the excitation
-    fades with depth, hence the square.
+    K_p is the squared excitation PSF around pixel p (`focus.squared_psf_widths`), of sum 1; X is the sample, linear in time
+    between the frames of the movie and constant outside them; time(r, p) is the middle of the dwell of the pixel. A moving
+    sample is sheared, and a spike is seen only while the beam is on the neuron. All fluorescence counts, scattered or not:
+    only the excitation fades with depth, hence the square.
 
     Attributes:
         scan: raster, timing, excitation.
-        frames: t of the movie.
-        frame_s: time between two of them.
-        volumes: r, images one after another.
-        photons: detected from a uniform sample of brightness 1 at the surface, a pixel.
-        dark: counts a pixel without light.
+        frames: t, frames of the movie.
+        frame_s: time between two frames.
+        volumes: r, number of successive images.
+        photons: counts per pixel from a uniform sample of brightness 1 at the surface.
+        dark: counts per pixel without light.
     """
 
     scan: PointScan
-    frame_s: Any
-    photons: Any
-    dark: Any
+    frame_s: float | Array
+    photons: float | Array
+    dark: float | Array
     frames: int = eqx.field(static=True)
     volumes: int = eqx.field(static=True)
 
@@ -55,15 +54,15 @@ class TwoPhoton(LinearOperator):
         """Build the instrument.
 
         Args:
-            scan: the raster, see `PointScan`; its power, pulses and fluorophore do not matter here.
-            frames: of the movie; 1 is a sample that does not change.
+            scan: the raster, see `PointScan`; its power, pulses and fluorophore have no effect here.
+            frames: frames of the movie; 1: the sample does not change.
             frame_s: time between two frames.
-            volumes: images one after another, without a pause other than the scan's own.
-            photons: detected a pixel from a uniform sample of brightness 1.
-            dark: counts a pixel without light.
+            volumes: number of successive images, with no pauses but those of the scan.
+            photons: counts per pixel from a uniform sample of brightness 1.
+            dark: counts per pixel without light.
 
         Raises:
-            ParameterError: not a point scan, or a number outside its meaning.
+            ParameterError: `scan` is not a point scan, or a number is out of range.
         """
         require(type(scan) is PointScan, "scan", type(scan).__name__, "a PointScan: one detector sees one focus")
         for name, number in (("frames", frames), ("volumes", volumes)):
@@ -85,7 +84,7 @@ class TwoPhoton(LinearOperator):
 
     @property
     def times_s(self) -> Float[Array, "r plane line pixel"]:
-        """Middle of each pixel's dwell, from the movie's first frame."""
+        """Middle of the dwell of each pixel, from the first frame of the movie."""
         starts = self.scan.timing.starts_s(self.scan.steps) + self.scan.timing.dwell_s / 2
         later = jnp.arange(self.volumes, dtype=starts.dtype) * self.scan.volume_s
         return later[:, None, None, None] + starts
@@ -106,6 +105,11 @@ class TwoPhoton(LinearOperator):
         return image
 
     def expose(self, key: Array, movie: Float[Array, "t z y x"]) -> Integer[Array, "r plane line pixel"]:
-        """Counts of photons: Poisson(photons A x + dark)."""
-        mean = self.photons * self(movie) + self.dark
-        return jax.random.poisson(key, jnp.maximum(mean, 0))
+        """Photon counts: Poisson(photons A x + dark)."""
+        return _expose(self, key, movie)
+
+
+@jax.jit
+def _expose(scope: TwoPhoton, key: Array, movie: Float[Array, "t z y x"]) -> Integer[Array, "r plane line pixel"]:
+    mean = scope.photons * scope(movie) + scope.dark
+    return jax.random.poisson(key, jnp.maximum(mean, 0))

@@ -48,6 +48,7 @@ def test_aberrations_and_offset_are_found():
     assert found.values["offset_y_um"] == pytest.approx(6.0, abs=max(5 * found.errors["offset_y_um"], 0.1))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_arguments_are_named():
     frame = jnp.zeros((14 * 9, 14 * 9))
     with pytest.raises(ParameterError, match="unknown"):
