@@ -99,7 +99,7 @@ class LinearOperator(eqx.Module):
         start = jax.random.uniform(key, self.in_shape, minval=0.5, maxval=1.5)
 
         def iterate(v: Array, _: None) -> tuple[Array, Array]:
-            w = self.rmatvec(self.matvec(v))
+            w = self.T(self(v))
             size = jnp.linalg.norm(w.ravel())
             return w / jnp.where(size > 0, size, 1), size
 
@@ -171,10 +171,10 @@ class Compose(LinearOperator):
         return self.outer.out_shape
 
     def matvec(self, x: Array) -> Array:
-        return self.outer.matvec(self.inner.matvec(x))
+        return self.outer(self.inner(x))
 
     def rmatvec(self, y: Array) -> Array:
-        return self.inner.rmatvec(self.outer.rmatvec(y))
+        return self.inner.T(self.outer.T(y))
 
 
 class Sum(LinearOperator):
@@ -196,10 +196,10 @@ class Sum(LinearOperator):
         return self.left.out_shape
 
     def matvec(self, x: Array) -> Array:
-        return self.left.matvec(x) + self.right.matvec(x)
+        return self.left(x) + self.right(x)
 
     def rmatvec(self, y: Array) -> Array:
-        return self.left.rmatvec(y) + self.right.rmatvec(y)
+        return self.left.T(y) + self.right.T(y)
 
 
 class Scale(LinearOperator):
@@ -217,10 +217,10 @@ class Scale(LinearOperator):
         return self.op.out_shape
 
     def matvec(self, x: Array) -> Array:
-        return self.scale * self.op.matvec(x)
+        return self.scale * self.op(x)
 
     def rmatvec(self, y: Array) -> Array:
-        return self.scale * self.op.rmatvec(y)
+        return self.scale * self.op.T(y)
 
 
 class SelfAdjoint(LinearOperator):

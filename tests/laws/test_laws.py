@@ -1,8 +1,8 @@
 """The laws that every linear operator of the package keeps.
 
-Compiling takes nearly all of the time, so each operator is built once per dtype and one program gives all the numbers that
-its laws are about; every law asserts on them. XLA compiles these programs five times faster without its optimisations;
-`test_jit` holds the unjitted call, compiled as users have it, against them.
+Compiling takes nearly all of the time, so each operator is built once per dtype, one program computes all the numbers that its
+laws compare, and XLA compiles it without optimisation, five times faster. `test_jit` compares them with a call outside of jit,
+compiled as users compile it.
 """
 
 import functools
@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import pkgutil
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
 
 import equinox as eqx
 import jax
@@ -31,57 +31,36 @@ QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": Fal
 every = pytest.mark.parametrize("name", OPERATORS)
 
 
-class Numbers(NamedTuple):
-    """One operator A applied in every way that a law speaks of; x and z are volumes, y is data.
-
-    Attributes:
-        points: x, z and 2 x - 3 z, in `in_shape`.
-        images: A of the points, one after another; `batched_images` by `vmap`.
-        data: y, A x and A x - y, in `out_shape`.
-        backs: A^T of the data, one after another; `batched_backs` by `vmap`.
-        automatic_back: A^T y by the automatic transpose of A.
-        gradient: of 1/2 |A x - y|^2.
-        grams: A^T A of x and z, composed; `sums`: 0.5 A^T A + A^T A of both.
-        dense: A as a matrix.
-        norm: |A| after 200 iterations.
-    """
-
-    points: np.ndarray
-    images: np.ndarray
-    batched_images: np.ndarray
-    data: np.ndarray
-    backs: np.ndarray
-    batched_backs: np.ndarray
-    automatic_back: np.ndarray
-    gradient: np.ndarray
-    grams: np.ndarray
-    sums: np.ndarray
-    dense: np.ndarray
-    norm: np.ndarray
-
-
 @functools.partial(eqx.filter_jit, compiler_options=QUICK)
 def measure(op, x, z, y):
-    points = jnp.stack([x, z, 2 * x - 3 * z])
-    images = jax.lax.map(op, points)
-    data = jnp.stack([y, images[0], images[0] - y])
-    unit = jnp.eye(x.size, dtype=x.dtype).reshape(-1, *x.shape)
-    batched = jax.vmap(op)(jnp.concatenate([points, unit]))
+    """Numbers of an operator A at three pairs of volume and data: (x, y), (z, 0) and (2 x - 3 z, y)."""
     gram = op.T @ op
-    return Numbers(
-        points=points,
-        images=images,
-        batched_images=batched[:3],
-        data=data,
-        backs=jax.lax.map(op.T, data),
-        batched_backs=jax.vmap(op.T)(data),
-        automatic_back=automatic_transpose(op, y),
-        gradient=jax.grad(lambda v: 0.5 * jnp.sum((op(v) - y) ** 2))(x),
-        grams=jax.lax.map(gram, points[:2]),
-        sums=jax.lax.map(0.5 * gram + gram, points[:2]),
-        dense=batched[3:].reshape(x.size, -1).T,
-        norm=op.norm(200),
-    )
+    composed = 0.5 * gram + gram
+
+    def at(pair):
+        volume, data = pair
+        image = op(volume)
+        residual = image - data
+        return {
+            "volumes": volume,
+            "images": image,
+            "residuals": residual,
+            "backs": op.T(residual),
+            "automatic_backs": automatic_transpose(op, residual),
+            "gradients": jax.grad(lambda v: 0.5 * jnp.sum((op(v) - data) ** 2))(volume),
+            "composed": composed(volume),
+        }
+
+    pairs = jnp.stack([x, z, 2 * x - 3 * z]), jnp.stack([y, jnp.zeros_like(y), y])
+    numbers = jax.lax.map(at, pairs)  # one after another
+    unit = jnp.eye(x.size, dtype=x.dtype).reshape(-1, *x.shape)
+    images = jax.vmap(op)(jnp.concatenate([pairs[0], unit]))
+    return numbers | {
+        "images_together": images[:3],
+        "backs_together": jax.vmap(op.T)(numbers["residuals"]),
+        "matrix": images[3:].reshape(x.size, -1).T,
+        "norm": op.norm(200),
+    }
 
 
 @functools.cache
@@ -99,7 +78,7 @@ def draw(op, dtype=np.float32):
 @functools.cache
 def numbers(name):
     op = build(name)
-    return jax.tree.map(np.asarray, measure(op, *draw(op)))
+    return SimpleNamespace(**jax.tree.map(np.asarray, measure(op, *draw(op))))
 
 
 def relative(a, b):
@@ -115,8 +94,8 @@ def dot_gap(x, y, image, back):
 @every
 def test_adjoint_in_float32(name):
     n = numbers(name)
-    assert {a.dtype for a in n} == {np.dtype(np.float32)}
-    assert dot_gap(n.points[0], n.data[0], n.images[0], n.backs[0]) <= 1e-5
+    assert {a.dtype for a in vars(n).values()} == {np.dtype(np.float32)}
+    assert dot_gap(n.volumes[0], n.residuals[0], n.images[0], n.backs[0]) <= 1e-5
 
 
 @every
@@ -138,45 +117,44 @@ def test_linear(name):
 @every
 def test_transpose_equals_the_automatic_one(name):
     n = numbers(name)
-    assert relative(n.backs[0], n.automatic_back) <= 1e-5
+    assert relative(n.backs, n.automatic_backs) <= 1e-5
 
 
 @every
 def test_jit(name):
     n, op = numbers(name), build(name)
-    x, _, y = draw(op)
-    image = op(x)
+    image = op(n.volumes[0])
     assert image.shape == op.out_shape
     assert relative(n.images[0], image) <= 1e-5  # the operator as an argument
-    of_x, of_y = jax.jit(lambda x, y: (op(x), op.T(y)), compiler_options=QUICK)(x, y)  # and as a constant
-    assert relative(of_x, image) <= 1e-5 and relative(of_y, n.backs[0]) <= 1e-5
+    back = jax.jit(lambda y: op.T(y), compiler_options=QUICK)(n.residuals[0])
+    assert relative(back, n.backs[0]) <= 1e-5  # and as a constant
 
 
 @every
 def test_vmap(name):
     n = numbers(name)
-    assert relative(n.batched_images, n.images) <= 1e-5
-    assert relative(n.batched_backs, n.backs) <= 1e-5
+    assert relative(n.images_together, n.images) <= 1e-5
+    assert relative(n.backs_together, n.backs) <= 1e-5
 
 
 @every
 def test_gradient_of_least_squares(name):
     n = numbers(name)
-    assert relative(n.gradient, n.backs[2]) <= 1e-4  # A^T (A x - y)
+    assert relative(n.gradients, n.backs) <= 1e-4
 
 
 @every
 def test_composes(name):
     n = numbers(name)
-    (x, z), (of_x, of_z) = n.points[:2], n.grams
+    (x, z, _), (of_x, of_z, _) = n.volumes, n.composed  # 0.5 A^T A + A^T A
     assert abs(np.vdot(of_x, z) - np.vdot(x, of_z)) <= 1e-5 * np.linalg.norm(of_x) * np.linalg.norm(z)
-    assert relative(n.sums[0], 1.5 * n.backs[1]) <= 1e-5  # 1.5 A^T (A x)
+    assert relative(of_z, 1.5 * n.backs[1]) <= 1e-5  # A^T (A z)
 
 
 @every
 def test_norm_is_the_largest_singular_value(name):
     n = numbers(name)
-    largest = np.linalg.svd(n.dense, compute_uv=False)[0]
+    largest = np.linalg.svd(n.matrix, compute_uv=False)[0]
     assert n.norm == pytest.approx(largest, rel=0.02)
     assert n.norm <= largest * (1 + 1e-5)
 
