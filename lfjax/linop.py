@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -77,7 +76,7 @@ class LinearOperator(eqx.Module):
     def __sub__(self, other: LinearOperator) -> LinearOperator:
         return Sum(self, -1.0 * other)
 
-    def __rmul__(self, scale: float | Array) -> LinearOperator:
+    def __rmul__(self, scale: ArrayLike) -> LinearOperator:
         return Scale(scale, self)
 
     __mul__ = __rmul__
@@ -112,13 +111,13 @@ def _apply(op: LinearOperator, x: Array) -> Array:
     return op.matvec(x)
 
 
-def floating(x: Any) -> Array:
+def floating(x: ArrayLike) -> Array:
     """An array as it is, or in floating point if it holds whole numbers: a camera's counts must not wrap around."""
     x = jnp.asarray(x)
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
 
 
-def automatic_transpose(op: LinearOperator, y: Array) -> Array:
+def automatic_transpose(op: LinearOperator, y: ArrayLike) -> Array:
     """A^T y by `jax.linear_transpose` of `op.matvec`, whatever `op.rmatvec` says."""
     y = jnp.asarray(y)
     (x,) = jax.linear_transpose(op.matvec, jax.ShapeDtypeStruct(op.in_shape, y.dtype))(y)
@@ -205,7 +204,7 @@ class Sum(LinearOperator):
 class Scale(LinearOperator):
     """(c A) x = c (A x), for a scalar c."""
 
-    scale: float | Array
+    scale: ArrayLike
     op: LinearOperator
 
     @property
@@ -280,7 +279,7 @@ class FunctionOperator(LinearOperator):
         in_shape: shape of its argument.
     """
 
-    function: Callable[[Any], Any]
+    function: Callable[[Array], Array]
     shape: Shape = eqx.field(static=True)
 
     @property

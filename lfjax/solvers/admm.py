@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -11,7 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lfjax.linop import LinearOperator
-from lfjax.solvers.cg import safe_ratio
+from lfjax.solvers.base import AbstractSolver
+from lfjax.solvers.cg import Quadratic
 from lfjax.solvers.problem import Problem
 
 
@@ -54,7 +54,7 @@ class ADMMState(NamedTuple):
     penalty: Array
 
 
-class ADMM(eqx.Module):
+class ADMM(AbstractSolver[ADMMState]):
     """min_x 1/2 |W^(1/2) (y - H x)|^2 + lambda |x|_1 + beta sum_i |(D x)_i|_2,  x >= 0.
 
     Split x = v and g = D v; each iteration solves (H^T W H + rho (1 + D^T D)) v = H^T W y + rho (x - p + D^T (g - q)) by a
@@ -78,29 +78,35 @@ class ADMM(eqx.Module):
 
     def init(self, problem: Problem, x0: Array | None) -> ADMMState:
         """Start at `x0`, or at zero."""
-        x = jnp.zeros(problem.op.in_shape, problem.data.dtype) if x0 is None else x0
+        x = problem.start(x0)
         slopes = self._differences(problem).matvec(x)
         penalty = jnp.asarray(0.1 * problem.lipschitz() if self.penalty is None else self.penalty, x.dtype)
         zeros = (jnp.zeros_like(x), jnp.zeros_like(slopes))
         return ADMMState(x, problem.op.matvec(x), x, slopes, *zeros, penalty)
 
     def step(self, problem: Problem, state: ADMMState) -> ADMMState:
-        """One iteration: `inner_iterations` + 2 applications of H and of H^T."""
+        """One iteration: `inner_iterations` + 2 applications of H, one fewer of H^T."""
+        free, steep = self._solve_free(problem, state)
+        x = jax.nn.relu(free + state.dual_x - self.sparsity / state.penalty)
+        slopes = shrink_vectors(steep + state.dual_slopes, self.total_variation / state.penalty)
+        dual_x, dual_slopes = state.dual_x + free - x, state.dual_slopes + steep - slopes
+        return ADMMState(x, problem.op.matvec(x), free, slopes, dual_x, dual_slopes, state.penalty)
+
+    def _solve_free(self, problem: Problem, state: ADMMState) -> tuple[Array, Array]:
+        """v and D v, by CG from the last v: 1/2 |W^(1/2) (y - H v)|^2 + rho/2 (|x - p - v|^2 + |g - q - D v|^2) -> min."""
         d, rho = self._differences(problem), state.penalty
-        pull = rho * (state.x - state.dual_x + d.rmatvec(state.slopes - state.dual_slopes))
-        right = problem.op.rmatvec(problem.weights * problem.data) + pull
+        near, near_slopes = state.x - state.dual_x, state.slopes - state.dual_slopes
 
-        def normal(v: Array) -> Array:
-            fit = problem.op.rmatvec(problem.weights * problem.op.matvec(v))
-            return fit + rho * (v + d.rmatvec(d.matvec(v)))
+        def residual(v: Array, image: tuple[Array, Array]) -> Array:
+            return rho * (near - v + d.rmatvec(near_slopes - image[1])) - problem.gradient(image[0])
 
-        free = _conjugate_gradients(normal, right, state.free, self.inner_iterations)
-        x = jax.nn.relu(free + state.dual_x - self.sparsity / rho)
-        steep = d.matvec(free)
-        slopes = shrink_vectors(steep + state.dual_slopes, self.total_variation / rho)
-        return ADMMState(
-            x, problem.op.matvec(x), free, slopes, state.dual_x + free - x, state.dual_slopes + steep - slopes, rho
-        )
+        def curvature(v: Array, image: tuple[Array, Array]) -> Array:
+            return jnp.sum(problem.weights * image[0] ** 2) + rho * (jnp.sum(v**2) + jnp.sum(image[1] ** 2))
+
+        quadratic = Quadratic(lambda v: (problem.op.matvec(v), d.matvec(v)), residual, curvature)
+        start = quadratic.start(state.free)
+        end, _ = jax.lax.scan(lambda s, _: (quadratic.step(s), None), start, None, length=self.inner_iterations)
+        return end.x, end.image[1]
 
     def objective(self, problem: Problem, state: ADMMState) -> Float[Array, ""]:
         """Least squares plus lambda |x|_1 plus beta TV(x), at the nonnegative estimate."""
@@ -116,20 +122,3 @@ def shrink_vectors(g: Float[Array, "axis ..."], threshold: Array | float) -> Arr
     """Proximal map of threshold * sum |g_i|_2: each vector g_i keeps its direction and loses `threshold` of its length."""
     length = jnp.sqrt(jnp.sum(g**2, axis=0, keepdims=True))
     return g * jax.nn.relu(1 - threshold / jnp.maximum(length, jnp.finfo(g.dtype).tiny))
-
-
-def _conjugate_gradients(normal: Callable[[Array], Array], right: Array, x: Array, iterations: int) -> Array:
-    """A fixed number of CG steps on normal(x) = right from a warm start."""
-    residual = right - normal(x)
-
-    def step(carry: Any, _: None) -> tuple[Any, None]:
-        x, residual, p, squared = carry
-        image = normal(p)
-        length = safe_ratio(squared, jnp.vdot(p, image))
-        x, residual = x + length * p, residual - length * image
-        new = jnp.vdot(residual, residual)
-        return (x, residual, residual + safe_ratio(new, squared) * p, new), None
-
-    start: Any = (x, residual, residual, jnp.vdot(residual, residual))
-    (x, *_), _ = jax.lax.scan(step, start, None, length=iterations)
-    return x

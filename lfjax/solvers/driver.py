@@ -9,11 +9,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike
 
 from lfjax.errors import require, require_shape
 from lfjax.linop import LinearOperator
-from lfjax.solvers.problem import NormalEquations, Problem, Solver, State
+from lfjax.solvers.base import AbstractSolver, StateT, iterate
+from lfjax.solvers.problem import NormalEquations, Problem
 
 
 class Result(NamedTuple):
@@ -36,38 +37,24 @@ class Result(NamedTuple):
     state: Any
 
 
-def iterate(solver: Solver, problem: Problem, state: State, iterations: int) -> tuple[State, Float[Array, " k"]]:
-    """A fixed number of steps as one `scan`: the pure core of `run`, for your own jit, vmap and grad.
-
-    Returns:
-        The state after the last step, and the objective after each.
-    """
-
-    def body(state: State, _: None) -> tuple[State, Array]:
-        state = solver.step(problem, state)
-        return state, solver.objective(problem, state)
-
-    return jax.lax.scan(body, state, None, length=iterations)
-
-
 @eqx.filter_jit
-def _start(solver: Solver, problem: Problem, x0: Array | None) -> tuple[State, Array]:
+def _start(solver: AbstractSolver[StateT], problem: Problem, x0: Array | None) -> tuple[StateT, Array]:
     state = solver.init(problem, x0)
     return state, solver.objective(problem, state)
 
 
 @eqx.filter_jit(donate="all-except-first")
-def _advance(fixed: tuple[Solver, Problem], state: State, iterations: int) -> tuple[State, Array]:
+def _advance(fixed: tuple[AbstractSolver[StateT], Problem], state: StateT, iterations: int) -> tuple[StateT, Array]:
     """Some steps; the buffers of the old state hold the new one."""
     return iterate(*fixed, state, iterations)
 
 
 def run(
-    solver: Solver,
+    solver: AbstractSolver[StateT],
     problem: Problem,
     iterations: int,
     *,
-    x0: Array | None = None,
+    x0: ArrayLike | None = None,
     smooth: LinearOperator | None = None,
     tolerance: float = 0.0,
     chunk: int = 10,
@@ -103,8 +90,8 @@ def run(
         require_shape("x0", x0.shape, problem.op.in_shape)
     name = type(solver).__name__
     if isinstance(problem, NormalEquations):
-        require(getattr(solver, "takes_normal_equations", False), "solver", name, "ISTA or FISTA with NormalEquations")
-    elif getattr(solver, "needs_counts", False):
+        require(solver.takes_normal_equations, "solver", name, "ISTA or FISTA with NormalEquations")
+    elif solver.needs_counts:
         problem.require_nonnegative(name)
     inner = problem if smooth is None else problem.through(smooth)
 

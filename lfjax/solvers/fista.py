@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar, NamedTuple
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from lfjax.solvers.base import AbstractSolver
 from lfjax.solvers.ista import choose_step_size, proximal_step
+from lfjax.solvers.momentum import advance, points_uphill
 from lfjax.solvers.problem import Problem
 
 
@@ -23,7 +24,7 @@ class FISTAState(NamedTuple):
     step_size: Array
 
 
-class FISTA(eqx.Module):
+class FISTA(AbstractSolver[FISTAState]):
     """The problem of `ISTA`, by proximal steps from the extrapolated point z.
 
     z = x_k + (t_(k-1) - 1)/t_k (x_k - x_(k-1)),   t_k = (1 + sqrt(1 + 4 t_(k-1)^2)) / 2
@@ -44,20 +45,18 @@ class FISTA(eqx.Module):
 
     def init(self, problem: Problem, x0: Array | None) -> FISTAState:
         """Start at `x0`, or at zero."""
-        x = jnp.zeros(problem.op.in_shape, problem.data.dtype) if x0 is None else x0
+        x = problem.start(x0)
         image = problem.op.matvec(x)
         one = jnp.ones((), problem.data.dtype)
         return FISTAState(x, image, x, image, one, choose_step_size(problem, self.step_size))
 
     def step(self, problem: Problem, state: FISTAState) -> FISTAState:
         """One extrapolated proximal gradient step: one H and one H^T."""
-        clock = (1 + jnp.sqrt(1 + 4 * state.clock**2)) / 2
-        momentum = (state.clock - 1) / clock
+        clock, momentum = advance(state.clock)
         z = state.x + momentum * (state.x - state.x_before)
         z_image = state.image + momentum * (state.image - state.image_before)
         x = proximal_step(z, problem.gradient(z_image), state.step_size, self.sparsity)
-        uphill = jnp.vdot(z - x, x - state.x) > 0
-        clock = jnp.where(uphill, 1.0, clock)
+        clock = jnp.where(points_uphill(z, x, state.x), 1.0, clock)
         return FISTAState(x, problem.op.matvec(x), state.x, state.image, clock, state.step_size)
 
     def objective(self, problem: Problem, state: FISTAState) -> Float[Array, ""]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, NamedTuple
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from lfjax.solvers.base import AbstractSolver
 from lfjax.solvers.problem import Problem
 from lfjax.solvers.richardson_lucy import positive
 
@@ -20,7 +20,7 @@ class ISRAState(NamedTuple):
     back: Array
 
 
-class ISRA(eqx.Module):
+class ISRA(AbstractSolver[ISRAState]):
     """min_x 1/2 |W^(1/2) (y - H x)|^2,  x >= 0, by x <- x * H^T W y / H^T W H x  (image space reconstruction algorithm).
 
     Gaussian noise where `RichardsonLucy` has Poisson noise: bright pixels pull harder.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from lfjax.solvers.base import AbstractSolver
 from lfjax.solvers.problem import Problem
 
 
@@ -28,7 +28,7 @@ class ISTAState(NamedTuple):
     step_size: Array
 
 
-class ISTA(eqx.Module):
+class ISTA(AbstractSolver[ISTAState]):
     """min_x 1/2 |W^(1/2) (y - H x)|^2 + lambda |x|_1,  x >= 0, by x <- ReLU(x - tau H^T W (H x - y) - tau lambda).
 
     Args:
@@ -44,7 +44,7 @@ class ISTA(eqx.Module):
 
     def init(self, problem: Problem, x0: Array | None) -> ISTAState:
         """Start at `x0`, or at zero."""
-        x = jnp.zeros(problem.op.in_shape, problem.data.dtype) if x0 is None else x0
+        x = problem.start(x0)
         return ISTAState(x, problem.op.matvec(x), choose_step_size(problem, self.step_size))
 
     def step(self, problem: Problem, state: ISTAState) -> ISTAState:

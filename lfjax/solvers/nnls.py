@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lfjax.errors import require, require_shape
+from lfjax.solvers.momentum import advance, points_uphill
 
 
 def nonnegative_least_squares(
@@ -42,20 +43,20 @@ def nonnegative_least_squares(
     enough = tolerance * jnp.max(jnp.abs(b))
 
     def violation(c: Array) -> Array:
-        slope = G @ c - b
-        return jnp.max(jnp.where(c > 0, jnp.abs(slope), jnp.maximum(-slope, 0)))
+        gradient = G @ c - b
+        return jnp.max(jnp.where(c > 0, jnp.abs(gradient), jnp.maximum(-gradient, 0)))
 
-    def go(state: tuple[Array, Array, Array, Array, Array]) -> Array:
+    def unsolved(state: tuple[Array, Array, Array, Array, Array]) -> Array:
         return (state[3] < steps) & (state[4] > enough)
 
-    def turn(state: tuple[Array, Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array, Array]:
-        c, ahead, clock, step, _ = state
+    def step(state: tuple[Array, Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array, Array]:
+        c, ahead, clock, count, _ = state
         new = jnp.maximum(ahead - (G @ ahead - b) / lipschitz, 0)
-        uphill = jnp.sum((ahead - new) * (new - c), axis=0) > 0  # column by column
-        later = jnp.where(uphill, 1.0, (1 + jnp.sqrt(1 + 4 * clock**2)) / 2)
-        momentum = jnp.where(uphill, 0.0, (clock - 1) / later)
-        return new, new + momentum * (new - c), later, step + 1, violation(new)
+        later, momentum = advance(clock)
+        uphill = points_uphill(ahead, new, c, axis=0)  # each column has its own clock
+        later, momentum = jnp.where(uphill, 1.0, later), jnp.where(uphill, 0.0, momentum)
+        return new, new + momentum * (new - c), later, count + 1, violation(new)
 
     clock = jnp.ones(b.shape[1], b.dtype)
     state = (start, start, clock, jnp.asarray(0), violation(start))
-    return jax.lax.while_loop(go, turn, state)[0] * scale[:, None]
+    return jax.lax.while_loop(unsolved, step, state)[0] * scale[:, None]

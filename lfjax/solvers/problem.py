@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from lfjax.errors import ParameterError, require, require_shape
 from lfjax.linop import Diagonal, LinearOperator, floating
@@ -26,7 +24,7 @@ class Problem(eqx.Module):
     data: Array
     weights: Array
 
-    def __init__(self, op: LinearOperator, data: Array, weights: Array | None = None) -> None:
+    def __init__(self, op: LinearOperator, data: ArrayLike, weights: ArrayLike | None = None) -> None:
         data = floating(data)
         weights = jnp.ones_like(data) if weights is None else jnp.asarray(weights, data.dtype)
         require_shape("data", data.shape, op.out_shape)
@@ -60,6 +58,10 @@ class Problem(eqx.Module):
         image = self.op.matvec(jnp.ones(self.op.in_shape, self.data.dtype))
         level = jnp.sum(self.weights * self.data) / jnp.maximum(jnp.sum(self.weights * image), 1e-30)
         return jnp.full(self.op.in_shape, jnp.maximum(level, 1e-30), self.data.dtype)
+
+    def start(self, x0: ArrayLike | None) -> Array:
+        """`x0`, or zeros, in the dtype of the data."""
+        return jnp.zeros(self.op.in_shape, self.data.dtype) if x0 is None else jnp.asarray(x0, self.data.dtype)
 
     def through(self, smooth: LinearOperator) -> Problem:
         """The problem of u with x = A u."""
@@ -95,7 +97,7 @@ class NormalEquations(Problem):
     forward: LinearOperator
     energy: Array
 
-    def __init__(self, op: LinearOperator, data: Array) -> None:
+    def __init__(self, op: LinearOperator, data: ArrayLike) -> None:
         data = floating(data)
         require_shape("data", data.shape, op.out_shape)
         self.op, self.forward = op.gram, op
@@ -124,35 +126,3 @@ class NormalEquations(Problem):
     def synthesise(self, x: Array, image: Array) -> Array:
         """H x."""
         return self.forward(x)
-
-
-@runtime_checkable
-class State(Protocol):
-    """What a solver carries from step to step: a pytree with at least the estimate and its image."""
-
-    @property
-    def x(self) -> Array:
-        """The estimate."""
-        ...
-
-    @property
-    def image(self) -> Array:
-        """H x."""
-        ...
-
-
-@runtime_checkable
-class Solver(Protocol):
-    """A method as data plus three pure functions; `solvers.run` owns the loop."""
-
-    def init(self, problem: Problem, x0: Array | None) -> State:
-        """The state before the first step; `x0` is a warm start."""
-        ...
-
-    def step(self, problem: Problem, state: State) -> State:
-        """One iteration."""
-        ...
-
-    def objective(self, problem: Problem, state: State) -> Float[Array, ""]:
-        """The number that this method drives down, at no extra application of H."""
-        ...

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, NamedTuple
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from lfjax.solvers.base import AbstractSolver
 from lfjax.solvers.problem import Problem
 
 FLOOR = 1e-12  # relative: what a division by a modelled intensity is kept away from
@@ -22,7 +22,7 @@ class RichardsonLucyState(NamedTuple):
     sensitivity: Array
 
 
-class RichardsonLucy(eqx.Module):
+class RichardsonLucy(AbstractSolver[RichardsonLucyState]):
     """min_x sum_i w_i ((H x)_i + b - y_i log((H x)_i + b)),  x >= 0, by x <- x * H^T(w y / (H x + b)) / H^T w.
 
     The expectation-maximisation step for Poisson data. Light-field codes often give this name to another update; that one,

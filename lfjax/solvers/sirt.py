@@ -8,6 +8,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from lfjax.solvers.base import AbstractSolver
 from lfjax.solvers.cg import safe_ratio
 from lfjax.solvers.problem import Problem
 
@@ -21,7 +22,7 @@ class SIRTState(NamedTuple):
     rows: Array
 
 
-class SIRT(eqx.Module):
+class SIRT(AbstractSolver[SIRTState]):
     """x <- max(x + C H^T R W (y - H x), 0), with C and R the inverse column and row sums of H.
 
     Args:
@@ -34,7 +35,7 @@ class SIRT(eqx.Module):
 
     def init(self, problem: Problem, x0: Array | None) -> SIRTState:
         """Start at `x0`, or at zero."""
-        x = jnp.zeros(problem.op.in_shape, problem.data.dtype) if x0 is None else x0
+        x = problem.start(x0)
         rows = problem.op.matvec(jnp.ones_like(x))
         columns = problem.op.rmatvec(problem.weights)
         inverse = [safe_ratio(jnp.ones_like(sums), sums) for sums in (columns, rows)]

@@ -1,5 +1,9 @@
 """Solvers against closed forms, SciPy, and their own optimality conditions."""
 
+import functools
+import importlib
+import pkgutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,18 +29,21 @@ def double_precision():
         yield
 
 
+OP = FunctionOperator(lambda x: jnp.asarray(MATRIX) @ x, (12,))
+
+
 def problem(weights=None, data=DATA):
-    matrix = jnp.asarray(MATRIX)
-    return solvers.Problem(FunctionOperator(lambda x: matrix @ x, (12,)), jnp.asarray(data), weights)
+    return solvers.Problem(OP, data, weights)
 
 
+@functools.cache
 def small_light_field():
-    scope = Microscope(20, 0.5, 1.33, 0.52, 125, 2500, 5)
-    values = jax.random.uniform(jax.random.key(0), (2, 3, 3, 15, 15)) ** 6
-    psf = PSF(values / values.sum((3, 4), keepdims=True), scope, (0.0, 30.0))
+    scope, rng = Microscope(20, 0.5, 1.33, 0.52, 125, 2500, 5), np.random.default_rng(0)
+    values = rng.random((2, 3, 3, 15, 15)) ** 6
+    psf = PSF(jnp.asarray(values / values.sum((3, 4), keepdims=True)), scope, (0.0, 30.0))
     op = LightField(psf, (5, 6))
-    spots = jax.random.uniform(jax.random.key(1), op.in_shape)
-    return op, solvers.Problem(op, op(jnp.where(spots > 0.9, spots, 0.0))), AntiAlias(scope, psf.z_um, 3, op.in_shape[1:])
+    spots = rng.random(op.in_shape)
+    return op, solvers.Problem(op, op(np.where(spots > 0.9, spots, 0.0))), AntiAlias(scope, psf.z_um, 3, op.in_shape[1:])
 
 
 def test_cg_solves_the_ridge_problem():
@@ -47,7 +54,7 @@ def test_cg_solves_the_ridge_problem():
 
 @pytest.mark.parametrize("method", [solvers.ISTA, solvers.FISTA])
 def test_normal_equations_take_the_same_steps(method):
-    plain, normal = problem(), solvers.NormalEquations(problem().op, DATA)
+    plain, normal = problem(), solvers.NormalEquations(OP, DATA)
     step = 1 / plain.lipschitz()
     one, two = (solvers.run(method(0.3, step), p, 30) for p in (plain, normal))
     np.testing.assert_allclose(two.x, one.x, atol=1e-12)
@@ -57,24 +64,21 @@ def test_normal_equations_take_the_same_steps(method):
 
 
 def test_whole_numbers_keep_their_weights():
-    half = solvers.Problem(problem().op, np.arange(30, dtype=np.uint16), np.full(30, 0.5))
+    half = solvers.Problem(OP, np.arange(30, dtype=np.uint16), np.full(30, 0.5))
     assert float(half.weights.min()) == 0.5
     assert float(half.data.max()) == 29.0
     with pytest.raises(LfjaxError, match="weights"):
-        solvers.Problem(problem().op, DATA, -np.ones(30))
+        solvers.Problem(OP, DATA, -np.ones(30))
 
 
 def test_the_step_size_is_differentiable_in_weights_with_zeros():
-    slope = jax.grad(lambda w: solvers.Problem(problem().op, DATA, w).lipschitz())(jnp.ones(30).at[3].set(0.0))
+    slope = jax.grad(lambda w: solvers.Problem(OP, DATA, w).lipschitz())(jnp.ones(30).at[3].set(0.0))
     assert bool(jnp.all(jnp.isfinite(slope)))
 
 
-def test_normal_equations_are_for_proximal_gradients_only():
-    normal = solvers.NormalEquations(problem().op, DATA)
-    with pytest.raises(LfjaxError, match="solver"):
-        solvers.run(solvers.RichardsonLucy(), normal, 3)
+def test_normal_equations_take_no_filter():
     with pytest.raises(LfjaxError, match="smooth"):
-        solvers.run(solvers.ISTA(), normal, 3, smooth=Identity((12,)))
+        solvers.run(solvers.ISTA(), solvers.NormalEquations(OP, DATA), 3, smooth=Identity((12,)))
 
 
 @pytest.mark.parametrize("method", [solvers.ISTA, solvers.FISTA, solvers.RichardsonLucy, solvers.CG, solvers.ADMM])
@@ -84,7 +88,7 @@ def test_the_loop_reuses_its_buffers_and_spares_those_of_the_caller(method):
     assert start.sum() == 6.0
     assert [bool(jnp.isfinite(x).all()) for x in (*kept, result.x)] == [True] * 4
     before = solvers.run(method(), problem(), 3).state
-    after = _advance((method(), problem()), before, 2)[0]
+    after = _advance((method(), problem()), before, 3)[0]
     assert before.x.is_deleted()
     assert not after.x.is_deleted()
 
@@ -160,57 +164,98 @@ def test_richardson_lucy_keeps_the_light():
     assert float(result.image.sum()) == pytest.approx(float(p.data.sum()), rel=1e-10)
 
 
-@pytest.mark.parametrize(
-    "solver",
-    [solvers.ISTA(0.01), solvers.FISTA(0.01), solvers.RichardsonLucy(), solvers.ISRA(), solvers.CG(), solvers.ADMM(1e-3, 1e-3)],
-    ids=lambda s: type(s).__name__,
+EVERY = (
+    solvers.ISTA(0.01),
+    solvers.FISTA(0.01),
+    solvers.RichardsonLucy(),
+    solvers.ISRA(),
+    solvers.CG(),
+    solvers.ADMM(1e-3, 1e-3),
+    solvers.SIRT(),
 )
+ITERATIONS = 15  # the same everywhere: each number of iterations is a program of its own
+
+
+def test_no_solver_is_forgotten():
+    for module in pkgutil.iter_modules(solvers.__path__, "lfjax.solvers."):
+        importlib.import_module(module.name)
+    entered = {type(solver) for solver in EVERY}
+    assert set(solvers.AbstractSolver.__subclasses__()) <= entered
+    assert not any(solver.__subclasses__() for solver in entered)  # abstract or final
+
+
+@functools.cache
+def reconstruction(solver, filtered):
+    _, p, smooth = small_light_field()
+    return solvers.run(solver, p, ITERATIONS, smooth=smooth if filtered else None)
+
+
+@pytest.mark.parametrize("solver", EVERY, ids=lambda s: type(s).__name__)
 class TestEverySolver:
+    def test_it_keeps_the_contract(self, solver):
+        op, p, _ = small_light_field()
+        assert isinstance(solver.takes_normal_equations, bool) and isinstance(solver.needs_counts, bool)
+        state = jax.eval_shape(lambda: solver.init(p, None))
+        after, objective = jax.eval_shape(lambda s: solvers.iterate(solver, p, s, 1), state)
+        assert jax.tree.map(lambda a: (a.shape, a.dtype), after) == jax.tree.map(lambda a: (a.shape, a.dtype), state)
+        assert state.x.shape == op.in_shape and state.image.shape == op.out_shape and objective.shape == (1,)
+
+    def test_normal_equations_are_taken_or_refused(self, solver):
+        normal = solvers.NormalEquations(OP, DATA)
+        if solver.takes_normal_equations:
+            assert solvers.run(solver, normal, ITERATIONS).image.shape == OP.out_shape
+        else:
+            with pytest.raises(LfjaxError, match="solver"):
+                solvers.run(solver, normal, ITERATIONS)
+
+    def test_negative_counts_are_taken_or_refused(self, solver):
+        negative = problem(data=-DATA)
+        if solver.needs_counts:
+            with pytest.raises(LfjaxError, match="negative"):
+                solvers.run(solver, negative, ITERATIONS)
+        else:
+            assert np.all(np.isfinite(solvers.run(solver, negative, ITERATIONS).x))
+
     def test_masked_pixels_carry_nothing(self, solver):
         op, p, _ = small_light_field()
-        weights = jnp.ones_like(p.data).at[3:9, 4:8].set(0.0)
-        spoiled = p.data.at[3:9, 4:8].set(jnp.nan)
-        honest = solvers.run(solver, solvers.Problem(op, p.data, weights), 4).x
-        np.testing.assert_array_equal(solvers.run(solver, solvers.Problem(op, spoiled, weights), 4).x, honest)
+        weights, spoiled = np.ones(p.data.shape), np.array(p.data)
+        weights[3:9, 4:8], spoiled[3:9, 4:8] = 0, np.nan
+        honest = solvers.run(solver, solvers.Problem(op, p.data, weights), ITERATIONS).x
+        np.testing.assert_array_equal(solvers.run(solver, solvers.Problem(op, spoiled, weights), ITERATIONS).x, honest)
 
     def test_the_image_is_that_of_the_volume(self, solver):
-        op, p, smooth = small_light_field()
-        for filtered in (None, smooth):
-            result = solvers.run(solver, p, 5, smooth=filtered)
-            np.testing.assert_allclose(result.image, op(result.x), atol=1e-8 * float(jnp.abs(result.image).max()))
+        op, _, _ = small_light_field()
+        for filtered in (False, True):
+            result = reconstruction(solver, filtered)
+            np.testing.assert_allclose(result.image, op(result.x), atol=1e-8 * np.abs(result.image).max())
 
     def test_chunks_do_not_matter(self, solver):
         _, p, _ = small_light_field()
         seen = []
-        whole = solvers.run(solver, p, 7)
-        parts = solvers.run(solver, p, 7, chunk=3, callback=lambda k, x, o: seen.append((k, o)))
+        whole = reconstruction(solver, False)
+        parts = solvers.run(solver, p, ITERATIONS, chunk=7, callback=lambda k, x, o: seen.append((k, o)))
         np.testing.assert_allclose(parts.x, whole.x, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(parts.objective, whole.objective, rtol=1e-9)
-        assert [k for k, _ in seen] == [3, 6, 7] and len(whole.objective) == 8
+        assert [k for k, _ in seen] == [7, 14, 15] and len(whole.objective) == 16
         assert seen[-1][1] == whole.objective[-1] or np.isclose(seen[-1][1], whole.objective[-1])
 
     def test_it_explains_the_data_better_and_better(self, solver):
-        _, p, smooth = small_light_field()
-        for filtered in (None, smooth):
-            history = solvers.run(solver, p, 15, smooth=filtered).objective
+        for filtered in (False, True):
+            history = reconstruction(solver, filtered).objective
             assert np.all(np.isfinite(history)) and history[-1] < 0.5 * history[0]
 
-    def test_a_warm_start_goes_on(self, solver):
+    def test_a_warm_start_resumes(self, solver):
         _, p, _ = small_light_field()
-        first = solvers.run(solver, p, 10)
+        first = reconstruction(solver, False)
         again = solvers.run(solver, p, 1, x0=first.x)
         assert again.objective[0] == pytest.approx(first.objective[-1], rel=1e-9)
 
-    def test_vmap_over_frames(self, solver):
+    def test_solve_is_run_and_vmaps_over_frames(self, solver):
         op, p, _ = small_light_field()
-        frames = jnp.stack([p.data, 2 * p.data])
-
-        def solve(y):
-            q = solvers.Problem(op, y)
-            return solvers.iterate(solver, q, solver.init(q, None), 3)[0].x
-
-        batch = jax.jit(jax.vmap(solve))(frames)
-        np.testing.assert_allclose(batch[1], solve(frames[1]), rtol=1e-6, atol=1e-9)
+        frames = np.stack([p.data, 2 * p.data])
+        batch = jax.jit(jax.vmap(lambda y: solvers.solve(solver, solvers.Problem(op, y), 3)))(frames)
+        alone = solvers.run(solver, solvers.Problem(op, frames[1]), 3).x
+        np.testing.assert_allclose(batch[1], alone, rtol=1e-6, atol=1e-9)
 
     def test_a_second_frame_does_not_compile_again(self, solver):
         op, p, _ = small_light_field()
@@ -221,9 +266,9 @@ class TestEverySolver:
             return op.matvec(x)
 
         counting = FunctionOperator(counted, op.in_shape)
-        solvers.run(solver, solvers.Problem(counting, p.data), 3)
+        solvers.run(solver, solvers.Problem(counting, p.data), 1)
         before = len(traces)
-        solvers.run(solver, solvers.Problem(counting, 1.1 * p.data), 3)
+        solvers.run(solver, solvers.Problem(counting, 1.1 * p.data), 1)
         outside = 2  # `Problem` checks shapes by abstract evaluation when it is made
         assert len(traces) - before <= outside
 
