@@ -12,12 +12,13 @@ import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
+from jax import Array
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from benchmarks.common import RESULTS, Report, arguments
 from benchmarks.fourier_waves import FourierWaves
-from benchmarks.gradients import PARAMETERS, slope_and_difference
+from benchmarks.gradients import gradients_and_differences
 from benchmarks.phase_screens import PhaseScreens
 from benchmarks.reference import relative_error
 from lfjax import solvers
@@ -50,7 +51,7 @@ def scattering(report: Report, toy: bool) -> list[tuple[float, NDArray[np.float6
     op = LightField(psf, (LENSLETS, LENSLETS))
     middle = op.in_shape[1] // 2
     point = jnp.zeros(op.in_shape).at[0, middle, middle].set(1.0)
-    waves = PhaseScreens(SCOPE, LENSLETS, side=960 if toy else 1152, mean_free_path_um=FREE_PATH_UM, anisotropy=ANISOTROPY)
+    waves = PhaseScreens(SCOPE, LENSLETS, side=640 if toy else 1152, mean_free_path_um=FREE_PATH_UM, anisotropy=ANISOTROPY)
     pictures = []
     for paths in (1.0,) if toy else (0.5, 1.0, 1.5, 2.0):
         d = paths * FREE_PATH_UM
@@ -64,23 +65,29 @@ def scattering(report: Report, toy: bool) -> list[tuple[float, NDArray[np.float6
     return pictures
 
 
-def fit(report: Report) -> None:
+def with_noise(clean: Array, seed: int) -> Array:
+    """An image with white noise at 30 dB."""
+    noise = np.random.default_rng(seed).normal(size=clean.shape)
+    image = np.asarray(clean) + noise * np.linalg.norm(clean) / np.linalg.norm(noise) * 10 ** (-30 / 20)
+    return jnp.asarray(image, jnp.float32)
+
+
+def fit(report: Report, toy: bool) -> None:
     """Mean free path and anisotropy from a light field and a known volume, at 30 dB."""
     depths, thickness = (-30.0, -10.0, 10.0, 30.0), (100.0, 70.0, 40.0, 10.0)
     op = LightField(compute_psf(SCOPE, depths, 3, oversampling=1), (15, 15))
-    spots = jax.random.uniform(jax.random.key(0), op.in_shape)
-    volume = jnp.where(spots > 0.99, spots, 0.0)
+    spots = np.random.default_rng(0).random(op.in_shape, np.float32)
+    volume = np.where(spots > 0.99, spots, 0)
     worst = [0.0, 0.0]
-    for seed, (free_path, g) in enumerate(((60.0, 0.93), (90.0, 0.9), (40.0, 0.97))):
+    tissues = ((60.0, 0.93), (90.0, 0.9), (40.0, 0.97))
+    for seed, (free_path, g) in enumerate(tissues[:1] if toy else tissues):
         tissue = Scattering(op.in_shape, SCOPE.voxel_um(3), thickness, mean_free_path_um=free_path, anisotropy=g)
-        clean = op(tissue(volume))
-        noise = jax.random.normal(jax.random.key(seed), clean.shape)
-        frame = clean + noise * jnp.linalg.norm(clean) / jnp.linalg.norm(noise) * 10 ** (-30 / 20)
+        frame = with_noise(op(tissue(volume)), seed)
         found = fit_scattering(frame, volume, op, SCOPE.voxel_um(3), thickness)
         errors = (abs(found.mean_free_path_um / free_path - 1), abs((1 - found.anisotropy) / (1 - g) - 1))
         worst = [max(w, e) for w, e in zip(worst, errors, strict=True)]
-    report.at_most("fit_scattering at 30 dB, worst of 3: relative error of l", worst[0], 0.1)
-    report.at_most("fit_scattering at 30 dB, worst of 3: relative error of 1 - g", worst[1], 0.1)
+    report.at_most("fit_scattering at 30 dB, worst: relative error of l", worst[0], 0.1)
+    report.at_most("fit_scattering at 30 dB, worst: relative error of 1 - g", worst[1], 0.1)
 
 
 def reconstruction(report: Report, toy: bool) -> list[tuple[str, NDArray[np.float32]]]:
@@ -88,7 +95,7 @@ def reconstruction(report: Report, toy: bool) -> list[tuple[str, NDArray[np.floa
     field, depths = (21, 21), (-20.0, 0.0, 20.0)
     thickness = [1.5 * FREE_PATH_UM - z / 2 for z in depths]
     op = LightField(compute_psf(SCOPE, depths, 3, oversampling=1 if toy else 3), field)
-    waves = PhaseScreens(SCOPE, LENSLETS, side=960 if toy else 1152, mean_free_path_um=FREE_PATH_UM, anisotropy=ANISOTROPY)
+    waves = PhaseScreens(SCOPE, LENSLETS, side=640 if toy else 1152, mean_free_path_um=FREE_PATH_UM, anisotropy=ANISOTROPY)
     n, reach = SCOPE.pixels_per_lenslet, LENSLETS // 2
     rng = np.random.default_rng(1)
     truth, image = np.zeros(op.in_shape, np.float32), np.zeros([(side + 2 * reach) * n for side in field])
@@ -118,17 +125,18 @@ def aberrations(report: Report, toy: bool) -> None:
     offsets = jnp.asarray([[0.0, 0.0], [0.3, -0.1], [0.5, 0.5]])
     for name in ("20x0.5",) if toy else ("20x0.5", "22.2x0.5", "25x1.0w"):
         scope = preset(name)
+        sampling = Sampling.of(scope, 20.0, support_lenslets(scope, [20.0]), 3)
         for z in (-20.0, 0.0, 10.0):
-            k = support_lenslets(scope, [z])
-            sampling = Sampling.of(scope, z, k, 1 if toy else 3)
             debye = psf_images(scope, z, offsets, sampling=sampling)
             fourier = psf_images(scope, z, offsets, sampling=sampling, pupil=Pupil())
             worst = max(worst, *(relative_error(f, d) for f, d in zip(fourier, debye, strict=True)))
     report.at_most("pupil without aberrations against Debye, worst, relative L2", worst, 1e-3, peer="Debye")
     scope = Microscope(20, 0.5, 1.33, 0.52, 125, 2500, 5)
-    for name in list(PARAMETERS)[:2] if toy else PARAMETERS:
-        slope, finite = slope_and_difference(scope, name)
-        report.at_most(f"gradient in {name} against central differences, relative", abs(slope / finite - 1), 1e-3)
+    if toy:  # the tests compare the gradients at this size
+        return
+    for name, (gradient, difference) in gradients_and_differences(scope).items():
+        error = abs(gradient / difference - 1)
+        report.at_most(f"gradient in {name} against central differences, relative", error, 1e-3)
 
 
 def fourier_design(report: Report, toy: bool) -> list[tuple[float, NDArray[np.float64], NDArray[np.float32]]]:
@@ -152,9 +160,9 @@ def calibration(report: Report, toy: bool) -> None:
     truth = eqx.tree_at(lambda m: m.lenslet_focal_length_um, SCOPE, 1.02 * SCOPE.lenslet_focal_length_um)
     system = (truth, None, Alignment(array_to_sensor_um=SCOPE.lenslet_focal_length_um + 3.0))
     sampling = Sampling.of(truth, 40.0, 9, 3 if toy else 9)
-    clean = bead_frame(system, jnp.asarray(np.c_[spots, bright]), np.round(spots[:, 1:]).astype(int), (21, 21), sampling)
-    noise = jax.random.normal(jax.random.key(0), clean.shape)
-    frame = clean + noise * jnp.linalg.norm(clean) / jnp.linalg.norm(noise) * 10 ** (-30 / 20)
+    corners = np.round(spots[:, 1:]).astype(int)
+    beads = jnp.asarray(np.c_[spots, bright], jnp.float32)
+    frame = with_noise(jax.jit(lambda beads: bead_frame(system, beads, corners, (21, 21), sampling))(beads), 0)
     guess = spots + np.random.default_rng(1).normal(size=spots.shape) * [1.0, 0.1, 0.1]
     found = calibrate(frame, SCOPE, guess, oversampling=3 if toy else 5)
     focal, distance = (found.values[name] for name in ("lenslet_focal_length_um", "array_to_sensor_um"))
@@ -200,7 +208,7 @@ def main() -> None:
     toy = arguments(__doc__ or "").toy
     report = Report("optics", toy)
     clouds = scattering(report, toy)
-    fit(report)
+    fit(report, toy)
     volumes = reconstruction(report, toy)
     aberrations(report, toy)
     views = fourier_design(report, toy)

@@ -53,8 +53,8 @@ def convergence(report: Report) -> None:
     scope, tolerance = PRESETS["60x1.2w"], 0.02
     psf = cached_psf(scope, Z_UM, VOXELS, tolerance=tolerance)
     offsets, worst = sub_lenslet_offsets(VOXELS), 0.0
+    sampling = Sampling.of(scope, Z_UM[0], psf.lenslets, 15)
     for z in (0, 4):
-        sampling = Sampling.of(scope, Z_UM[z], psf.lenslets, 15)
         probes = jnp.asarray([(offsets[0], offsets[0]), (offsets[1], offsets[1])])
         fine = np.asarray(psf_images(scope, Z_UM[z], probes, sampling=sampling))
         worst = max(worst, *(relative_error(psf.values[z, i, i], fine[i]) for i in range(2)))
@@ -173,7 +173,7 @@ def simulated(report: Report) -> None:
         got = got * float(metrics.match_scale(got, wanted))
         return float(metrics.psnr(got, wanted)), float(metrics.ssim(got, wanted)), float(metrics.correlation(got, wanted))
 
-    for name in pipeline.SOLVERS:
+    for name in ("richardson_lucy", "fista") if report.toy else pipeline.SOLVERS:
         start = time.perf_counter()
         result = pipeline.reconstruct(made.frames.light_field, scope, **frames, psf=psf, solver=name)
         seconds = time.perf_counter() - start
@@ -196,7 +196,8 @@ def simulated(report: Report) -> None:
     if not report.toy:
         viz.convergence({"ISTA": slow.objective, "FISTA": fast.objective}, path=RESULTS / "reconstruct_convergence.png")
 
-    for name in ("camera_pixel_um", "lenslet_pitch_um"):  # either makes the raw pitch wrong; the second also the PSF
+    wrong = ("camera_pixel_um", "lenslet_pitch_um")  # either makes the raw pitch wrong; the second also the PSF
+    for name in wrong[:1] if report.toy else wrong:
         lie = type(scope).from_dict(scope.to_dict() | {name: 1.02 * getattr(scope, name)})
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -212,9 +213,9 @@ def main() -> None:
     """Run all, at the size asked."""
     report = Report("reconstruct", arguments(__doc__ or "").toy)
     if SHARED.exists():
-        against_reference(report)
-        convergence(report)
         if not report.toy:
+            against_reference(report)  # the tests compare the same at this size
+            convergence(report)
             real_frame(report)
     else:
         print("shared data not found beside the checkout: rows on the reference and the real frame are left out")
