@@ -24,15 +24,18 @@ from lfjax.fri.unknown_view import aligned_error, view_samples
 from lfjax.progress import track
 from lfjax.rotation import align_poses, random_rotations
 
+TOY = Effort(starts=2, rounds=1, kept=1, more=0, orientations=100, last=2)
 
+
+@jax.jit
 def sorted_gap(points: Array, truth: Array) -> Array:
-    """Largest difference of the sorted distances between points, without knowing which is which."""
+    """Largest difference of the sorted distances between points, which needs no correspondence."""
     gaps = [jnp.sort(jnp.linalg.norm(x[:, None] - x[None], axis=-1).ravel()) for x in (points, truth)]
     return jnp.abs(gaps[0] - gaps[1]).max()
 
 
 def solid(name: str, seed: int, radius: float) -> NDArray[np.float64]:
-    """Vertices of a random polytope: a regular one through a random affine map, or random points, scaled into a ball."""
+    """Vertices of a random polytope, scaled into a ball: a random affine image of a regular one, or random points."""
     rng = np.random.default_rng(seed)
     turn = np.arange(3) * 2 * np.pi / 3
     ring = np.stack([np.cos(turn), np.sin(turn)], axis=-1)
@@ -60,12 +63,16 @@ def polytopes(report: Report, toy: bool, cases: list[tuple[str, int, float]]) ->
         degree = 2 * count - 4
         sampling = Sampling(bspline(degree), degree + 2 + int(2 * radius))
         features, errors, flags = Features.polynomial(sampling, count - 2), [], []
-        render = jax.jit(lambda v, faces, r, t, sampling=sampling: polytope_views(sampling, v, faces, 1.0, r, t))
-        for seed in track(range(number), f"{name}"):
-            a, b = jax.random.split(jax.random.key(seed))
-            vertices, rotations = jnp.asarray(solid(name, seed, 0.95 * radius)), random_rotations(a, 3)
+
+        @jax.jit
+        def render(key: Array, vertices: Array, faces: Array, sampling: Sampling = sampling) -> Array:
+            a, b = jax.random.split(key)
             shifts = jax.random.uniform(b, (3, 2), minval=-0.3, maxval=0.3)
-            views = render(vertices, hull(vertices), rotations, shifts)
+            return polytope_views(sampling, vertices, faces, 1.0, random_rotations(a, 3), shifts)
+
+        for seed in track(range(number), f"{name}"):
+            vertices = jnp.asarray(solid(name, seed, 0.95 * radius))
+            views = render(jax.random.key(seed), vertices, hull(vertices))
             found = recover_polytope(sampling, views, count, features)
             errors.append(float(sorted_gap(found.vertices, vertices)) / radius)
             flags.append(not (float(found.residual.max()) <= 1e-10 and found.determined))
@@ -78,21 +85,24 @@ def polytopes(report: Report, toy: bool, cases: list[tuple[str, int, float]]) ->
 
 
 def tetrahedra(report: Report, toy: bool) -> None:
-    """Tetrahedra in noise, from no start."""
+    """Tetrahedra in noise, without an initial estimate."""
     sampling, radius, number = Sampling(bspline(3), 15), 4.5, 1 if toy else 50
     pairings = jnp.asarray(list(itertools.permutations(range(4))))
-    effort = Effort(starts=2, rounds=1, kept=1, more=1, orientations=100, last=2) if toy else simplex.EFFORT
-    render = jax.jit(lambda v, faces, r, t: polytope_views(sampling, v, faces, 1.0, r, t))
+    effort = TOY if toy else simplex.EFFORT
+
+    @jax.jit
+    def render(key: Array, vertices: Array, faces: Array) -> Array:
+        a, b, c = jax.random.split(key, 3)
+        shifts = jax.random.uniform(b, (10, 2), minval=-0.4, maxval=0.4)
+        clean = polytope_views(sampling, vertices, faces, 1.0, random_rotations(a, 10), shifts)
+        return clean + jnp.sqrt(jnp.mean(clean**2)) * 10 ** (-40 / 20) * jax.random.normal(c, clean.shape)
+
     score = jax.jit(lambda x, v: jax.vmap(lambda order: aligned_error(x[order], v))(pairings).min())
     errors = []
     for seed in track(range(number), "tetrahedra"):
-        a, b, c = jax.random.split(jax.random.key(seed), 3)
         vertices = jnp.asarray(solid("tetrahedron", seed, radius))
-        shifts = jax.random.uniform(b, (10, 2), minval=-0.4, maxval=0.4)
-        clean = render(vertices, hull(vertices), random_rotations(a, 10), shifts)
-        sigma = jnp.sqrt(jnp.mean(clean**2)) * 10 ** (-40 / 20)
-        noisy = clean + sigma * jax.random.normal(c, clean.shape)
-        found = simplex.recover_tetrahedron(sampling, noisy, key=jax.random.key(5), effort=effort)
+        noisy = render(jax.random.key(seed), vertices, hull(vertices))
+        found = simplex.recover_tetrahedron(sampling, noisy, key=jax.random.key(5), effort=effort, steps=0 if toy else 12)
         errors.append(float(score(found.vertices, vertices)) / radius)
     title = f"tetrahedron, 40 dB, P = 10, 15^2 samples, no start, {number} problems"
     report.at_least(f"{title}: vertices right to 1e-2 of the radius", np.mean(np.array(errors) <= 1e-2), 0.9)
@@ -104,20 +114,22 @@ def bodies(report: Report, toy: bool) -> None:
     sampling = Sampling(espline(0.55 * np.arange(-3, 4)), 13)
     coarse, fine, number = StarModel(3), StarModel(3, 12, 6), 1 if toy else 10
     effort = Effort(starts=8, rounds=3, kept=3, more=2, orientations=500, last=20)
-    if toy:
-        effort = Effort(starts=1, rounds=1, kept=1, more=1, orientations=50, last=2)
-    solve = jax.jit(lambda y, key: fit(sampling, y, coarse, key=key, effort=effort))
-    finish = jax.jit(lambda y, start: refine_fit(sampling, y, fine, start, steps=10))
-    errors = []
-    for seed in track(range(number), "bodies"):
-        a, b, c, d, e = jax.random.split(jax.random.key(seed), 5)
+    effort, errors = TOY if toy else effort, []
+
+    @jax.jit
+    def render(key: Array) -> tuple[Array, Star, Array, Array]:
+        a, b, c, d, e = jax.random.split(key, 5)
         bumps = 0.12 * jax.random.normal(a, (coarse.basis.shape[1] - 1,)) * np.sqrt(5 / 12)
         truth = Star(2.3 * np.sqrt(4 * np.pi) * jnp.concatenate([jnp.ones(1), bumps]), jnp.asarray(1.0))
         rotations, shifts = random_rotations(b, 10), jax.random.uniform(c, (10, 2), minval=-0.4, maxval=0.4)
         clean = view_samples(sampling, *fine.cloud(truth), rotations, shifts)
         sigma = jnp.sqrt(jnp.mean(clean**2)) * 10 ** (-30 / 20)
-        noisy = clean + sigma * jax.random.normal(d, clean.shape)
-        found = finish(noisy, solve(noisy, e))
+        return clean + sigma * jax.random.normal(d, clean.shape), truth, rotations, e
+
+    for seed in track(range(number), "bodies"):
+        noisy, truth, rotations, key = render(jax.random.key(seed))
+        found = fit(sampling, noisy, coarse, key=key, effort=effort)
+        found = refine_fit(sampling, noisy, fine, found, steps=10)
         errors.append(_radius_error(fine, truth, rotations, found))
     title = f"smooth body of degree 3, 30 dB, P = 10, no start, {number} problems: error of the radius"
     report.row(f"{title}, median", float(np.median(errors)), "1")
@@ -125,12 +137,12 @@ def bodies(report: Report, toy: bool) -> None:
 
 
 def _radius_error(model: StarModel, truth: Star, rotations: Array, found: Fit) -> float:
-    """Relative L2 error of r(u), the body turned (or mirrored) as its poses are against the true ones."""
-    turn, mirrored, _ = align_poses(found.rotations, rotations)
+    """Relative L2 error of r(u), after the rotation or reflection that aligns the poses with the true ones."""
+    turn, mirrored, _ = jax.jit(align_poses)(found.rotations, rotations)
     mirror = np.diag([1.0, 1.0, -1.0 if bool(mirrored) else 1.0])
-    true = model.radius(truth)
-    mine = model.radius(found.parameters, np.asarray(model.directions @ turn) @ mirror)
-    return float(jnp.sqrt(model.weights @ (mine - true) ** 2 / (model.weights @ true**2)))
+    true, weights = np.asarray(model.radius(truth)), np.asarray(model.weights)
+    radius = np.asarray(model.radius(found.parameters, np.asarray(model.directions) @ np.asarray(turn) @ mirror))
+    return float(np.sqrt(weights @ (radius - true) ** 2 / (weights @ true**2)))
 
 
 def main() -> None:
