@@ -24,8 +24,6 @@ sys.meta_path.insert(0, Missing())
 # Modules that are useless without an extra; all others are core.
 NEEDS = {
     "lfjax.activity.extraction": "io",
-    "lfjax.activity.segment": "neuro",
-    "lfjax.activity.tradeoff": "neuro",
     "lfjax.cli": "cli",
     "lfjax.io.mrc": "cryo",
     "lfjax.io.star": "cryo",
@@ -79,7 +77,7 @@ print(project(jnp.ones((8, 8, 8))).shape)
         ("lfjax.io.read_star('x.star')", "pandas", "cryo"),
         ("lfjax.viz.projections", "matplotlib", "cli"),
         ("lfjax.training.fit", "optax", "train"),
-        ("lfjax.activity.segment_somata", "skimage", "neuro"),
+        ("import numpy; lfjax.activity.segment_somata(numpy.eye(9)[None] * 9.0, (1, 1, 1), diameter_um=2)", "skimage", "neuro"),
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(code, package, extra, tmp_path):

@@ -1,11 +1,10 @@
-"""PSFs on disk: one HDF5 file a PSF, and a cache that spares computing the same one twice."""
+"""PSFs on disk: one HDF5 file per PSF, and a cache of computed PSFs."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
 import json
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from lfjax.errors import FileError, LfjaxError, require_shape
 from lfjax.io.arrays import check_array, reading
 from lfjax.io.atomic import writing
+from lfjax.io.cache import cache_folder
 from lfjax.io.hdf5 import numbers
 from lfjax.optics.microscope import Microscope
 from lfjax.optics.psf.images import PSF, compute_psf
@@ -27,14 +28,14 @@ from lfjax.optics.psf.lenslets import Alignment
 from lfjax.optics.psf.pupil import Pupil
 
 FORMAT = 2
-"""Raise it when the file layout or the PSF physics changes: older cache files are then no longer found."""
+"""Version of the file layout and of the PSF physics; a new number makes older cache files invisible."""
 
 
 def write_psf(path: str | Path, psf: PSF) -> None:
-    """Write a PSF with all that describes it.
+    """Write a PSF and its parameters.
 
-    Layout: dataset `psf` (z, a, b, y, x), one checksummed chunk an image; attributes format, microscope (JSON), z_um,
-    oversampling, convergence_error if it was measured, pupil and alignment (JSON) if there are any.
+    Layout: dataset `psf` (z, a, b, y, x), one checksummed chunk per image; attributes format, microscope (JSON), z_um,
+    oversampling, and, unless None, convergence_error, pupil and alignment (JSON).
 
     Args:
         path: HDF5 file.
@@ -58,7 +59,7 @@ def write_psf(path: str | Path, psf: PSF) -> None:
 
 
 def read_psf(path: str | Path) -> PSF:
-    """Read what `write_psf` wrote.
+    """Read a PSF that `write_psf` wrote.
 
     Args:
         path: HDF5 file.
@@ -67,7 +68,7 @@ def read_psf(path: str | Path) -> PSF:
         The PSF; its depths are in micrometres.
 
     Raises:
-        FileError: missing, broken, of another format, or not a PSF.
+        FileError: the file is missing, broken, of another format, or not a PSF.
     """
     with reading(path, "PSF"), h5py.File(path, "r") as file:
         values = check_array(path, numbers(path, file, "psf"), "zabyx")
@@ -89,16 +90,16 @@ def read_psf(path: str | Path) -> PSF:
             raise FileError(f"{path}: {wrong}") from wrong
 
 
-def write_view_psfs(path: str | Path, psfs: Float[Array, "v z y x"], z_um: Sequence[float]) -> None:
+def write_view_psfs(path: str | Path, psfs: Float[ArrayLike, "v z y x"], z_um: Sequence[float]) -> None:
     """Write the PSFs of a `MultiView`, measured or computed: dataset `view_psfs` (v, z, y, x) with attribute z_um.
 
     Args:
         path: HDF5 file.
-        psfs: images of a point at every depth in every view.
-        z_um: depths.
+        psfs: (v, z, y, x), images of a point at every depth in every view.
+        z_um: depths in micrometres.
 
     Raises:
-        ShapeError: not four axes, or not one plane a depth.
+        ShapeError: `psfs` does not have four axes, or not one plane per depth.
     """
     require_shape("psfs", np.shape(psfs), ("v", len(z_um), "y", "x"))
     values = check_array(path, np.asarray(psfs), "vzyx")
@@ -108,44 +109,44 @@ def write_view_psfs(path: str | Path, psfs: Float[Array, "v z y x"], z_um: Seque
 
 
 def read_view_psfs(path: str | Path) -> tuple[Float[Array, "v z y x"], tuple[float, ...]]:
-    """Read what `write_view_psfs` wrote: PSFs and depths.
+    """Read PSFs (v, z, y, x) and depths in micrometres that `write_view_psfs` wrote.
 
     Raises:
-        FileError: missing, broken, or not PSFs of views.
+        FileError: the file is missing, broken, or holds no PSFs of views.
     """
     with reading(path, "PSF"), h5py.File(path, "r") as file:
         values = check_array(path, numbers(path, file, "view_psfs"), "vzyx")
         depths = tuple(float(z) for z in np.ravel(file["view_psfs"].attrs["z_um"]))
         if len(depths) != values.shape[1]:
-            raise FileError(f"{path}: {len(depths)} depths; expected {values.shape[1]}, one a plane")
+            raise FileError(f"{path}: {len(depths)} depths; expected {values.shape[1]}, one per plane")
         return jnp.asarray(values), depths
 
 
 def cached_psf(
     microscope: Microscope,
-    z_um: Sequence[float],
+    z_um: Sequence[float] | np.ndarray,
     voxels_per_lenslet: int,
     *,
     cache: str | Path | None = None,
     **options: Any,
 ) -> PSF:
-    """`compute_psf`, or the same PSF from the disk if it was computed before.
+    """The PSF of `compute_psf`, read from the disk if an earlier call computed it.
 
     The file name is the SHA-256 of all parameters, so a changed parameter never finds an old PSF. A broken cache file
-    is computed anew and replaced.
+    is replaced.
 
     Args:
         microscope: the parameters.
         z_um: depths of the planes in micrometres.
         voxels_per_lenslet: s, voxels across a lenslet.
-        cache: folder; if not given $LFJAX_CACHE, else $XDG_CACHE_HOME/lfjax, else ~/.cache/lfjax.
-        **options: those of `compute_psf`: tolerance, oversampling, lenslets, track.
+        cache: folder. None: `lfjax.io.cache_folder`.
+        **options: options of `compute_psf`, for example tolerance, oversampling, lenslets, track.
 
     Returns:
         The PSF.
 
     Raises:
-        ParameterError: a value outside its meaning.
+        ParameterError: a value is out of range.
         TypeError: `compute_psf` has no such option.
     """
     bound = inspect.signature(compute_psf).bind(microscope, z_um, voxels_per_lenslet, **options)
@@ -164,16 +165,8 @@ def cached_psf(
     return psf
 
 
-def cache_folder() -> Path:
-    """$LFJAX_CACHE, else $XDG_CACHE_HOME/lfjax, else ~/.cache/lfjax."""
-    own, shared = os.environ.get("LFJAX_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    if own:
-        return Path(own).expanduser()
-    return (Path(shared) if shared else Path.home() / ".cache") / "lfjax"
-
-
 def _key(bound: inspect.BoundArguments) -> str:
-    """SHA-256 of the canonical JSON of all that decides the values of the PSF."""
+    """SHA-256 of the canonical JSON of all parameters that the values of the PSF depend on."""
     bound.apply_defaults()
     parameters = {name: value for name, value in bound.arguments.items() if name not in ("track", "memory_gib")}
     parameters["microscope"] = bound.arguments["microscope"].to_dict()

@@ -172,7 +172,7 @@ def test_hdf5_without_the_dataset_or_with_other_axes(tmp_path, volume):
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.ome.tif", "a.h5"])
-def test_bad_arrays_are_not_written(tmp_path, name):
+def test_bad_arrays_are_not_written(tmp_path, name, unchecked):
     for bad in (np.zeros((3, 4)), np.zeros((0, 3, 4)), np.full((1, 2, 2), np.nan), np.full((1, 2, 2), 1e300)):
         with pytest.raises(FileError, match=name):
             io.write_volume(tmp_path / name, bad, VOXEL_UM)

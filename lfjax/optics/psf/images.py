@@ -31,10 +31,10 @@ Probes = dict[tuple[int, float], Array]
 """Images of probe sources, by oversampling and depth."""
 
 OVERSAMPLINGS = (1, 3, 5, 7, 9, 11, 13, 15)
-SAMPLES_PER_WAVE = 32  # radial samples a lambda/NA: cubic interpolation is then right to 4e-5
+SAMPLES_PER_WAVE = 32  # radial samples per lambda/NA: cubic interpolation is then right to 4e-5
 PROPAGATION_MARGIN = 2  # lenslets around the PSF that keep the periodic propagation from wrapping into it
-MEMORY_GIB = 1.0  # of the fields that an accelerator computes at once; one after another fits a CPU's caches better
-BYTES_PER_SAMPLE = 64  # of a field and what its computation keeps besides
+MEMORY_GIB = 1.0  # for fields that an accelerator computes at once; one at a time fits a CPU's caches better
+BYTES_PER_SAMPLE = 64  # of a field and of the intermediate results of its computation
 
 
 class PSF(eqx.Module):
@@ -42,14 +42,15 @@ class PSF(eqx.Module):
 
     Attributes:
         values: (z, a, b, y, x): image of the source at voxel (a, b) of a lenslet and depth z, on K x K lenslets of
-            N x N pixels with that lenslet in the middle. Each image sums to 1, behind a mask to the share that passes.
+            N x N pixels with that lenslet in the middle. Each image sums to 1; behind a mask, to the share of its light that
+            passes.
+        microscope: the parameters of the computation.
         z_um: depths in micrometres, sign as Prevedel et al. 2014.
-        microscope: the parameters it was computed from.
-        oversampling: field samples a pixel (1 for a measured PSF).
-        convergence_error: relative L2 distance to a PSF of about twice the oversampling, the worst of the sources
-            probed; None where it was not measured.
-        pupil: the aberrations in it, if any.
-        alignment: of the array, if it is not the plain one.
+        oversampling: field samples per pixel (1 for a measured PSF).
+        convergence_error: relative L2 distance to the PSF at about twice the oversampling, the worst of the probed sources.
+            None: not measured.
+        pupil: aberrations. None: none.
+        alignment: position of the lenslet array. None: on the native plane, f_ml from the sensor.
     """
 
     values: Float[Array, "z a b y x"]
@@ -93,7 +94,7 @@ class PSF(eqx.Module):
 def support_lenslets(
     microscope: Microscope, z_um: Sequence[float], pupil: Pupil | None = None, alignment: Alignment | None = None
 ) -> int:
-    """K: odd number of lenslets that holds the image of any source of a lenslet, by its rays and one lenslet of margin."""
+    """K: the odd number of lenslets that holds the rays of every source of a lenslet, and one lenslet of margin."""
     if pupil is None and alignment is None:
         blur = max(microscope.blur_radius_lenslets(z) for z in z_um)
     else:
@@ -120,10 +121,10 @@ class Sampling(NamedTuple):
 
     Attributes:
         lenslets: K, side of the image in lenslets.
-        oversampling: field samples a pixel.
+        oversampling: field samples per pixel.
         nodes: Gauss-Legendre nodes of the Debye integral.
         radii: samples of its radial profile.
-        side: samples of the field, `PROPAGATION_MARGIN` lenslets more than the image and what makes a good FFT.
+        side: samples of the field: the image, `PROPAGATION_MARGIN` lenslets more, rounded up to a fast FFT size.
         batch: sources computed at once.
     """
 
@@ -142,10 +143,10 @@ class Sampling(NamedTuple):
 
         Args:
             microscope: the parameters.
-            z_um: the largest |z|: one size for all depths is one compilation.
+            z_um: the largest |z|; one size for all depths needs one compilation.
             lenslets: K.
-            oversampling: field samples a pixel.
-            memory_gib: of the fields that are computed at once; on a CPU one after another if not given, else 1.
+            oversampling: field samples per pixel.
+            memory_gib: memory for fields that are computed at once. None: one field at a time on a CPU, 1 GiB elsewhere.
         """
         samples = max(microscope.cell_pixels) * oversampling
         side = fourier.good_centred_size((lenslets + PROPAGATION_MARGIN) * samples)
@@ -166,7 +167,7 @@ def _steps_um(microscope: Microscope, oversampling: int) -> tuple[Any, Any]:
 
 
 def _reach_um(microscope: Microscope, side: int, oversampling: int) -> Any:
-    """Farthest that a sample of the field can be from a source, in the sample: half a diagonal of the field and one cell."""
+    """Largest distance of a field sample from a source, in the sample: half a diagonal of the field and one cell."""
     sizes = zip(_steps_um(microscope, oversampling), microscope.cell_pixels, strict=True)
     y, x = ((side + n * oversampling) * step / 2 for step, n in sizes)
     return jnp.hypot(y, x) / microscope.magnification
@@ -182,18 +183,18 @@ def psf_images(
     pupil: Pupil | None = None,
     alignment: Alignment | None = None,
 ) -> Float[Array, "source y x"]:
-    """Images on K x K lenslets of sources at one depth; pure, and differentiable in all that is not a size.
+    """Images on K x K lenslets of sources at one depth; pure, and differentiable in everything but the sizes.
 
     U(x) = Debye field at |x / M - p|;  V = Fresnel_f_ml { U * lenslet phase };  image = sum of |V|^2 over each pixel.
-    The image is upright, as in the reference code; a real microscope turns it by 180 degrees.
+    The image is upright, as in the reference code; a real microscope rotates it by 180 degrees.
 
     Args:
         microscope: the parameters.
         z_um: depth of the sources.
         offsets: source positions (y, x) in pitches from the centre of the middle lenslet.
         sampling: sizes, see `Sampling.of`.
-        pupil: aberrations; none if not given.
-        alignment: of the array; on the native plane and f_ml from the sensor if not given.
+        pupil: aberrations. None: none.
+        alignment: position of the array. None: on the native plane, f_ml from the sensor.
 
     Returns:
         (source, K N_y, K N_x), each image summing to 1; behind a mask, to the share of its light that passes.
@@ -219,14 +220,14 @@ def psf_images(
     high, wide = sampling.lenslets * rows, sampling.lenslets * columns
     top, left = (side - high * os) // 2, (side - wide * os) // 2
 
-    def native(offset: Float[Array, "2"]) -> Complex[Array, "y x"]:
+    def native(offset: Float[Array, "2"]) -> Complex[Array, "side side"]:
         if pupil is not None:
             return native_field(spectrum, step_um, jnp.stack([y_um[0], x_um[0]]) - offset * pitch_um, side)
         dy, dx = y_um[:, None] - offset[0] * pitch_um, x_um[None, :] - offset[1] * pitch_um
         radius_um = jnp.sqrt(dy**2 + dx**2 + 1e-12)  # the small number keeps the gradient finite at the source
         return debye.interpolate_profile(profile, spacing_um, radius_um)
 
-    def inner(intensity: Float[Array, "y x"]) -> Float[Array, "y x"]:
+    def inner(intensity: Float[Array, "side side"]) -> Float[Array, "high_os wide_os"]:
         return intensity[top : top + high * os, left : left + wide * os]
 
     def image(offset: Float[Array, "2"]) -> Float[Array, "y x"]:
@@ -251,8 +252,8 @@ def psf_plane(
 ) -> np.ndarray:
     """PSFs of all s x s voxels of a lenslet at one depth, (a, b, y, x).
 
-    Square lenslets and a round pupil have the symmetry of the square: only the voxels of one octant are computed, the
-    others are their mirror images. With an alignment, hexagons, or a pupil that is not round, all are computed.
+    Square lenslets and a round pupil have the symmetry of the square: one octant of voxels is computed, and the others are
+    mirror images of it. With an alignment, hexagons, or a pupil that is not round, all voxels are computed.
     """
     square = microscope.lenslet_lattice == "square"
     if alignment is not None or not square or (pupil is not None and not pupil.round):
@@ -287,19 +288,19 @@ def convergence_error(
     pupil: Pupil | None = None,
     alignment: Alignment | None = None,
 ) -> float:
-    """Relative L2 distance between the PSF at an oversampling and at about twice that, the worst of the sources probed.
+    """Relative L2 distance between the PSF at an oversampling and at about twice that, the worst of the probed sources.
 
-    Probed are the innermost and outermost voxels of a lenslet at the depths nearest to and farthest from z = 0.
+    The probes are the innermost and outermost voxels of a lenslet at the depths nearest to and farthest from z = 0.
 
     Args:
         microscope: the parameters.
-        z_um: depths.
+        z_um: depths in micrometres.
         s: voxels across a lenslet.
         lenslets: K.
-        oversampling: field samples a pixel.
-        known: images of the probes by oversampling and depth, which are used and added to.
-        pupil: aberrations.
-        alignment: of the array.
+        oversampling: field samples per pixel.
+        known: images of the probes by oversampling and depth; the function reads them and adds to them.
+        pupil: aberrations. None: none.
+        alignment: position of the array, see `psf_images`.
     """
     known = {} if known is None else known
     offsets = cell_offsets(microscope, s)
@@ -321,7 +322,7 @@ def convergence_error(
 
 def compute_psf(
     microscope: Microscope,
-    z_um: Sequence[float],
+    z_um: Sequence[float] | np.ndarray,
     voxels_per_lenslet: int,
     *,
     tolerance: float = 0.02,
@@ -338,20 +339,20 @@ def compute_psf(
         microscope: the parameters.
         z_um: depths of the planes in micrometres; 0 is the native focal plane.
         voxels_per_lenslet: s, voxels across a lenslet, from 1 to N.
-        tolerance: largest convergence error allowed; the smallest oversampling that keeps it is chosen.
-        oversampling: field samples a pixel, if you want to set it; the convergence error is then only reported.
-        lenslets: K, odd side of the support in lenslets; by geometry if not given.
-        pupil: aberrations of the objective; none if not given. The mean tilt of a pupil moves the image sideways.
-        alignment: how the array stands; on the native plane and f_ml from the sensor if not given. A rotation has no
-            place here, since H is periodic in the array's own axes: `Rectifier` takes it out of frames.
-        memory_gib: of the fields that are computed at once; by default one after another on a CPU, 1 elsewhere.
+        tolerance: largest convergence error; the smallest oversampling that reaches it is chosen.
+        oversampling: field samples per pixel. The convergence error is then only reported. None: chosen by `tolerance`.
+        lenslets: K, odd side of the support in lenslets. None: `support_lenslets`.
+        pupil: aberrations of the objective. None: none. The mean tilt of a pupil moves the image sideways.
+        alignment: position of the array. None: on the native plane, f_ml from the sensor. A rotation is refused, since H is
+            periodic in the array's own axes: `Rectifier` removes it from frames.
+        memory_gib: memory for fields that are computed at once. None: one field at a time on a CPU, 1 GiB elsewhere.
         track: wraps the loop over depths to show progress, see `lfjax.progress.track`.
 
     Returns:
-        The PSF, with the oversampling used and its measured convergence error.
+        The PSF, with its oversampling and its measured convergence error.
 
     Raises:
-        ParameterError: a value outside its meaning, or a tolerance that no oversampling up to 15 reaches.
+        ParameterError: a value is out of range, or no oversampling up to 15 reaches the tolerance.
     """
     n = microscope.pixels_per_lenslet
     depths = tuple(float(z) for z in np.asarray(z_um).ravel())
