@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
-from scipy.optimize import linear_sum_assignment
 
 from lfjax.errors import ShapeError, require, require_shape
 
@@ -174,6 +173,8 @@ def f1_score(found: ArrayLike, truth: ArrayLike, radius: float) -> float:
         return float(len(a) == len(b))
     distance = np.linalg.norm(a[:, None] - b[None], axis=-1)
     cost = np.where(distance <= radius, distance, 1e6 * radius)  # as many matches as possible, then the nearest
+    from scipy.optimize import linear_sum_assignment  # takes longer to load than most commands need for the rest
+
     hits = int(np.sum(distance[linear_sum_assignment(cost)] <= radius))
     return 2 * hits / (len(a) + len(b))
 

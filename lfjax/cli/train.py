@@ -8,12 +8,8 @@ from typing import Annotated
 
 import typer
 
-from lfjax import io, parallel
-from lfjax.models.frozen import count_parameters
+from lfjax import io, parallel, training
 from lfjax.progress import track
-from lfjax.training.evaluation import Scores, compare
-from lfjax.training.model_file import TrainedModel, find_model, write_model
-from lfjax.training.recipe import Recipe
 
 
 def train(
@@ -26,9 +22,11 @@ def train(
     devices: Annotated[int, typer.Option(help="Number of devices that share each batch.")] = 1,
 ) -> None:
     """Train a model by a recipe, on labelled pairs and unlabelled movies from files or simulated."""
-    plan = Recipe.read(recipe)
+    from lfjax.models.frozen import count_parameters
+
+    plan = training.Recipe.read(recipe)
     fitted = plan.fit(folder=folder, track=track, mesh=parallel.mesh(devices) if devices != 1 else None)
-    write_model(output, TrainedModel(fitted.model, plan), half=half)
+    training.write_model(output, training.TrainedModel(fitted.model, plan), half=half)
     last = ", ".join(f"{name} {value:.3g}" for name, value in fitted.history[-1].items() if name != "step")
     size = output.stat().st_size / 2**20
     typer.echo(f"{output}: {plan.model.kind}, {count_parameters(fitted.model)} parameters, {size:.2f} MiB; {last}")
@@ -40,6 +38,9 @@ def evaluate(
     frames: Annotated[int, typer.Option(help="Frames per held-out movie.")] = 60,
 ) -> None:
     """Score a model and Richardson-Lucy on simulated samples of other density and brightness."""
+    from lfjax.training.evaluation import Scores, compare
+    from lfjax.training.model_file import find_model
+
     table = {name: scores._asdict() for name, scores in compare(find_model(model), frames).items()}
     typer.echo(f"{'':22s}" + "".join(f"{name:>16s}" for name in Scores._fields))
     for name, row in table.items():

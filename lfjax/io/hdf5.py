@@ -63,4 +63,4 @@ def numbers(path: str | Path, file: h5py.File, name: str) -> np.ndarray:
         raise FileError(f"{path}: holds {sorted(file) or 'nothing'}; expected a dataset {name!r}")
     if dataset.dtype.kind not in "uif" or dataset.shape is None:
         raise FileError(f"{path}: dataset {name!r} holds {dataset.dtype}; expected integers or floats")
-    return dataset[()]
+    return np.asarray(dataset[()])
