@@ -216,10 +216,10 @@ class Scale(LinearOperator):
         return self.op.out_shape
 
     def matvec(self, x: Array) -> Array:
-        return self.scale * self.op(x)
+        return jnp.multiply(self.scale, self.op(x))
 
     def rmatvec(self, y: Array) -> Array:
-        return self.scale * self.op.T(y)
+        return jnp.multiply(self.scale, self.op.T(y))
 
 
 class SelfAdjoint(LinearOperator):

@@ -8,8 +8,8 @@ import jaxtyping
 import numpy as np
 import pytest
 
-# Compiling takes most of the time of the tests, and XLA compiles three times faster without its optimisations. LFJAX_TEST_XLA=full
-# compiles as users have it; so do the law `test_jit`, the notebooks and the benchmarks.
+# Compiling takes most of the time of the tests, and XLA compiles three times faster without its optimisations.
+# LFJAX_TEST_XLA=full compiles as users have it; so do the law `test_jit`, the notebooks and the benchmarks.
 QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 if os.environ.get("LFJAX_TEST_XLA") != "full":
     os.environ["XLA_FLAGS"] = f"{QUICK} {os.environ.get('XLA_FLAGS', '')}".strip()

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from lfjax.errors import require, require_shape
 from lfjax.linop import LinearOperator
 from lfjax.movies.frames import Frames
-from lfjax.solvers import Problem
+from lfjax.solvers import Problem, momentum
 
 
 class Statistics(NamedTuple):
@@ -109,8 +109,8 @@ def _refine(
 
     def step(state: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], None]:
         s, before, clock = state
-        later = (1 + jnp.sqrt(1 + 4 * clock**2)) / 2
-        ahead = s + (clock - 1) / later * (s - before)
+        later, push = momentum.advance(clock)
+        ahead = s + push * (s - before)
         residual = jnp.tensordot(gram, jax.lax.map(op.matvec, ahead), 1) - seen
         gradient = jax.lax.map(op.rmatvec, weights * residual)
         new = jnp.where(free, jnp.maximum(ahead - gradient / lipschitz, 0), 0)

@@ -23,6 +23,7 @@ from jaxtyping import Array, Bool, Float, Int
 from numpy.typing import ArrayLike
 
 from lfjax.errors import require, require_shape
+from lfjax.solvers import momentum
 
 SUBSTEPS = 2  # grid points per frame
 STEPS = 300  # of FISTA
@@ -165,8 +166,8 @@ def _deconvolve(
         residual = trace - base - forward(ahead)
         new = jnp.maximum(ahead + (adjoint(residual) - threshold) / lipschitz, 0)
         base = jnp.median(trace - forward(new))
-        later = (1 + jnp.sqrt(1 + 4 * clock**2)) / 2
-        return (new, new + (clock - 1) / later * (new - x), later, base), None
+        later, push = momentum.advance(clock)
+        return (new, new + push * (new - x), later, base), None
 
     zero = jnp.zeros(t * SUBSTEPS, trace.dtype)
     start = (zero, zero, jnp.ones((), trace.dtype), jnp.percentile(trace, 20.0).astype(trace.dtype))

@@ -16,7 +16,8 @@ from lfjax.activity.measures import confinement, peak_snr_db
 from lfjax.activity.segment import soma_footprints
 from lfjax.errors import require, require_shape
 from lfjax.linop import LinearOperator
-from lfjax.solvers.problem import Problem, Solver, State
+from lfjax.solvers.base import Solver, State
+from lfjax.solvers.problem import Problem
 from lfjax.solvers.richardson_lucy import RichardsonLucy
 
 AROUND = 4  # radii around a neuron within which light counts as its own

@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 from lfjax.errors import require_shape
 from lfjax.models.convolution import scan_layers
 from lfjax.models.frozen import Frozen
-from lfjax.solvers import proximal_step
+from lfjax.solvers import momentum, proximal_step
 
 
 @runtime_checkable
@@ -154,9 +154,4 @@ def rms(y: Float[Array, "..."]) -> Float[Array, ""]:
 @eqx.filter_jit
 def fista_momentum(layers: int) -> Float[Array, " k"]:
     """FISTA's momentum (t_(k-1) - 1) / t_k for k = 1 .. `layers`: 0, 0.28, 0.43, ... towards 1."""
-
-    def advance(clock: Array, _: None) -> tuple[Array, Array]:
-        after = (1 + jnp.sqrt(1 + 4 * clock**2)) / 2
-        return after, (clock - 1) / after
-
-    return jax.lax.scan(advance, jnp.ones(()), None, length=layers)[1]
+    return jax.lax.scan(lambda clock, _: momentum.advance(clock), jnp.ones(()), None, length=layers)[1]

@@ -87,7 +87,7 @@ def frame_solver(
     if warm:
         start = solvers.run(solver, problem, 5 * iterations).x
         floor = 1e-3 * jnp.mean(start)  # multiplicative solvers never leave zero
-        start = jnp.maximum(start, floor) if getattr(solver, "needs_counts", False) else start
+        start = jnp.maximum(start, floor) if solver.needs_counts else start
     return FrameSolver(op, solver, weights, start, iterations)
 
 
