@@ -173,7 +173,7 @@ def _elapsed(function: Callable[[], PSF]) -> tuple[PSF, float]:
 
 def exactness(report: Report, toy: bool) -> None:
     """Against the definition in float64: each voxel puts its image where its lenslet is; and the other precisions."""
-    psf = compute_psf(IMPERIAL, [-10.0, 10.0] if toy else [-10.0, 0.0, 10.0], 3, oversampling=1 if toy else 3)
+    psf = compute_psf(NINE if toy else IMPERIAL, [-10.0, 10.0] if toy else [-10.0, 0.0, 10.0], 3, oversampling=1 if toy else 3)
     field = (5, 5) if toy else (9, 9)
     exact = LightField(psf, field)
     n, reach = psf.microscope.pixels_per_lenslet, psf.lenslets // 2 * psf.microscope.pixels_per_lenslet
@@ -205,7 +205,7 @@ def exactness(report: Report, toy: bool) -> None:
 def many_depths(toy: bool) -> PSF:
     """53 depths, N = 19, s = 3, 17 x 17 lenslets."""
     depths = np.linspace(-26, 26, 5 if toy else 53)
-    return compute_psf(IMPERIAL, depths, 3, oversampling=1 if toy else 3, lenslets=7 if toy else 17)
+    return compute_psf(NINE if toy else IMPERIAL, depths, 3, oversampling=1 if toy else 3, lenslets=7 if toy else 17)
 
 
 def share(report: Report, limits: Limits, psf: PSF, toy: bool) -> None:
