@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from lfjax.tomography.particles import Particles
+from lfjax.tomography import Particles
 
 
 def cryojax_projector(volume: NDArray[np.float32], rotations: NDArray[np.float32], interp: str) -> Callable[[], Any]:
-    """Fourier slices of a spectrum padded by 2; padding and transform of the volume are inside of the timing."""
+    """Fourier slices of a spectrum padded by 2; padding and transform of the volume are part of the timing."""
     import cryojax.simulator as cxs
     from cryojax.rotations import SO3
 
@@ -36,7 +36,7 @@ def cryojax_projector(volume: NDArray[np.float32], rotations: NDArray[np.float32
 
 
 def aspire_projector(volume: NDArray[np.float32], rotations: NDArray[np.float32]) -> Callable[[], Any]:
-    """ASPIRE's projection by FINUFFT; it wants R^T, and gives 1 / n of the sum."""
+    """ASPIRE's projection by FINUFFT; it takes R^T, and gives 1 / n of the sum."""
     from aspire.utils import Rotation
     from aspire.volume import Volume
 
@@ -54,7 +54,7 @@ def aspire_back_projector(images: NDArray[np.float32], rotations: NDArray[np.flo
 
 
 def aspire_mean(images: NDArray[np.float32], particles: Particles, pixel_angstrom: float) -> NDArray[np.float32]:
-    """ASPIRE's least-squares estimator of a volume at known poses, with its CTFs (no astigmatism, one a defocus group)."""
+    """ASPIRE's least-squares estimator of a volume at known poses, with its CTFs (no astigmatism, one per defocus group)."""
     from aspire.image import Image
     from aspire.operators import CTFFilter
     from aspire.reconstruction import MeanEstimator
