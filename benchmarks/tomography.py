@@ -135,7 +135,8 @@ def gradients(report: Report, toy: bool) -> None:
             gradient = jax.jit(jax.grad(loss, which))
             arguments = (volume, operator, seen)
             seconds = median_seconds(lambda g=gradient, a=arguments: jax.block_until_ready(g(*a)))
-            report.at_most(f"gradient in {name} over forward, {n}^3, {operator.plane.kernel.width} taps", seconds / forward, 5.0, "x")
+            title = f"gradient in {name} over forward, {n}^3, {operator.plane.kernel.width} taps"
+            report.at_most(title, seconds / forward, 5.0, "x")
 
     def temporary(count: int) -> int:
         kernel = "trilinear" if toy else 5
