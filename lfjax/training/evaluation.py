@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Shaped
 
 from lfjax import metrics, solvers
 from lfjax.activity import find_somata
@@ -113,7 +113,7 @@ def compare(model: TrainedModel, frames: int = 60) -> dict[str, Scores]:
     return {name: evaluate(method, movies, recipe.voxel_um, border=border) for name, method in methods.items()}
 
 
-def inside(volume: Float[ArrayT, "... y x"], border: tuple[int, int]) -> Float[ArrayT, "... h w"]:
+def inside(volume: Shaped[ArrayT, "... y x"], border: tuple[int, int]) -> Shaped[ArrayT, "... h w"]:
     """The volume without its border."""
     rows, columns = volume.shape[-2:]
     return volume[..., border[0] : rows - border[0], border[1] : columns - border[1]]
