@@ -51,7 +51,7 @@ class Size:
 
 TOY = Size(
     pixels=5, voxels=2, depths=7, step_um=3, beyond=1, lenslets=11, border=1, fields=2, windows=2, psf_tolerance=0.3, movie=4,
-    test=12, shown=(0, 6), seeds=2, steps=(4, 4, 4, 4), batch=(2, 2, 2, 2), one_field=(4, 2), layers=2, physics_layers=3,
+    test=40, shown=(0, 20), seeds=2, steps=(4, 4, 4, 4), batch=(2, 2, 2, 2), one_field=(4, 2), layers=2, physics_layers=3,
     width=4, compress=3,
 )  # fmt: skip
 LARGE = Size(
