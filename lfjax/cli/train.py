@@ -12,7 +12,7 @@ from lfjax import io, parallel, training
 from lfjax.progress import track
 
 
-def train(
+def train_model(
     recipe: Annotated[Path, typer.Argument(help="TOML file; an example is `lfjax/training/small.toml`.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Model file to write, .h5.")],
     folder: Annotated[

@@ -17,6 +17,7 @@ from lfjax.simulate.samples import beads, neurons
 from lfjax.simulate.tissue import cortex
 
 SAMPLES = ("neurons", "cortex", "beads")
+"""Names of the samples that `raw_recording` simulates."""
 
 
 class Recording(NamedTuple):
