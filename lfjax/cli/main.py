@@ -38,7 +38,7 @@ COMMANDS = (
         "raw.h5 --microscope scope.toml --white white.tif --solver ista -o volumes.zarr",
     ),
     ("neurons", neurons.extract_neurons, "raw.h5 --structure tdtomato.tif --microscope scope.toml -o neurons.h5"),
-    ("train", train.train, "recipe.toml -o model.h5 --folder run"),
+    ("train", train.train_model, "recipe.toml -o model.h5 --folder run"),
     ("evaluate", train.evaluate, "small"),
 )
 """Name, function and example of each command."""
