@@ -61,6 +61,8 @@ docs: notebooks
 
 # Large arrays in huge pages: fresh memory costs the CPU more than many a computation (see docs/performance.md).
 bench-% toy-%: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
+# A toy mostly compiles, which takes a third of the time without XLA's optimisations.
+toy-%: export XLA_FLAGS ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
 bench-%: .venv/.peers
 	$(BIN)/python -m benchmarks.$* $(BENCH_ARGS)
 

@@ -9,6 +9,7 @@ its own arrays) and `jax.vmap` like any array. Domains are real arrays of one fi
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable
 
 import equinox as eqx
@@ -95,7 +96,8 @@ class LinearOperator(eqx.Module):
             key: random key of the start vector; a fixed one if not given.
         """
         key = jax.random.key(0) if key is None else key
-        start = jax.random.uniform(key, self.in_shape, minval=0.5, maxval=1.5)
+        start = jax.random.uniform(key, (math.prod(self.in_shape),), minval=0.5, maxval=1.5)  # flat: XLA compiles it faster
+        start = start.reshape(self.in_shape)
 
         def iterate(v: Array, _: None) -> tuple[Array, Array]:
             w = self.T(self(v))

@@ -171,6 +171,7 @@ PRESETS: dict[str, Microscope] = {
         Microscope(20, 0.5, 1.33, 0.520, 125, 2500, 11, name="20x0.5"),
     )
 }
+"""Microscopes of the literature by name; `lfjax info NAME` prints one as TOML."""
 
 
 def preset(name: str) -> Microscope:

@@ -49,6 +49,18 @@ def _advance(fixed: tuple[AbstractSolver[StateT], Problem], state: StateT, itera
     return iterate(*fixed, state, iterations)
 
 
+@eqx.filter_jit
+def _finish(problem: Problem, smooth: LinearOperator | None, x: Array, image: Array) -> tuple[Array, Array]:
+    """The estimate and its image; filtered, and zero or more if the unfiltered estimate is."""
+    if smooth is None:
+        return x, problem.synthesise(x, image)
+    filtered = smooth(x)
+    positive = jnp.maximum(filtered, 0)
+    return jax.lax.cond(
+        jnp.all(x >= 0), lambda: (positive, problem.op(positive)), lambda: (filtered, problem.synthesise(x, image))
+    )
+
+
 def run(
     solver: AbstractSolver[StateT],
     problem: Problem,
@@ -111,9 +123,5 @@ def run(
         if tolerance > 0 and abs(before - after) <= tolerance * abs(before):
             converged = True
             break
-    x, image = state.x, problem.synthesise(state.x, state.image)
-    if smooth is not None:
-        x = smooth(x)
-        if bool(jnp.all(state.x >= 0)):
-            x, image = jnp.maximum(x, 0), problem.op(jnp.maximum(x, 0))
+    x, image = _finish(problem, smooth, state.x, state.image)
     return Result(x, image, np.concatenate(history), done, converged, state)

@@ -21,7 +21,7 @@ from lfjax.errors import require
 from lfjax.linop import LinearOperator, SelfAdjoint, floating
 from lfjax.optics.lightfield import views
 from lfjax.optics.lightfield.channels import ChannelBasis
-from lfjax.optics.lightfield.low_rank import compress
+from lfjax.optics.lightfield.compression import compress
 from lfjax.optics.lightfield.spectral import (
     ChannelMatrices,
     Compression,
