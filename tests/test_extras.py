@@ -23,7 +23,6 @@ sys.meta_path.insert(0, Missing())
 """
 # Modules that are useless without an extra; all others are core.
 NEEDS = {
-    "lfjax.activity.extraction": "io",
     "lfjax.cli": "cli",
     "lfjax.io.mrc": "cryo",
     "lfjax.io.star": "cryo",

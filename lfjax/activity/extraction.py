@@ -10,12 +10,12 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-import zarr
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
 from lfjax import parallel
+from lfjax._lazy import load
 from lfjax.activity.direct import Images, image_footprints, photon_weights
 from lfjax.activity.fluorescence import dff, peak_dff
 from lfjax.activity.neurons import Neurons
@@ -201,7 +201,7 @@ def extract(
     require(frame_s > 0, "frame_s", frame_s, "a positive number")
     images = direct_images(op, volumes, mean, neuropil=neuropil)
     kept = stream_courses(frames, images, path, size=size, mesh=mesh, process=process, track=track)
-    courses = np.asarray(zarr.open_group(kept, mode="r")["courses"][:]).T  # type: ignore[index]
+    courses = np.asarray(load("zarr", "extract").open_group(kept, mode="r")["courses"][:]).T
     n = len(centres)
     change = dff(courses[:n], frame_s)
     times, noise = find_spikes(change, frame_s, pulse=pulse, amplitude=amplitude)
