@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -71,9 +69,8 @@ class _Volume(eqx.Module):
     iterations: int = eqx.field(static=True)
 
     def __call__(self, y: Float[Array, "row col"]) -> Float[Array, "z y x"]:
-        solver: Any = solvers.RichardsonLucy()
         problem = solvers.Problem(self.op, y)
-        return solvers.iterate(solver, problem, solver.init(problem, None), self.iterations)[0].x
+        return solvers.solve(solvers.RichardsonLucy(), problem, self.iterations)
 
 
 def flare_map(

@@ -51,8 +51,7 @@ class FrameSolver(eqx.Module):
     def __call__(self, y: Float[Array, "row col"], start: Float[Array, "z y x"] | None = None) -> Float[Array, "z y x"]:
         """The volume of one frame; `start` takes precedence over the attribute."""
         problem = solvers.Problem(self.op, y, self.weights)
-        state = self.solver.init(problem, self.start if start is None else start)
-        return solvers.iterate(self.solver, problem, state, self.iterations)[0].x
+        return solvers.solve(self.solver, problem, self.iterations, self.start if start is None else start)
 
 
 def frame_solver(

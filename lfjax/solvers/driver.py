@@ -101,6 +101,7 @@ def run(
         x0 = jnp.asarray(x0, problem.data.dtype)
         require_shape("x0", x0.shape, problem.op.in_shape)
     name = type(solver).__name__
+    require(isinstance(solver, AbstractSolver), "solver", name, "a subclass of AbstractSolver")
     if isinstance(problem, NormalEquations):
         require(solver.takes_normal_equations, "solver", name, "ISTA or FISTA with NormalEquations")
     elif solver.needs_counts:

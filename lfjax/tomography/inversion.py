@@ -183,7 +183,7 @@ class Reconstruction(NamedTuple):
 
 
 def reconstruct(
-    batches: Iterable[tuple[Float[ArrayLike, "n y x"], Particles]],
+    batches: Iterable[tuple[Float[ArrayLike, "_ y x"], Particles]],
     size: int,
     *,
     symmetry: str = "C1",

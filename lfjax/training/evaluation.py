@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -103,11 +103,10 @@ def compare(model: TrainedModel, frames: int = 60) -> dict[str, Scores]:
     voxels, _ = recipe.cells
     border = (recipe.training.border * voxels[0], recipe.training.border * voxels[1])
     op = recipe.operator()
-    solver: Any = solvers.RichardsonLucy()
 
     def richardson_lucy(y: Float[Array, "row col"]) -> Float[Array, "z y x"]:
         problem = solvers.Problem(op, jnp.maximum(y, 0))
-        return solvers.iterate(solver, problem, solver.init(problem, None), 20)[0].x
+        return solvers.solve(solvers.RichardsonLucy(), problem, 20)
 
     methods = {recipe.model.kind: model.network, "Richardson-Lucy, 20": richardson_lucy}
     return {name: evaluate(method, movies, recipe.voxel_um, border=border) for name, method in methods.items()}
