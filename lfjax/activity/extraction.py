@@ -1,4 +1,4 @@
-"""From frames to neurons by the direct path: time courses of the images of footprints, without volumes."""
+"""From frames to neurons by the direct path: time courses of footprint images, without reconstructed volumes."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def direct_images(
 
     Args:
         op: H.
-        footprints: (n, z, y, x), of neurons.
+        footprints: (n, z, y, x), footprints of neurons.
         mean: (row, col), mean frame of the movie; it also weighs the pixels (`photon_weights`).
         neuropil: (m, z, y, x), footprints of neuropil, as `neuropil_rings`.
         rest: whether the unexplained part of the mean, light from outside the volume, is a component of its own.
-        batch: footprints at once.
+        batch: footprints imaged at once.
 
     Raises:
         ShapeError: `mean` is not a frame of `op`, or footprints are not volumes of it.
@@ -125,7 +125,7 @@ def find_spikes(
     amplitude: float | None = None,
     least_snr: float = 1.5,
 ) -> tuple[list[Float[np.ndarray, " _"]], Float[np.ndarray, " n"]]:
-    """Spike times of every trace, and its noise (`spikes`).
+    """Spike times of every trace by `spikes`, and its noise.
 
     Args:
         traces: dF/F, (n, t).
@@ -179,7 +179,7 @@ def extract(
         op: H.
         centres_um: (n, 3), (z, y, x) of the neurons, from the corner of the volume.
         footprints: (n, z, y, x).
-        path: folder (.zarr) that holds the time courses while the run lasts; a single process removes it at the end.
+        path: folder (.zarr) that holds the time courses during the run; a single process removes it at the end.
         frame_s: duration of a frame.
         voxel_um: voxel size (z, y, x).
         mean: (row, col), mean frame.
@@ -188,11 +188,11 @@ def extract(
         amplitude: see `find_spikes`.
         size: frames per chunk.
         mesh: see `stream_courses`.
-        process: see `stream_courses`; every process reads all time courses in the end.
+        process: see `stream_courses`; every process reads all time courses at the end.
         track: see `lfjax.progress.track`.
 
     Raises:
-        ShapeError: the shapes do not fit each other.
+        ShapeError: `centres_um`, `footprints` or `mean` have the wrong shape.
         ParameterError: `frame_s` is not positive.
     """
     centres = np.asarray(centres_um, float)

@@ -1,4 +1,4 @@
-"""What a frame and a volume in a file must be, whatever the format."""
+"""Checks that readers and writers of all formats share."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ VoxelUm = tuple[float, float, float]
 
 
 class Volume(NamedTuple):
-    """A volume (z, y, x) and its voxel size (z, y, x) in micrometres, None if the file does not tell."""
+    """A volume (z, y, x) and its voxel size (z, y, x) in micrometres, None if the file does not state it."""
 
     array: np.ndarray
     voxel_um: VoxelUm | None
 
 
 def check_array(path: str | Path, array: ArrayLike, axes: str) -> np.ndarray:
-    """The array, if it is real, finite, not empty and has one dimension for each letter of `axes`.
+    """Check that an array is real, finite, not empty, and has one dimension per letter of `axes`; return it.
 
     Raises:
         FileError: it is not; the message names the file.
@@ -42,22 +42,27 @@ def check_array(path: str | Path, array: ArrayLike, axes: str) -> np.ndarray:
 
 
 def check_volume(path: str | Path, volume: ArrayLike, voxel_um: VoxelUm) -> tuple[np.ndarray, VoxelUm]:
-    """The volume as 32-bit floats and the voxel size as floats, both checked before anything is written."""
+    """Check a volume and its voxel size before they are written; return the volume as 32-bit floats, the size as floats.
+
+    Raises:
+        FileError: the volume is not a finite array (z, y, x).
+        ParameterError: the voxel size is not three positive numbers.
+    """
     size = tuple(float(v) for v in np.ravel(voxel_um))
     require(len(size) == 3 and all(math.isfinite(v) and v > 0 for v in size), "voxel_um", voxel_um, "3 positive numbers")
-    with np.errstate(over="ignore"):  # what overflows becomes infinite, which the second check names
+    with np.errstate(over="ignore"):  # overflow becomes infinity, which the second check reports
         single = check_array(path, volume, "zyx").astype(np.float32)
     return check_array(path, single, "zyx"), size  # type: ignore[return-value]
 
 
 @contextmanager
 def reading(path: str | Path, kind: str) -> Iterator[None]:
-    """Turn whatever a reader raises into a `FileError` that names the file."""
+    """Turn any error of a reader into a `FileError` that names the file."""
     if not Path(path).is_file():
         raise FileError(f"{path}: no such file; expected a {kind} file")
     try:
         yield
     except LfjaxError:
         raise
-    except Exception as error:  # readers of damaged files raise anything: struct.error, KeyError, MemoryError
-        raise FileError(f"{path}: cannot be read ({error}); expected a whole {kind} file") from error
+    except Exception as error:  # readers of damaged files raise errors of any kind: struct.error, KeyError, MemoryError
+        raise FileError(f"{path}: cannot be read ({error}); expected a complete {kind} file") from error

@@ -1,7 +1,8 @@
-"""Results of long runs, chunk by chunk in time: whole chunks or none, to go on from after any interruption.
+"""Results of long runs, written chunk by chunk in time, so that a run resumes after any interruption.
 
-Everything goes to a folder beside the result, whose name starts with a dot and ends with .partial; it gets the name when
-the last chunk is there. A chunk is one file (a Zarr shard), written under another name and renamed.
+Chunks go to a folder beside the result, whose name starts with a dot and ends with .partial; it takes the name of the result
+when the last chunk is written. A chunk is one file (a Zarr shard), written under another name and renamed: it is whole or
+missing.
 """
 
 from __future__ import annotations
@@ -11,29 +12,30 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from lfjax._lazy import load
 from lfjax.errors import FileError, require
 from lfjax.parallel import Process
 from lfjax.progress import Steps
 
-PATIENCE_S = 24 * 3600.0  # processes may differ that much
+PATIENCE_S = 24 * 3600.0  # longest wait for another process
 
 
 class Chunks:
     """Arrays that share their first axis, time, as one Zarr group under construction.
 
     Attributes:
-        path: where the result will stand.
-        frames: t, in all.
-        size: frames a chunk.
-        process: which of several processes this is; they share the folder and take turns with the chunks.
+        path: folder of the finished result.
+        frames: t, number of frames.
+        size: frames per chunk.
+        process: number of this process among several; they share the folder and take turns with the chunks.
         group: the Zarr group, in the partial folder until `finish`.
     """
 
@@ -47,26 +49,26 @@ class Chunks:
         process: Process | None = None,
         axes: Mapping[str, str] | None = None,
     ) -> None:
-        """Start, or go on where a run of the same settings was interrupted.
+        """Start a run, or resume an interrupted run of the same settings.
 
         Args:
-            path: of the result, a folder; it must not be there yet.
-            frames: t.
-            size: frames a chunk.
-            arrays: name -> shape of one frame's part, written as float32.
-            settings: whatever decides the result; numbers, texts and lists.
-            process: from `parallel.join`; this one alone if not given.
-            axes: name -> letters of the array's axes, "tzyx".
+            path: folder of the result; it must not exist yet.
+            frames: t, number of frames.
+            size: frames per chunk.
+            arrays: name -> shape of the array at one frame; arrays are written as float32.
+            settings: the settings that determine the result: numbers, texts and lists.
+            process: from `parallel.join`. None: this process alone.
+            axes: name -> letters of the array's axes, "tzyx" for example. None: unnamed axes.
 
         Raises:
-            FileError: the result is there already, or an interrupted run has other settings.
-            ParameterError: no frames, or no size.
+            FileError: the result exists already, or an interrupted run had other settings.
+            ParameterError: `frames` or `size` is less than 1.
         """
         require(frames >= 1, "frames", frames, "1 or more")
-        require(size >= 1, "size", size, "1 or more frames a chunk")
+        require(size >= 1, "size", size, "1 or more frames per chunk")
         self.path, self.frames, self.size, self.process = Path(path), frames, size, process or Process()
         if self.path.exists():
-            raise FileError(f"{self.path}: is there already; expected a new name, since results are not written over")
+            raise FileError(f"{self.path}: exists already; expected a new name, since results are not overwritten")
         self.folder = self.path.with_name(f".{self.path.name}.partial")
         wanted = json.loads(json.dumps({"frames": frames, "size": size, **settings}, default=list))
         if self.process.number == 0:
@@ -83,17 +85,17 @@ class Chunks:
         found = self._settings()
         if found == wanted:
             return
-        if found is not None:  # else it was killed before it had begun
+        if found is not None:  # None: the run was killed before it had written its settings
             other = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
-            told = ", ".join(f"{name} = {found.get(name)!r} there and {wanted.get(name)!r} here" for name in other)
-            raise FileError(f"{self.folder}: holds a run with other settings ({told}); go on with those, or remove it")
+            differences = ", ".join(f"{name} = {found.get(name)!r} there and {wanted.get(name)!r} here" for name in other)
+            raise FileError(f"{self.folder}: holds a run with other settings ({differences}); resume with those, or remove it")
         shutil.rmtree(self.folder, ignore_errors=True)
         group = _zarr().create_group(self.folder)
         for name, shape in arrays.items():
             group.create_array(
                 name, shape=(self.frames, *shape), chunks=(1, *shape), shards=(self.size, *shape), dtype="float32",
                 dimension_names=list(axes[name]) if name in axes else None,
-                fill_value=np.nan,  # Zarr leaves out chunks that hold nothing else, and a volume may be all zeros
+                fill_value=np.nan,  # Zarr omits chunks that hold only this value, and a volume may be all zeros
             )  # fmt: skip
         group.attrs["lfjax"] = wanted
 
@@ -101,11 +103,11 @@ class Chunks:
         return math.ceil(self.frames / self.size)
 
     def span(self, number: int) -> slice:
-        """Frames of a chunk."""
+        """Frames of a chunk, as a slice."""
         return slice(number * self.size, min((number + 1) * self.size, self.frames))
 
     def missing(self) -> list[int]:
-        """Numbers of the chunks that are not there in all arrays."""
+        """Numbers of the chunks that some array lacks."""
         names = list(self.group.array_keys())
         return [k for k in range(len(self)) if not all(self._file(name, k).exists() for name in names)]
 
@@ -114,12 +116,12 @@ class Chunks:
         return self.folder / name / "c" / "/".join([str(number), *("0" for _ in shape[1:])])
 
     def write(self, number: int, values: Mapping[str, np.ndarray]) -> None:
-        """A chunk of every array."""
+        """Write a chunk of every array."""
         for name, value in values.items():
             self.group[name][self.span(number)] = np.asarray(value, np.float32)
 
     def finish(self, attributes: Mapping[str, Any] | None = None) -> Path:
-        """Give the folder its name; of several processes the first does, when all have done their share.
+        """Give the folder its name and return it; of several processes, the first does so when all chunks are written.
 
         Raises:
             FileError: chunks are missing.
@@ -142,32 +144,42 @@ def _zarr() -> Any:
 
 
 def _wait(ready: Callable[[], bool], what: str) -> None:
-    """Processes meet at the folder that they share: no network, and none is needed to go on after one has died."""
+    """Wait until `ready()` holds; processes meet at their shared folder, so a run resumes after one dies, without a network."""
     begin = time.monotonic()
     while not ready():
         if time.monotonic() - begin > PATIENCE_S:
-            raise FileError(f"{what}: not there after {PATIENCE_S:.0f} s; expected the other processes to be at work")
+            raise FileError(f"{what}: missing after {PATIENCE_S:.0f} s; expected the other processes to be running")
         time.sleep(0.1)
 
 
-def stream(
-    frames: Any,
-    chunks: Chunks,
-    function: Callable[[np.ndarray], Mapping[str, Any]],
-    *,
-    track: Callable[..., Any] | None = None,
-) -> None:
-    """Run `function` on every chunk that is missing, while the next is read and the last is written.
+@runtime_checkable
+class Sliceable(Protocol):
+    """Frames (t, y, x) that are read by slices, as `movies.Frames`."""
 
-    At most three chunks are in memory, however long the movie. The last chunk is filled up with its last frame, so that every
-    call has one shape and compiles once; what comes of the filling is not written.
+    def __getitem__(self, which: slice, /) -> Any: ...
+
+
+def stream(
+    frames: Sliceable,
+    chunks: Chunks,
+    function: Callable[[np.ndarray], Mapping[str, ArrayLike]],
+    *,
+    track: Callable[[Iterable[int], str], Iterable[int]] | None = None,
+) -> None:
+    """Run `function` on every missing chunk, while the next chunk is read and the previous one is written.
+
+    At most three chunks are in memory, however long the movie. The last chunk is padded with its last frame, so that all calls
+    have one shape and compile once; results of the padding are not written.
 
     Args:
         frames: (t, y, x), read by slices.
-        chunks: where results go.
-        function: (size, y, x) -> name -> (size, ...); it sees nothing but its chunk, so that order and interruptions do not
+        chunks: the results.
+        function: (size, y, x) -> name -> (size, ...); it depends on its chunk alone, so that order and interruptions do not
             matter.
         track: see `lfjax.progress.track`.
+
+    Raises:
+        FileError: frames or results hold NaN or infinity.
     """
     left = [number for number in chunks.missing() if chunks.process.owns(number)]
 
@@ -177,16 +189,16 @@ def stream(
         short = chunks.size - len(block)
         return np.concatenate([block, np.repeat(block[-1:], short, axis=0)]) if short else block
 
-    def write(number: int, results: Mapping[str, Any]) -> None:
+    def write(number: int, results: Mapping[str, ArrayLike]) -> None:
         count = chunks.span(number).stop - chunks.span(number).start
         arrays = {name: np.asarray(value)[:count] for name, value in results.items()}
         for value in arrays.values():
-            _check(value, chunks.span(number), "the result of frame", "finite numbers: look at the solver's settings")
+            _check(value, chunks.span(number), "the result of frame", "finite numbers: check the solver's settings")
         chunks.write(number, arrays)
 
     def numbers() -> Iterator[int]:
         steps = Steps(left, chunks.size, "frames")
-        yield from track(steps, f"movie, {chunks.size} frames a step") if track else left
+        yield from track(steps, f"movie, {chunks.size} frames per step") if track else left
 
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         ahead = reader.submit(read, left[0]) if left else None
@@ -212,14 +224,14 @@ def _check(values: np.ndarray, span: slice, what: str, expected: str) -> None:
 def ome_attributes(
     name: str, axes: str, scale: tuple[float, ...], *, origin: tuple[float, ...] | None = None, path: str = "0"
 ) -> dict[str, Any]:
-    """Metadata of OME-Zarr 0.5 for one array, which napari and Fiji open with its scale.
+    """Metadata of OME-Zarr 0.5 for one array, from which napari and Fiji read its scale.
 
     Args:
-        name: of the image.
-        axes: of "tczyx", those it has.
-        scale: of each axis, seconds and micrometres.
-        origin: where the first element of each axis is, in the same units; 0 if not given.
-        path: of the array in the group.
+        name: name of the image.
+        axes: letters of its axes, out of "tczyx".
+        scale: step along each axis, in seconds and micrometres.
+        origin: position of the first element along each axis, in the same units. None: 0.
+        path: path of the array in the group.
     """
     kinds = {"t": {"type": "time", "unit": "second"}, "c": {"type": "channel"}}
     moves: list[dict[str, Any]] = [{"type": "scale", "scale": list(scale)}]

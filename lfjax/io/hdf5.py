@@ -1,4 +1,4 @@
-"""Frames and volumes in HDF5: dataset `frame`, or dataset `volume` with attributes voxel_um, axes and unit."""
+"""Frames and volumes in HDF5: the dataset `frame`, or the dataset `volume` with attributes voxel_um, axes and unit."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from lfjax.io.atomic import writing
 
 
 def read_frame(path: str | Path) -> np.ndarray:
-    """The dataset `frame`, (y, x); see `lfjax.io.read_frame`."""
+    """Read the dataset `frame`, (y, x); see `lfjax.io.read_frame`."""
     with reading(path, "HDF5"), h5py.File(path, "r") as file:
         return check_array(path, numbers(path, file, "frame"), "yx")
 
 
 def read_volume(path: str | Path) -> Volume:
-    """The dataset `volume`, (z, y, x), and its voxel size; see `lfjax.io.read_volume`."""
+    """Read the dataset `volume`, (z, y, x), and its voxel size; see `lfjax.io.read_volume`."""
     with reading(path, "HDF5"), h5py.File(path, "r") as file:
         array = check_array(path, numbers(path, file, "volume"), "zyx")
         attributes = dict(file["volume"].attrs)
@@ -53,10 +53,10 @@ def write_frame(path: str | Path, frame: ArrayLike) -> None:
 
 
 def numbers(path: str | Path, file: h5py.File, name: str) -> np.ndarray:
-    """A dataset of numbers; text and objects are not even loaded.
+    """Read a dataset of numbers; text and objects are refused before they are loaded.
 
     Raises:
-        FileError: no such dataset, or one that does not hold numbers.
+        FileError: the file has no such dataset, or it does not hold numbers.
     """
     dataset = file.get(name)
     if not isinstance(dataset, h5py.Dataset):

@@ -1,4 +1,4 @@
-"""Movies of frames (t, y, x) that are read a piece at a time: HDF5, TIFF stacks, OME-Zarr."""
+"""Movies of frames (t, y, x) in HDF5, TIFF stacks and OME-Zarr, read piece by piece."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ EXPECTED = "expected a movie (t, y, x) of numbers: HDF5 with `frames`, a TIFF st
 
 
 def open_movie(path: str | Path) -> Any:
-    """A movie of which only the frames asked for are read: an array (t, y, x) with `shape`, `dtype`, `len()` and slices.
+    """Open a movie as an array (t, y, x) with `shape`, `dtype`, `len()` and slices, which reads only the requested frames.
 
-    HDF5 (.h5, .hdf5): the dataset `frames`. TIFF (.tif, .tiff): a stack; uncompressed ones are memory maps, compressed ones are
-    decoded a page at a time. Zarr (.zarr): an array, or the finest level of OME-Zarr, whose axes of length 1 are dropped.
+    HDF5 (.h5, .hdf5): the dataset `frames`. TIFF (.tif, .tiff): a stack, memory-mapped or, if compressed, decoded page by page.
+    Zarr (.zarr): an array, or the finest level of OME-Zarr without its axes of length 1.
 
     Raises:
-        FileError: missing, broken, or not a movie.
+        FileError: the file is missing, broken, or not a movie.
+        ModuleNotFoundError: the package that reads this format is not installed.
     """
     path = Path(path)
     if not path.exists():
@@ -32,12 +33,12 @@ def open_movie(path: str | Path) -> Any:
     openers = {".h5": _hdf5, ".hdf5": _hdf5, ".tif": _tiff, ".tiff": _tiff, ".zarr": _zarr}
     opener = openers.get(path.suffix.lower())
     if opener is None:
-        raise FileError(f"{path}: suffix {path.suffix!r} is not known; {EXPECTED}")
+        raise FileError(f"{path}: unknown suffix {path.suffix!r}; {EXPECTED}")
     try:
         movie = opener(path)
     except (LfjaxError, ModuleNotFoundError):
         raise
-    except Exception as error:  # readers of damaged files raise anything
+    except Exception as error:  # readers of damaged files raise errors of any kind
         raise FileError(f"{path}: cannot be read ({error}); {EXPECTED}") from error
     if movie is None or len(movie.shape) != 3 or 0 in movie.shape or np.dtype(movie.dtype).kind not in "uif":
         found = "nothing" if movie is None else f"{movie.dtype} {tuple(movie.shape)}"
@@ -46,16 +47,16 @@ def open_movie(path: str | Path) -> Any:
 
 
 def write_movie(path: str | Path, frames: ArrayLike) -> None:
-    """Write frames (t, y, x), their type kept, to .h5 or .tif, as `open_movie` reads them.
+    """Write frames (t, y, x) in their own type to .h5 or .tif, as `open_movie` reads them.
 
     Raises:
-        FileError: an unknown suffix, or not a movie of finite numbers.
+        FileError: the suffix is unknown, or the frames are not a movie of finite numbers.
     """
     path = Path(path)
     array = check_array(path, frames, "tyx")
     suffix = path.suffix.lower()
     if suffix not in (".h5", ".hdf5", ".tif", ".tiff"):
-        raise FileError(f"{path}: suffix {suffix!r} is not known; expected .h5, .hdf5, .tif or .tiff")
+        raise FileError(f"{path}: unknown suffix {suffix!r}; expected .h5, .hdf5, .tif or .tiff")
     with writing(path) as temporary:
         if suffix in (".h5", ".hdf5"):
             with h5py.File(temporary, "w") as file:
@@ -65,7 +66,7 @@ def write_movie(path: str | Path, frames: ArrayLike) -> None:
             load("tifffile", "TIFF").imwrite(temporary, array, photometric="minisblack", metadata=None, ome=False, bigtiff=big)
 
 
-def _hdf5(path: Path) -> Any:
+def _hdf5(path: Path) -> h5py.Dataset | None:
     found = h5py.File(path, "r").get("frames")
     return found if isinstance(found, h5py.Dataset) else None
 
@@ -80,7 +81,7 @@ def _tiff(path: Path) -> Any:
             for page in series.pages
         )
         if not whole:
-            raise FileError(f"{path}: truncated, {series.shape} values were announced; expected a whole TIFF file")
+            raise FileError(f"{path}: truncated, the header states {series.shape} values; expected a complete TIFF file")
         mapped = series.dataoffset is not None
     if mapped:
         return tifffile.memmap(path, mode="r")
@@ -100,7 +101,7 @@ def _zarr(path: Path) -> Any:
 
 
 class Squeezed:
-    """An array (t, 1, ..., 1, y, x) as (t, y, x)."""
+    """View of an array (t, 1, ..., 1, y, x) as (t, y, x)."""
 
     def __init__(self, array: Any) -> None:
         self.array = array

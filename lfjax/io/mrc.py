@@ -1,4 +1,4 @@
-"""MRC files: maps with their axes in order, and stacks of images read piece by piece (by `mrcfile`; Cheng et al., 2015)."""
+"""MRC files: maps with their axes in order, and image stacks read piece by piece (with `mrcfile`; Cheng et al., 2015)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Map(NamedTuple):
 
     Attributes:
         array: (z, y, x), whatever the order in the file.
-        voxel_angstrom: (z, y, x).
+        voxel_angstrom: voxel size (z, y, x).
         origin_angstrom: position (z, y, x) of voxel (0, 0, 0): the file's start indices times the voxel size plus its origin.
     """
 
@@ -35,14 +35,14 @@ class Map(NamedTuple):
 
 
 def read_map(path: str | Path, *, voxel_angstrom: float | None = None) -> Map:
-    """Read a map, its axes put into the order (z, y, x) that the header's MAPC, MAPR, MAPS tell.
+    """Read a map and put its axes into the order (z, y, x) by the header's MAPC, MAPR, MAPS.
 
     Args:
-        path: .mrc, .map, also gzipped or bzipped.
-        voxel_angstrom: size to use instead of that in the file; needed where the file has none.
+        path: .mrc or .map, also compressed by gzip or bzip2.
+        voxel_angstrom: voxel size to use instead of that in the file; needed if the file has none.
 
     Raises:
-        FileError: missing, broken, not a volume, not finite, or without a voxel size while none is given.
+        FileError: the file is missing, broken, not a volume or not finite, or neither file nor caller gives a voxel size.
     """
     with reading(path, "MRC"), _opened(path) as file:
         array, axes = np.array(file.data), [int(file.header[name]) for name in ("maps", "mapr", "mapc")]
@@ -53,7 +53,7 @@ def read_map(path: str | Path, *, voxel_angstrom: float | None = None) -> Map:
     if sorted(axes) != [1, 2, 3]:
         raise FileError(f"{path}: axes {axes[::-1]} in MAPC, MAPR, MAPS; expected an order of 1, 2, 3")
     array = np.ascontiguousarray(array.transpose([axes.index(a) for a in (3, 2, 1)]))
-    # mrcfile divides the cell of an axis by MZ, MY, MX, and start indices are of sections, rows, columns
+    # mrcfile divides the cell of an axis by MZ, MY, MX; start indices belong to sections, rows, columns
     first = tuple(start[axes.index(a)] for a in (3, 2, 1))
     size = _size(path, voxel, voxel_angstrom)
     return Map(array, size, tuple(s * v + o for s, v, o in zip(first, size, origin, strict=True)))  # type: ignore[arg-type]
@@ -62,17 +62,17 @@ def read_map(path: str | Path, *, voxel_angstrom: float | None = None) -> Map:
 def write_map(
     path: str | Path, volume: ArrayLike, voxel_angstrom: float | Zyx, *, origin_angstrom: Zyx = (0.0, 0.0, 0.0)
 ) -> None:
-    """Write a map as 32-bit floats, axes x, y, z: what ChimeraX, RELION and IMOD open.
+    """Write a map as 32-bit floats with axes x, y, z, as ChimeraX, RELION and IMOD read it.
 
     Args:
         path: .mrc or .map.
         volume: (z, y, x).
-        voxel_angstrom: one number, or (z, y, x).
+        voxel_angstrom: voxel size, one number or (z, y, x).
         origin_angstrom: position (z, y, x) of voxel (0, 0, 0).
 
     Raises:
-        FileError: not a finite volume.
-        ParameterError: a voxel size that is not positive.
+        FileError: the volume is not a finite array (z, y, x).
+        ParameterError: the voxel size is not positive.
     """
     array = check_array(path, np.asarray(volume, np.float32), "zyx")
     size = np.broadcast_to(np.asarray(voxel_angstrom, float), 3)
@@ -84,20 +84,24 @@ def write_map(
 
 
 class Stack:
-    """Images of an .mrcs (or .mrc) file, read when they are asked for: a file may be larger than memory.
+    """Images of an .mrcs (or .mrc) file, read on request, so that a file may be larger than memory.
 
     >>> stack = Stack("particles.mrcs")  # doctest: +SKIP
     >>> stack[[0, 5, 7]].shape  # doctest: +SKIP
     (3, 128, 128)
 
     Attributes:
-        path: of the file.
+        path: path of the file.
         shape: (n, y, x).
-        pixel_angstrom: along x; None if the file does not tell.
+        pixel_angstrom: pixel size along x. None: the file does not state it.
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Raises `FileError` if the file is missing, cut short, or not an MRC file of images."""
+        """Open a file.
+
+        Raises:
+            FileError: the file is missing, truncated, or not an MRC file of images.
+        """
         self.path = Path(path)
         with reading(path, "MRC"), _opened(path, mrcfile.mmap) as file:
             data = file.data
@@ -112,7 +116,7 @@ class Stack:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        """Images as 32-bit floats."""
+        """Images by number, slice or list, as 32-bit floats."""
         return np.asarray(self._data[index], np.float32)
 
 
@@ -123,12 +127,13 @@ def write_stack(
 
     Args:
         path: .mrcs.
-        images: an array (n, y, x), or batches (m, y, x) one after the other, which are written as they come.
+        images: an array (n, y, x), or an iterable of batches (m, y, x), each written as it arrives.
         pixel_angstrom: pixel size.
-        count: number of images in all; needed for batches.
+        count: total number of images; needed for batches.
 
     Raises:
-        FileError: images of several sizes, not finite, or fewer or more than `count`.
+        FileError: the images differ in size, are not finite, or are fewer or more than `count`.
+        ParameterError: the pixel size is not positive, or batches come without `count`.
     """
     require(math.isfinite(pixel_angstrom) and pixel_angstrom > 0, "pixel_angstrom", pixel_angstrom, "a positive number")
     batches: Iterator[ArrayLike]
@@ -143,12 +148,12 @@ def write_stack(
         for batch in _chain(first, batches):
             part = check_array(path, np.asarray(batch, np.float32), "nyx")
             if part.shape[1:] != first.shape[1:] or done + len(part) > (count or 0):
-                came = f"a batch of shape {part.shape} after {done} images"
-                raise FileError(f"{path}: {came}; expected {count} images of {first.shape[1:]}")
+                found = f"a batch of shape {part.shape} after {done} images"
+                raise FileError(f"{path}: {found}; expected {count} images of {first.shape[1:]}")
             file.data[done : done + len(part)] = part
             done += len(part)
         if done != count:
-            raise FileError(f"{path}: {done} images came; expected count = {count}")
+            raise FileError(f"{path}: {done} images; expected count = {count}")
         file.set_image_stack()
         file.voxel_size = (pixel_angstrom, pixel_angstrom, pixel_angstrom)
         file.update_header_from_data()
@@ -162,13 +167,13 @@ def _chain(first: np.ndarray, rest: Iterator[ArrayLike]) -> Iterator[ArrayLike]:
 
 @contextmanager
 def _opened(path: str | Path, opener: Callable[..., Any] = mrcfile.open) -> Iterator[Any]:
-    """A whole and valid file. What mrcfile only warns of is an error here, but for a header without its identity string."""
+    """Open a valid file; warnings of mrcfile become errors, except those about a missing identity string of the header."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         warnings.filterwarnings("ignore", "Map ID string not found|Unrecognised machine stamp", RuntimeWarning)
         with opener(path, mode="r", permissive=True) as file:
             if file.data is None:
-                raise FileError(f"{path}: no data; expected a whole MRC file")
+                raise FileError(f"{path}: no data; expected a complete MRC file")
             yield file
 
 
@@ -177,5 +182,5 @@ def _size(path: str | Path, found: tuple[float, ...], given: float | None) -> Zy
         require(math.isfinite(given) and given > 0, "voxel_angstrom", given, "a positive number")
         return (given,) * 3
     if not all(math.isfinite(v) and v > 0 for v in found):
-        raise FileError(f"{path}: voxel size {found} in the file; expected positive numbers: give voxel_angstrom")
+        raise FileError(f"{path}: voxel size {found} in the file; expected positive numbers, or the argument voxel_angstrom")
     return found  # type: ignore[return-value]

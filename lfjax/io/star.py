@@ -1,4 +1,4 @@
-"""STAR files as tables, by `starfile` (Hall, J. Chem. Inf. Comput. Sci. 31, 326 (1991)); see `particle_file` for RELION's."""
+"""STAR files as tables (Hall, J. Chem. Inf. Comput. Sci. 31, 326 (1991)); for RELION's particles see `particle_file`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Tables = dict[str, pd.DataFrame]
 
 
 def read_star(path: str | Path) -> Tables:
-    """Every data block of a STAR file as a table, by name ("optics", "particles"; "" for a block without one).
+    """Read every data block of a STAR file as a table, by name ("optics", "particles"; "" for a block without a name).
 
     A block of single values becomes a table of one row.
 
     Raises:
-        FileError: missing, broken, or without a block.
+        FileError: the file is missing, broken, or without a block.
     """
     with reading(path, "STAR"):
         blocks = starfile.read(path, always_dict=True)
@@ -31,7 +31,7 @@ def read_star(path: str | Path) -> Tables:
 
 
 def write_star(path: str | Path, tables: Mapping[str, pd.DataFrame]) -> None:
-    """Write tables as loops, each number with the digits that give it back exactly."""
+    """Write tables as loops, each float with enough digits to read back exactly."""
     exact = {name: table.apply(_digits) for name, table in tables.items()}
     with writing(path) as temporary:
         starfile.write(exact, temporary)

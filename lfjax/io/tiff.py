@@ -1,4 +1,4 @@
-"""Frames and volumes in TIFF: ImageJ hyperstacks and OME-TIFF, with voxel sizes that ImageJ and napari understand."""
+"""Frames and volumes in TIFF: ImageJ hyperstacks and OME-TIFF, with voxel sizes that ImageJ and napari read."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ MICROMETRES = {
 
 
 def read_frame(path: str | Path) -> np.ndarray:
-    """One grey image (y, x), its type kept; see `lfjax.io.read_frame`."""
+    """Read one grey image (y, x) in its own type; see `lfjax.io.read_frame`."""
     with reading(path, "TIFF"), tifffile.TiffFile(path) as file:
         return check_array(path, _pixels(path, file), "yx")
 
 
 def read_volume(path: str | Path) -> Volume:
-    """A stack of grey images (z, y, x) and its voxel size; see `lfjax.io.read_volume`."""
+    """Read a stack of grey images (z, y, x) and its voxel size; see `lfjax.io.read_volume`."""
     with reading(path, "TIFF"), tifffile.TiffFile(path) as file:
         array, axes = _pixels(path, file), file.series[0].axes
         if array.ndim == 2:  # tifffile drops axes of length 1
@@ -41,7 +41,7 @@ def read_volume(path: str | Path) -> Volume:
 
 
 def write_volume(path: str | Path, volume: ArrayLike, voxel_um: VoxelUm) -> None:
-    """OME-TIFF (z, y, x) if the name ends in .ome.tif(f), else an ImageJ hyperstack; see `lfjax.io.write_volume`."""
+    """Write OME-TIFF if the name ends in .ome.tif(f), else an ImageJ hyperstack; see `lfjax.io.write_volume`."""
     ome = Path(path).name.lower().endswith((".ome.tif", ".ome.tiff"))
     if not ome and 4 * math.prod(np.shape(volume)) > IMAGEJ_LIMIT_BYTES:
         raise FileError(f"{path}: shape {np.shape(volume)} exceeds the 4 GiB of an ImageJ TIFF; use .ome.tif or .h5")
@@ -62,15 +62,15 @@ def write_volume(path: str | Path, volume: ArrayLike, voxel_um: VoxelUm) -> None
 
 
 def write_frame(path: str | Path, frame: ArrayLike) -> None:
-    """Write (y, x) with its type; see `lfjax.io.write_frame`."""
+    """Write a frame (y, x) in its own type; see `lfjax.io.write_frame`."""
     array = check_array(path, frame, "yx")
     with writing(path) as temporary:
-        # ome=False: the name alone would make tifffile write OME metadata, and a frame has no scale to tell
+        # ome=False: by the name alone tifffile would write OME metadata, but a frame has no scale
         tifffile.imwrite(temporary, array, photometric="minisblack", metadata=None, ome=False)
 
 
 def _pixels(path: str | Path, file: tifffile.TiffFile) -> np.ndarray:
-    """The pixels of the only series of a file, which must be whole and grey."""
+    """Pixels of the only series of a file, which must be complete and grey."""
     if len(file.series) != 1:
         raise FileError(f"{path}: {len(file.series)} images of different kinds; expected one image or stack")
     series = file.series[0]
@@ -78,15 +78,15 @@ def _pixels(path: str | Path, file: tifffile.TiffFile) -> np.ndarray:
         raise FileError(f"{path}: colour image of shape {series.shape} ({series.axes}); expected grey values")
     if series.dtype is None or series.dtype.kind not in "uif":
         raise FileError(f"{path}: values of type {series.dtype}; expected integers or floats")
-    if not _is_whole(file, series):  # tifffile reads missing planes of a truncated file as zeros
-        raise FileError(f"{path}: truncated, {series.shape} values were announced; expected a whole TIFF file")
+    if not _is_complete(file, series):  # tifffile reads missing planes of a truncated file as zeros
+        raise FileError(f"{path}: truncated, the header states {series.shape} values; expected a complete TIFF file")
     return series.asarray()
 
 
-def _is_whole(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> bool:
-    """Whether all planes, the list of pages to its end, and the description are inside the file.
+def _is_complete(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> bool:
+    """Whether the file holds all planes, the list of pages to its end, and the description.
 
-    tifffile only logs what is not, and goes on with fewer planes or without the description.
+    tifffile only logs what is missing, and continues with fewer planes or without the description.
     """
     size = file.filehandle.size
     first, last = file.pages[0], file.pages[len(file.pages) - 1]
@@ -117,7 +117,7 @@ def _directory(file: tifffile.TiffFile, page: tifffile.TiffPage | tifffile.TiffF
 
 
 def _imagej_voxel_um(file: tifffile.TiffFile) -> VoxelUm | None:
-    """Voxel size from ImageJ's description and the resolution tags, None where one of them is missing."""
+    """Voxel size from ImageJ's description and the resolution tags. None: one of them is missing."""
     about, tags = file.imagej_metadata or {}, file.pages.first.tags
     unit = MICROMETRES.get(str(about.get("unit", "")).lower())
     if unit is None or "XResolution" not in tags or "YResolution" not in tags:
@@ -130,7 +130,7 @@ def _imagej_voxel_um(file: tifffile.TiffFile) -> VoxelUm | None:
 
 
 def _ome_voxel_um(file: tifffile.TiffFile) -> VoxelUm | None:
-    """Voxel size from the OME-XML, None where one of the sizes is missing or in a unit of no length."""
+    """Voxel size from the OME-XML. None: a size is missing, or its unit is not a length."""
     pixels = ElementTree.fromstring(file.ome_metadata or "<OME/>").find(".//{*}Pixels")
     sizes = []
     for axis in "ZYX":

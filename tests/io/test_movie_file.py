@@ -92,7 +92,7 @@ def test_a_stream_gives_what_one_call_gives(tmp_path):
     np.testing.assert_array_equal(io.open_movie(tmp_path / "out.zarr")[:], 2.0 * MOVIE)
     np.testing.assert_array_equal(zarr.open_group(tmp_path / "out.zarr")["sum"][:], MOVIE.sum((1, 2)))
     assert os.listdir(tmp_path) == ["out.zarr"]
-    with pytest.raises(FileError, match="is there already"):
+    with pytest.raises(FileError, match="exists already"):
         chunks(tmp_path / "out.zarr")
 
 

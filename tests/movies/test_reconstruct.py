@@ -120,5 +120,5 @@ def test_wrong_arguments_are_named(op, frames, tmp_path):
     with pytest.raises(ParameterError, match="iterations = 0"):
         movies.frame_solver(ista, op, np.ones(op.out_shape), 0)
     (tmp_path / "there.zarr").mkdir()
-    with pytest.raises(FileError, match="is there already"):
+    with pytest.raises(FileError, match="exists already"):
         movies.reconstruct_movie(frames, lambda y: y[None], tmp_path / "there.zarr", (1, 30, 30), (1.0, 1.0, 1.0), frame_s=1)

@@ -1,4 +1,4 @@
-"""From the camera to the light field: the lenslet lattice, rectification, resampling, calibration."""
+"""From camera frames to light fields: the lenslet lattice, rectification, resampling, calibration."""
 
 from lfjax._lazy import attach
 

@@ -1,4 +1,4 @@
-"""Rectification: raw camera frames to light fields with N whole pixels a lenslet, corrected by dark and white frames."""
+"""Rectification: raw camera frames to light fields with N whole pixels per lenslet, corrected by dark and white frames."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from lfjax.optics.camera.resample import Resample
 from lfjax.optics.microscope import Microscope
 from lfjax.optics.psf.images import PSF
 
-PITCH_TOLERANCE = 0.005  # relative disagreement of measured and stated pitch that is worth a warning
+PITCH_TOLERANCE = 0.005  # relative difference between measured and stated pitch above which a warning is given
 
 
 class Rectifier(eqx.Module):
-    """Made once from calibration frames, applied to every frame of a recording; pure, so jit and vmap it.
+    """Correction made once from calibration frames and applied to every frame of a recording; pure, so jit and vmap it.
 
     Attributes:
-        resample: raw frame -> light field, N pixels a lenslet.
+        resample: operator from raw frame to light field with N pixels per lenslet.
         dark: raw dark frame, subtracted first.
-        white: rectified white frame, dark subtracted; None where none was given.
-        mask: pixels to be trusted: where the white frame is above half its maximum, or, without one, inside the geometric
-            image of the pupil behind each lenslet.
-        lattice: where the lenslets are in the raw frame, as measured.
+        white: rectified white frame, dark subtracted. None: none was given.
+        mask: valid pixels: those where the white frame exceeds half its maximum or, without a white frame, those inside the
+            geometric image of the pupil behind each lenslet.
+        lattice: measured lattice of the lenslets in the raw frame.
         field: lenslets (Y, X) that lie wholly inside the frame.
-        microscope: its parameters.
+        microscope: parameters of the microscope.
     """
 
     resample: Resample
@@ -52,20 +52,20 @@ class Rectifier(eqx.Module):
         white: ArrayLike | None = None,
         dark: ArrayLike | float | None = None,
     ) -> Rectifier:
-        """Find the lenslets and prepare the correction.
+        """Measure the lattice of the lenslets and prepare the correction.
 
         Args:
-            microscope: N is used, and the raw pitch to be expected if `camera_pixel_um` is known (else N pixels).
-            frame: a raw light field (y, x); the lattice is found in it where there is no white frame.
-            white: raw frame of a homogeneous fluorescent slide, any exposure.
-            dark: raw frame without light, or one number; 0 if not given.
+            microscope: gives N and, if `camera_pixel_um` is known, the expected raw pitch (else N pixels).
+            frame: raw light field (y, x); without a white frame the lattice is measured in it.
+            white: raw frame of a homogeneous fluorescent slide, of any exposure; None: no white frame.
+            dark: raw frame without light, or one number; None: 0.
 
         Raises:
             ShapeError: the frames differ in size.
-            CalibrationError: no lattice is seen, or the field holds no whole lenslet.
+            CalibrationError: the frame shows no lattice, or holds no whole lenslet.
 
         Warns:
-            CalibrationWarning: the measured pitch is more than 0.5 % off the stated one. The measured one is used.
+            CalibrationWarning: the measured pitch differs from the stated one by more than 0.5 %; the measured one is used.
         """
         raw = np.asarray(frame, np.float32)
         require_shape("frame", raw.shape, ("y", "x"))
@@ -73,14 +73,14 @@ class Rectifier(eqx.Module):
         if level.ndim:
             require_shape("dark", level.shape, raw.shape)
         level = np.broadcast_to(level, raw.shape)
-        lit = raw - level
+        bright = raw - level
         if white is not None:
-            lit = np.asarray(white, np.float32)
-            require_shape("white", lit.shape, raw.shape)
-            lit = lit - level
+            bright = np.asarray(white, np.float32)
+            require_shape("white", bright.shape, raw.shape)
+            bright = bright - level
         stated = microscope.raw_pitch_px
         require(microscope.lenslet_lattice == "square", "lenslet_lattice", microscope.lenslet_lattice, "square lenslets")
-        lattice = find_lattice(lit, stated or microscope.pixels_per_lenslet)
+        lattice = find_lattice(bright, stated or microscope.pixels_per_lenslet)
         if stated and abs(lattice.pitch_px / stated - 1) > PITCH_TOLERANCE:
             warnings.warn(
                 f"measured lenslet pitch {lattice.pitch_px:.3f} px, the parameters say {stated:.3f} px "
@@ -93,7 +93,7 @@ class Rectifier(eqx.Module):
         if white is None:
             flat, mask = None, jnp.asarray(np.tile(pupil_mask(microscope), field))
         else:
-            flat = _resampled(resample, jnp.asarray(lit))
+            flat = _resampled(resample, jnp.asarray(bright))
             values = np.asarray(flat)
             mask = jnp.asarray(values > 0.5 * values.max())
         return cls(resample, jnp.asarray(level), flat, mask, lattice, field, microscope)
@@ -107,11 +107,10 @@ class Rectifier(eqx.Module):
 
     @eqx.filter_jit
     def gain(self, psf: PSF) -> Float[Array, "y x"]:
-        """What each pixel measures of the light that H says it gets: white frame / H(uniform), of mean 1 in the mask.
+        """Relative sensitivity of each pixel: white frame / H(uniform), of mean 1 in the mask; 1 without a white frame.
 
-        H images a uniform object as a disc in each lenslet; so does the microscope. To divide by the white frame alone
-        would take the disc out of the data but not out of H, so it is the ratio of the two that has to go. It is 1
-        everywhere without a white frame.
+        Both H and the microscope image a uniform object as a disc in each lenslet. Division by the white frame alone would
+        remove the disc from the data but not from H, so the data are divided by the ratio of the two.
         """
         if self.white is None:
             return jnp.ones(self.mask.shape)
@@ -120,30 +119,33 @@ class Rectifier(eqx.Module):
 
     @eqx.filter_jit
     def flatten(self, image: Float[Array, "y x"], psf: PSF) -> Float[Array, "y x"]:
-        """A light field divided by `gain`, cut at zero, and 0 outside the mask: the data that H x is to explain."""
+        """Light field divided by `gain`, clipped at zero, and 0 outside the mask: the data to which H x is fitted."""
         return jnp.where(self.mask, jnp.maximum(image / jnp.maximum(self.gain(psf), 1e-6), 0), 0)
 
     def saturated(self, frame: ArrayLike, level: float) -> Bool[np.ndarray, "row col"]:
-        """Light-field pixels to which a raw pixel at or above `level` contributes."""
+        """Mask of the light-field pixels to which a raw pixel at or above `level` contributes."""
         clipped = jnp.asarray((np.asarray(frame) >= level).astype(np.float32))
         return np.abs(np.asarray(_resampled(self.resample, clipped))) > 1e-3
 
 
 @eqx.filter_jit
 def _resampled(resample: Resample, image: Float[Array, "i j"]) -> Float[Array, "row col"]:
-    """One compiled program for the frame, its white frame and its saturated pixels."""
+    """Resample an image; frame, white frame and saturated pixels share this one program."""
     return resample(image)
 
 
 def lenslet_pixels(lattice: Lattice, shape: tuple[int, ...], n: int) -> tuple[np.ndarray, tuple[int, int]]:
     """Raw positions (Y n, X n, 2) of the light field's pixels, for the largest block of lenslets wholly inside the frame.
 
+    Returns:
+        The positions, and the lenslets (Y, X) of the block.
+
     Raises:
-        CalibrationError: not even one lenslet lies wholly inside.
+        CalibrationError: no lenslet lies wholly inside.
     """
     reach = math.ceil(math.hypot(*shape) / lattice.pitch_px)
     top, bottom, left, right = -reach, reach, -reach, reach
-    while top <= bottom and left <= right:  # take off the side that sticks out most, until none does
+    while top <= bottom and left <= right:  # remove the side that sticks out most, until none does
         corners = lattice.to_raw([[(y, x) for x in (left - 0.5, right + 0.5)] for y in (top - 0.5, bottom + 0.5)])
         excess = {
             "top": -0.5 - corners[0, :, 0].min(),
@@ -165,14 +167,14 @@ def lenslet_pixels(lattice: Lattice, shape: tuple[int, ...], n: int) -> tuple[np
 
 
 def white_tile(psf: PSF) -> Float[Array, "v u"]:
-    """H's image of a uniform volume behind one lenslet, far from the borders; maximum 1."""
+    """Image by H of a uniform volume behind one lenslet, far from the borders, of maximum 1."""
     n, k = psf.microscope.pixels_per_lenslet, psf.lenslets
     tile = psf.values.sum((0, 1, 2)).reshape(k, n, k, n).sum((0, 2))
     return tile / tile.max()
 
 
 def pupil_mask(microscope: Microscope) -> Bool[np.ndarray, "v u"]:
-    """Pixels of a lenslet inside 0.9 of the geometric image of the pupil, of radius f_ml NA / M (at most half a pitch)."""
+    """Mask of a lenslet's pixels within 0.9 of the radius of the pupil's image, f_ml NA / M (at most half a pitch)."""
     n = microscope.pixels_per_lenslet
     radius = microscope.lenslet_focal_length_um * microscope.numerical_aperture / microscope.magnification
     x = (np.arange(n) - (n - 1) / 2) / n

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from lfjax.errors import require_shape
 from lfjax.linop import LinearOperator
 
 
-def cubic_weights(f: Any) -> tuple[Any, Any, Any, Any]:
-    """Weights of the samples at -1, 0, 1, 2 for a point at fraction f past sample 0 (Keys 1981, a = -1/2)."""
+def cubic_weights(f: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    """Weights of the samples at -1, 0, 1, 2 for a point at f between samples 0 and 1 (Keys 1981, a = -1/2)."""
     return (
         ((-f / 2 + 1) * f - 0.5) * f,
         (1.5 * f - 2.5) * f * f + 1,
@@ -25,14 +23,14 @@ def cubic_weights(f: Any) -> tuple[Any, Any, Any, Any]:
 
 
 class Resample(LinearOperator):
-    """y_p = sum over the 4 x 4 pixels around position p of w(p) x: cubic convolution, third-order accurate.
+    """Cubic convolution: y_p = sum over the 4 x 4 pixels around position p of w(p) x, third-order accurate.
 
-    Positions outside the image take the value of its nearest pixel. The weights of a position sum to 1.
+    A position outside the image takes the value of the nearest pixel. The weights of a position sum to 1.
 
     Attributes:
         rows: (4, *positions) row indices of the taps; likewise `columns`.
         row_weights: (4, *positions) weights; likewise `column_weights`.
-        shape: of the image.
+        shape: (y, x) of the image.
     """
 
     rows: Int[Array, "4 ..."]
@@ -46,7 +44,7 @@ class Resample(LinearOperator):
 
         Args:
             shape: (y, x) of the image to be resampled.
-            positions: (..., 2) positions (y, x) in pixels, pixel centres being whole numbers.
+            positions: (..., 2), positions (y, x) in pixels; pixel centres are whole numbers.
 
         Raises:
             ShapeError: `positions` does not end in 2.
