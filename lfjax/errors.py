@@ -1,4 +1,4 @@
-"""What lfjax raises and warns: every message names the argument, what came and what was expected."""
+"""Errors and warnings of lfjax: every message names the argument, the value given and the value expected."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ class LfjaxError(ValueError):
 
 
 class ParameterError(LfjaxError):
-    """A physical or numerical parameter is outside its meaning."""
+    """A physical or numerical parameter is out of range."""
 
 
 class ShapeError(LfjaxError):
-    """An array has other dimensions than the function needs."""
+    """An array does not have the shape that the function needs."""
 
 
 class FileError(LfjaxError):
-    """A file is missing, broken, or holds something else than was asked for."""
+    """A file is missing, broken, or does not hold the data asked for."""
 
 
 class CalibrationError(LfjaxError):
@@ -27,11 +27,11 @@ class CalibrationError(LfjaxError):
 
 
 class CalibrationWarning(UserWarning):
-    """The frames and the stated parameters disagree; the frames were believed."""
+    """The frames and the stated parameters disagree; lfjax follows the frames."""
 
 
 def require(holds: bool, argument: str, got: Any, expected: str) -> None:
-    """Raise `ParameterError` naming the argument, the value that came and what was expected."""
+    """Raise `ParameterError` naming the argument, its value and the expected value, unless `holds`."""
     if not holds:
         raise ParameterError(f"{argument} = {got!r}: expected {expected}")
 

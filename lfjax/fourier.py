@@ -1,7 +1,6 @@
-"""Fourier transforms and padding, in one place.
+"""Fourier transforms, padding and translation.
 
-Conventions: the sample of index n // 2 is the origin of a *centred* array; index 0 is that of a *cornered* one, which is
-what the FFT works on.
+The origin of a *centred* array is the sample of index n // 2; that of a *cornered* array, as the FFT takes it, is index 0.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ from jaxtyping import Array, Complex, Float
 
 
 def good_size(n: int) -> int:
-    """Smallest length >= n that the FFT likes (only small prime factors): 67 costs 2.6 times what 72 does."""
+    """Smallest length >= n with only small prime factors, for real FFTs: a length of 67 takes 2.6 times as long as 72."""
     return scipy.fft.next_fast_len(int(n), real=True)
 
 
 def good_centred_size(n: int) -> int:
-    """Smallest length >= n that complex FFTs like and that leaves as many samples on both sides of n."""
+    """Smallest such length >= n for complex FFTs that leaves equally many samples on both sides of n."""
     size = int(n)
     while scipy.fft.next_fast_len(size) != size:
         size += 2
@@ -27,7 +26,7 @@ def good_centred_size(n: int) -> int:
 def centre_to_corner(kernel: Array, shape: tuple[int, int]) -> Array:
     """Put a centred kernel (..., K, K') into a zero array (..., *shape) with its origin at index (0, 0).
 
-    The result is what `rfft2` needs to make circular convolution keep objects where they are.
+    A circular convolution with the result, by `rfft2`, leaves objects in place.
     """
     rows, columns = kernel.shape[-2:]
     pad = [(0, 0)] * (kernel.ndim - 2) + [(0, shape[0] - rows), (0, shape[1] - columns)]
@@ -60,11 +59,11 @@ def translate(x: Float[Array, "..."], shift: Float[Array, " d"]) -> Float[Array,
 
 
 def translate_mirrored(x: Float[Array, "..."], shift: Float[Array, " d"]) -> Float[Array, "..."]:
-    """`translate` of x and its mirror image, axis by axis: they join without a step, so nothing wraps and little rings.
+    """`translate` of x continued by its mirror image, axis by axis: no step at the edges, so nothing wraps and little rings.
 
     Args:
         x: real.
-        shift: s, in samples, of the last d axes; what comes in over an edge is the mirror image, up to a length of the axis.
+        shift: s, in samples, of the last d axes; at most the length of the axis. The mirror image enters over the edges.
     """
     for axis in range(-len(shift), 0):
         line = jnp.moveaxis(x, axis, -1)
@@ -80,7 +79,7 @@ def transfer_fresnel(
     """Fresnel transfer function exp(-i pi lambda d |f|^2) on an n x n grid, origin in the corner.
 
     Args:
-        n: samples a side.
+        n: samples per side.
         spacing_um: distances (y, x) between samples.
         wavelength_um: wavelength in the medium of propagation.
         distance_um: distance of propagation.

@@ -25,7 +25,7 @@ Shape = tuple[int, ...]
 class LinearOperator(eqx.Module):
     """A linear map y = A x between real arrays of fixed shape.
 
-    A subclass gives `in_shape`, `out_shape` and `matvec`; the transpose comes from `jax.linear_transpose`, which is
+    A subclass defines `in_shape`, `out_shape` and `matvec`; the transpose comes from `jax.linear_transpose`, which is
     exact through FFTs, gathers, scans and `shard_map`. Override `rmatvec` only for speed: the law suite compares both.
     """
 
@@ -93,28 +93,34 @@ class LinearOperator(eqx.Module):
 
         Args:
             iterations: number of applications of A^T A.
-            key: random key of the start vector; a fixed one if not given.
+            key: random key of the start vector; None: a fixed one.
         """
-        key = jax.random.key(0) if key is None else key
-        start = jax.random.uniform(key, (math.prod(self.in_shape),), minval=0.5, maxval=1.5)  # flat: XLA compiles it faster
-        start = start.reshape(self.in_shape)
-
-        def iterate(v: Array, _: None) -> tuple[Array, Array]:
-            w = self.T(self(v))
-            size = jnp.linalg.norm(w.ravel())
-            return w / jnp.where(size > 0, size, 1), size
-
-        _, sizes = jax.lax.scan(iterate, start / jnp.linalg.norm(start.ravel()), None, length=iterations)
-        return jnp.sqrt(sizes[-1])
+        return _norm(self, iterations, key)
 
 
 @eqx.filter_jit
 def _apply(op: LinearOperator, x: Array) -> Array:
+    """A x as one program, which JAX keeps for the next x: outside of jit each elementary operation would be one of its own."""
     return op.matvec(x)
 
 
+@eqx.filter_jit
+def _norm(op: LinearOperator, iterations: int, key: Array | None) -> Array:
+    key = jax.random.key(0) if key is None else key
+    flat = jax.random.uniform(key, (math.prod(op.in_shape),), minval=0.5, maxval=1.5)  # XLA compiles it faster than the shape
+    start = flat.reshape(op.in_shape)
+
+    def iterate(v: Array, _: None) -> tuple[Array, Array]:
+        w = op.T(op(v))
+        size = jnp.linalg.norm(w.ravel())
+        return w / jnp.where(size > 0, size, 1), size
+
+    _, sizes = jax.lax.scan(iterate, start / jnp.linalg.norm(start.ravel()), None, length=iterations)
+    return jnp.sqrt(sizes[-1])
+
+
 def floating(x: ArrayLike) -> Array:
-    """An array as it is, or in floating point if it holds whole numbers: a camera's counts must not wrap around."""
+    """x in floating point: the counts of a camera are whole numbers, whose differences would wrap around."""
     x = jnp.asarray(x)
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
 
@@ -159,7 +165,7 @@ class Compose(LinearOperator):
     def __check_init__(self) -> None:
         if self.outer.in_shape != self.inner.out_shape:
             raise ShapeError(
-                f"cannot compose {type(self.outer).__name__} @ {type(self.inner).__name__}: the right one gives "
+                f"cannot compose {type(self.outer).__name__} @ {type(self.inner).__name__}: the right one returns "
                 f"shape {self.inner.out_shape}, the left one expects {self.outer.in_shape}"
             )
 
@@ -225,7 +231,7 @@ class Scale(LinearOperator):
 
 
 class SelfAdjoint(LinearOperator):
-    """A = A^T, between arrays of one shape: a subclass gives `matvec`."""
+    """A = A^T, between arrays of one shape: a subclass defines `matvec`."""
 
     shape: Shape = eqx.field(static=True)
 
@@ -269,7 +275,7 @@ class Diagonal(LinearOperator):
 
 
 class FunctionOperator(LinearOperator):
-    """A linear function of the user's as an operator; the transpose comes by itself.
+    """A linear function as an operator; the transpose comes from JAX.
 
     >>> blur = FunctionOperator(lambda x: 0.5 * (x + jnp.roll(x, 1)), (8,))
     >>> blur.T(jnp.ones(8)).shape

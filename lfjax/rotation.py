@@ -1,4 +1,4 @@
-"""Rotations of space, in one place: matrices at work, quaternions where needed, RELION's Euler angles at the edge of files.
+"""Rotations of space: matrices inside lfjax, quaternions where they serve, RELION's Euler angles in files.
 
 A rotation R (3, 3) acts on (x, y, z) columns and takes the object into the frame of the image, whose line of sight is z:
 
@@ -6,19 +6,19 @@ A rotation R (3, 3) acts on (x, y, z) columns and takes the object into the fram
     Z(a) = [[c, s, 0], [-s, c, 0], [0, 0, 1]],   Y(b) = [[c, 0, -s], [0, 1, 0], [s, 0, c]]
 
 with c, s the cosine and sine: RELION's rot, tilt, psi. Quaternions are (w, x, y, z), unit, the same rotation with either sign.
-Everything is pure, and takes leading batch axes unless it says otherwise.
+Functions are pure and compiled as a whole, and take leading batch axes unless they say otherwise.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Bool, Float
 from numpy.typing import NDArray
 
 from lfjax.errors import require, require_shape
@@ -26,13 +26,15 @@ from lfjax.errors import require, require_shape
 GOLDEN = (1 + math.sqrt(5)) / 2
 
 
-def from_vector(turn: Float[Array, "... 3"]) -> Float[Array, "... 3 3"]:
-    """exp of the cross-product matrix of a vector: its length is the angle (Rodrigues). Smooth at 0."""
-    x, y, z = jnp.moveaxis(turn, -1, 0)
-    none = jnp.zeros_like(x)
-    rows = [[none, -z, y], [z, none, -x], [-y, x, none]]
+@jax.jit
+def from_vector(vector: Float[ArrayLike, "... 3"]) -> Float[Array, "... 3 3"]:
+    """Rotation about a vector by its length in radians (Rodrigues): exp of its cross-product matrix. Smooth at 0."""
+    vector = jnp.asarray(vector)
+    x, y, z = jnp.moveaxis(vector, -1, 0)
+    zero = jnp.zeros_like(x)
+    rows = [[zero, -z, y], [z, zero, -x], [-y, x, zero]]
     cross = jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
-    angle2 = jnp.sum(turn**2, axis=-1)
+    angle2 = jnp.sum(vector**2, axis=-1)
     small = angle2 < 1e-8
     angle = jnp.sqrt(jnp.where(small, 1.0, angle2))
     sine = jnp.where(small, 1 - angle2 / 6, jnp.sin(angle) / angle)
@@ -40,7 +42,8 @@ def from_vector(turn: Float[Array, "... 3"]) -> Float[Array, "... 3 3"]:
     return jnp.eye(3) + sine[..., None, None] * cross + versine[..., None, None] * (cross @ cross)
 
 
-def to_vector(rotation: Float[Array, "... 3 3"]) -> Float[Array, "... 3"]:
+@jax.jit
+def to_vector(rotation: Float[ArrayLike, "... 3 3"]) -> Float[Array, "... 3"]:
     """The rotation vector, of length 0 to pi: the inverse of `from_vector`."""
     q = to_quaternion(rotation)
     q = jnp.where(q[..., :1] < 0, -q, q)
@@ -50,8 +53,10 @@ def to_vector(rotation: Float[Array, "... 3 3"]) -> Float[Array, "... 3"]:
     return ratio * q[..., 1:]
 
 
-def from_quaternion(quaternion: Float[Array, "... 4"]) -> Float[Array, "... 3 3"]:
+@jax.jit
+def from_quaternion(quaternion: Float[ArrayLike, "... 4"]) -> Float[Array, "... 3 3"]:
     """Matrix of a quaternion of any length but 0."""
+    quaternion = jnp.asarray(quaternion)
     q = quaternion / jnp.linalg.norm(quaternion, axis=-1, keepdims=True)
     w, x, y, z = jnp.moveaxis(q, -1, 0)
     rows = [
@@ -62,8 +67,13 @@ def from_quaternion(quaternion: Float[Array, "... 4"]) -> Float[Array, "... 3 3"
     return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
 
 
-def to_quaternion(rotation: Float[Array, "... 3 3"]) -> Float[Array, "... 4"]:
-    """Unit quaternion of a matrix: of four formulas that with the largest divisor (Shepperd 1978), exact for every angle."""
+@jax.jit
+def to_quaternion(rotation: Float[ArrayLike, "... 3 3"]) -> Float[Array, "... 4"]:
+    """Unit quaternion of a matrix, by the one of four formulas that divides by the largest number; accurate for every angle.
+
+    Source: Shepperd, J. Guid. Control 1, 223 (1978).
+    """
+    rotation = jnp.asarray(rotation)
     m = [[rotation[..., i, j] for j in range(3)] for i in range(3)]
     trace = m[0][0] + m[1][1] + m[2][2]
     a, b, c = m[2][1] - m[1][2], m[0][2] - m[2][0], m[1][0] - m[0][1]
@@ -82,67 +92,80 @@ def to_quaternion(rotation: Float[Array, "... 3 3"]) -> Float[Array, "... 4"]:
     return row / jnp.linalg.norm(row, axis=-1, keepdims=True)
 
 
-def from_euler(rot: Float[Array, "..."], tilt: Float[Array, "..."], psi: Float[Array, "..."]) -> Float[Array, "... 3 3"]:
+@jax.jit
+def from_euler(
+    rot: Float[ArrayLike, "..."], tilt: Float[ArrayLike, "..."], psi: Float[ArrayLike, "..."]
+) -> Float[Array, "... 3 3"]:
     """Z(psi) Y(tilt) Z(rot), RELION's angles, here in radians."""
+    rot, tilt, psi = (jnp.asarray(angle) for angle in (rot, tilt, psi))
     return _about_z(psi) @ _about_y(tilt) @ _about_z(rot)
 
 
-def to_euler(rotation: Float[Array, "... 3 3"]) -> tuple[Array, Array, Array]:
-    """rot, tilt, psi in radians, tilt from 0 to pi; where tilt is 0 or pi and only a sum of both counts, psi is 0."""
-    r = rotation
+@jax.jit
+def to_euler(rotation: Float[ArrayLike, "... 3 3"]) -> tuple[Array, Array, Array]:
+    """rot, tilt, psi in radians, tilt from 0 to pi. Where tilt is 0 or pi, only rot + psi or rot - psi is defined: psi is 0."""
+    r = jnp.asarray(rotation)
     sine = jnp.hypot(r[..., 2, 0], r[..., 2, 1])
-    plain = sine > 16 * jnp.finfo(rotation.dtype).eps
+    plain = sine > 16 * jnp.finfo(r.dtype).eps
     # R[2] = (sin tilt cos rot, sin tilt sin rot, cos tilt), R[:, 2] = (-sin tilt cos psi, sin tilt sin psi, cos tilt)
     rot = jnp.where(plain, jnp.arctan2(r[..., 2, 1], r[..., 2, 0]), jnp.arctan2(-r[..., 1, 0], r[..., 1, 1]))
     psi = jnp.where(plain, jnp.arctan2(r[..., 1, 2], -r[..., 0, 2]), 0.0)
     return rot, jnp.arctan2(sine, r[..., 2, 2]), psi
 
 
+@partial(jax.jit, static_argnames="count")
 def random_rotations(key: Array, count: int) -> Float[Array, "n 3 3"]:
-    """Uniform rotations: of normal quaternions."""
+    """Uniformly distributed rotations, from normally distributed quaternions."""
     return from_quaternion(jax.random.normal(key, (count, 4), jnp.result_type(float)))
 
 
-def distance(first: Float[Array, "... 3 3"], second: Float[Array, "... 3 3"]) -> Float[Array, "..."]:
-    """Angle in radians, 0 to pi, of the rotation that takes one to the other; keeps its digits at both ends."""
-    between = first.mT @ second
+@jax.jit
+def distance(first: Float[ArrayLike, "*#n 3 3"], second: Float[ArrayLike, "*#n 3 3"]) -> Float[Array, "*#n"]:
+    """Angle in radians, 0 to pi, of the rotation from one to the other; accurate near 0 and pi too."""
+    between = jnp.asarray(first).mT @ jnp.asarray(second)
     a = between - between.mT
     sine = jnp.sqrt(a[..., 2, 1] ** 2 + a[..., 0, 2] ** 2 + a[..., 1, 0] ** 2)
     return jnp.arctan2(sine, jnp.trace(between, axis1=-2, axis2=-1) - 1)
 
 
-def nearest(matrix: Float[Array, "... 3 3"]) -> Float[Array, "... 3 3"]:
-    """The rotation nearest to a matrix (Frobenius), by its singular values; of a sum of rotations, their mean."""
+@jax.jit
+def nearest(matrix: Float[ArrayLike, "... 3 3"]) -> Float[Array, "... 3 3"]:
+    """The rotation nearest to a matrix in the Frobenius norm, by SVD. For a sum of rotations it is their mean."""
     u, _, vt = jnp.linalg.svd(matrix)
     sign = jnp.linalg.det(u @ vt)
     return (u.at[..., :, 2].multiply(sign[..., None])) @ vt
 
 
 class Alignment(NamedTuple):
-    """Two sets of poses compared.
+    """How found poses differ from the true ones.
 
     Attributes:
-        turn: G, R_found ~ R_true G up to the mirror image.
+        turn: rotation G of the object, R_found ~ R_true G up to the mirror image.
         mirrored: whether the found poses are those of the mirror image.
-        error: (n,), angle in radians that is left at each pose.
+        error: (n,), remaining angle of each pose in radians.
     """
 
     turn: Float[Array, "3 3"]
-    mirrored: Array
+    mirrored: Bool[Array, ""]
     error: Float[Array, " n"]
 
 
-def align_poses(found: Float[Array, "n 3 3"], truth: Float[Array, "n 3 3"], *, handedness: bool = True) -> Alignment:
-    """Poses compared up to what projections cannot tell: one turn of the object, and its mirror image.
+@partial(jax.jit, static_argnames="handedness")
+def align_poses(found: Float[ArrayLike, "n 3 3"], truth: Float[ArrayLike, "n 3 3"], *, handedness: bool = True) -> Alignment:
+    """Compare poses up to a rotation of the object and its mirror image, which projections do not determine.
 
-    The mirror image F X, F = diag(1, 1, -1), has at F R F the projections that X has at R. G minimises the squared (chordal)
+    With F = diag(1, 1, -1), the projection of F X at pose F R F is that of X at pose R. G minimises the squared (chordal)
     distances of all poses.
 
     Args:
-        found: poses.
-        truth: the same poses as they are.
-        handedness: whether the mirror image is tried too.
+        found: (n, 3, 3), estimated poses.
+        truth: (n, 3, 3), true poses.
+        handedness: whether to try the mirror image too.
+
+    Raises:
+        ShapeError: the two sets differ in shape.
     """
+    found, truth = jnp.asarray(found), jnp.asarray(truth)
     require_shape("found", found.shape, ("n", 3, 3))
     require_shape("truth", truth.shape, found.shape)
     mirror = jnp.diag(jnp.asarray([1.0, 1.0, -1.0], found.dtype))
@@ -160,13 +183,13 @@ def align_poses(found: Float[Array, "n 3 3"], truth: Float[Array, "n 3 3"], *, h
 
 
 def symmetry_group(name: str) -> NDArray[np.float64]:
-    """Rotations of a point group: "C4" (about z), "D2" (and twofold about x), "T", "O", "I" (twofold axes along x, y, z).
+    """Rotations of a point group: "C4" (about z), "D2" (twofold about x as well), "T", "O", "I" (twofold axes along x, y, z).
 
     Returns:
         (order, 3, 3): n for Cn, 2 n for Dn, 12, 24, 60; the first is the identity.
 
     Raises:
-        ParameterError: another name.
+        ParameterError: the name is not one of these.
     """
     kind, number = name[:1].upper(), name[1:]
     fold = int(number) if number.isascii() and number.isdigit() else 0
@@ -180,7 +203,7 @@ def symmetry_group(name: str) -> NDArray[np.float64]:
         "I": [_axis_turn((0, 0, 1), 2), _axis_turn((1, 1, 1), 3), _axis_turn((0, 1, GOLDEN), 5)],
     }[kind]
     group = [np.eye(3)]
-    for element, generator in ((e, g) for e in group for g in turn):  # the list grows while it is read
+    for element, generator in ((e, g) for e in group for g in turn):  # the list grows while the loop reads it
         product = generator @ element
         if all(np.abs(product - other).max() > 1e-6 for other in group):
             group.append(product)
@@ -188,10 +211,10 @@ def symmetry_group(name: str) -> NDArray[np.float64]:
 
 
 def grid(order: int) -> NDArray[np.float64]:
-    """Rotations spread evenly: HEALPix directions of 12 * 4^order pixels, each with 6 * 2^order turns about it (Hopf grid).
+    """Evenly spaced rotations (Hopf grid): 12 * 4^order HEALPix directions, each with 6 * 2^order angles about it.
 
-    72 * 8^order rotations, about 60 / 2^order degrees apart (Yershova et al., Int. J. Robot. Res. 29, 801 (2010); Gorski et
-    al., Astrophys. J. 622, 759 (2005)).
+    These are 72 * 8^order rotations, about 60 / 2^order degrees apart (Yershova et al., Int. J. Robot. Res. 29, 801 (2010);
+    Gorski et al., Astrophys. J. 622, 759 (2005)).
 
     Args:
         order: 0 (72 rotations), 1 (576), 2 (4608), 3 (36864), at most 6.
@@ -201,8 +224,7 @@ def grid(order: int) -> NDArray[np.float64]:
     turns = 6 * 2**order
     psi = 2 * np.pi * (np.arange(turns) + 0.5) / turns
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-        pairs = np.array(list(itertools.product(range(len(polar)), range(turns))))
-        return np.asarray(from_euler(*(jnp.asarray(v) for v in (azimuth[pairs[:, 0]], polar[pairs[:, 0]], psi[pairs[:, 1]]))))
+        return np.asarray(from_euler(np.repeat(azimuth, turns), np.repeat(polar, turns), np.tile(psi, len(polar))))
 
 
 def _healpix(side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -230,11 +252,11 @@ def _axis_turn(axis: tuple[float, float, float], fold: int) -> NDArray[np.float6
 
 def _about_z(angle: Array) -> Array:
     c, s = jnp.cos(angle), jnp.sin(angle)
-    none, one = jnp.zeros_like(c), jnp.ones_like(c)
-    return jnp.stack([jnp.stack(r, axis=-1) for r in ((c, s, none), (-s, c, none), (none, none, one))], axis=-2)
+    zero, one = jnp.zeros_like(c), jnp.ones_like(c)
+    return jnp.stack([jnp.stack(r, axis=-1) for r in ((c, s, zero), (-s, c, zero), (zero, zero, one))], axis=-2)
 
 
 def _about_y(angle: Array) -> Array:
     c, s = jnp.cos(angle), jnp.sin(angle)
-    none, one = jnp.zeros_like(c), jnp.ones_like(c)
-    return jnp.stack([jnp.stack(r, axis=-1) for r in ((c, none, -s), (none, one, none), (s, none, c))], axis=-2)
+    zero, one = jnp.zeros_like(c), jnp.ones_like(c)
+    return jnp.stack([jnp.stack(r, axis=-1) for r in ((c, zero, -s), (zero, one, zero), (s, zero, c))], axis=-2)

@@ -9,11 +9,11 @@ from lfjax.errors import ShapeError
 from lfjax.linop import Diagonal, FunctionOperator, Identity, automatic_transpose
 
 MATRIX = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
-A = FunctionOperator(lambda x: jnp.asarray(MATRIX) @ x, (5,))
+A = FunctionOperator(lambda x: MATRIX @ x, (5,))
 
 
 def dense(op):
-    return np.stack([np.asarray(op(row)) for row in jnp.eye(op.in_shape[0])], axis=1)
+    return np.stack([op(row) for row in np.eye(op.in_shape[0], dtype=np.float32)], axis=1)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Classical solvers: each a method as data with `init` and `step`; one driver, `run`, owns the loop."""
+"""Classical solvers: each a method as data with `init`, `step` and `objective`; `run` and `solve` own the loop."""
 
 from lfjax._lazy import attach
 

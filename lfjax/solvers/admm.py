@@ -19,8 +19,8 @@ class Gradient(LinearOperator):
     """Forward differences along every axis, scaled: (D x)_a = scale_a (x[i + e_a] - x[i]), 0 at the far border.
 
     Attributes:
-        shape: of x.
-        scale: one factor an axis, e.g. 1 / voxel size.
+        shape: shape of x.
+        scale: one factor per axis, for example 1 / voxel size.
     """
 
     shape: tuple[int, ...] = eqx.field(static=True)
@@ -58,14 +58,14 @@ class ADMM(AbstractSolver[ADMMState]):
     """min_x 1/2 |W^(1/2) (y - H x)|^2 + lambda |x|_1 + beta sum_i |(D x)_i|_2,  x >= 0.
 
     Split x = v and g = D v; each iteration solves (H^T W H + rho (1 + D^T D)) v = H^T W y + rho (x - p + D^T (g - q)) by a
-    few warm-started CG steps, then shrinks x and g and moves the duals p, q.
+    few warm-started CG steps, then shrinks x and g and updates the duals p, q.
 
     Args:
         sparsity: lambda, see `ISTA`.
         total_variation: beta, same units as lambda where scale = 1.
         scale: factor of the differences along (z, y, x); put voxel_y / voxel_z first for isotropy in space.
-        penalty: rho; 0.1 |W^(1/2) H|^2 if not given. It changes the speed, not the solution.
-        inner_iterations: CG steps an iteration, one H and one H^T each.
+        penalty: rho; None: 0.1 |W^(1/2) H|^2. It changes the speed, not the solution.
+        inner_iterations: CG steps per iteration, one H and one H^T each.
 
     Source: Boyd et al., Found. Trends Mach. Learn. 3, 1 (2011); Rudin, Osher, Fatemi (1992) for total variation.
     """

@@ -18,15 +18,15 @@ from lfjax.solvers.problem import NormalEquations, Problem
 
 
 class Result(NamedTuple):
-    """What a run gives.
+    """Result of `run`.
 
     Attributes:
         x: the volume.
-        image: its re-synthesised data H x.
-        objective: value before the first and after every iteration.
-        iterations: iterations done.
-        converged: whether the stopping rule ended it.
-        state: of the solver, for `iterate` to go on from.
+        image: H x, the data that the volume explains.
+        objective: (iterations + 1,), value before the first and after every iteration.
+        iterations: number of iterations done.
+        converged: whether the stopping rule ended the run.
+        state: state of the solver, from which `iterate` resumes.
     """
 
     x: Array
@@ -45,7 +45,7 @@ def _start(solver: AbstractSolver[StateT], problem: Problem, x0: Array | None) -
 
 @eqx.filter_jit(donate="all-except-first")
 def _advance(fixed: tuple[AbstractSolver[StateT], Problem], state: StateT, iterations: int) -> tuple[StateT, Array]:
-    """Some steps; the buffers of the old state hold the new one."""
+    """Do steps; the new state reuses the buffers of the old one."""
     return iterate(*fixed, state, iterations)
 
 
@@ -73,17 +73,17 @@ def run(
     track: Callable[..., Any] | None = None,
     callback: Callable[[int, Array, float], None] | None = None,
 ) -> Result:
-    """Run a solver for a number of iterations, or until its objective stands still.
+    """Run a solver for a number of iterations, or until its objective changes too little.
 
     Args:
-        solver: `ISTA`, `FISTA`, `RichardsonLucy`, `ISRA`, `ADMM`, `CG`, or anything with their three functions.
+        solver: `ISTA`, `FISTA`, `RichardsonLucy`, `ISRA`, `ADMM`, `CG`, `SIRT`, or an `AbstractSolver` of your own.
         problem: operator, data and weights; or `NormalEquations`, for ISTA and FISTA.
         iterations: largest number of iterations.
         x0: warm start, of shape `problem.op.in_shape`; the solver's own start if not given.
-        smooth: A, a linear map of volumes (`optics.AntiAlias`): solve for u with H A in place of H, and give x = A u,
-            with the small negative overshoot of A cut off where u is nonnegative.
+        smooth: A, a linear map of volumes (`optics.AntiAlias`): solve for u with H A in place of H, and return x = A u.
+            Where u is nonnegative, the small negative overshoot of A is cut off.
         tolerance: stop once the objective changes by less than this fraction over a chunk; 0 never stops early.
-        chunk: iterations between two looks from outside: at the stopping rule, progress bar and callback.
+        chunk: iterations between two calls of the stopping rule, progress bar and callback.
         track: wraps a range to show its progress, see `lfjax.progress.track`.
         callback: called after each chunk with (iterations done, x, objective).
 
@@ -91,7 +91,8 @@ def run(
         The volume, its image and the history.
 
     Raises:
-        ParameterError: a number outside its meaning, or negative data for a multiplicative solver.
+        ParameterError: a number is out of range, the data are negative and the solver needs counts, or the solver does not
+            take normal equations.
         ShapeError: x0 or `smooth` does not fit the problem.
     """
     for count_name, number in (("iterations", iterations), ("chunk", chunk)):
@@ -109,7 +110,7 @@ def run(
     inner = problem if smooth is None else problem.through(smooth)
 
     state, first = _start(solver, inner, x0)
-    state = jax.tree.map(jnp.copy, state)  # each its own buffer, for `_advance` to take
+    state = jax.tree.map(jnp.copy, state)  # one buffer per array, for `_advance` to reuse
     history, done, converged = [np.asarray(first)[None]], 0, False
     watched = tolerance > 0 or track is not None or callback is not None
     size = min(chunk, iterations) if watched else iterations

@@ -34,7 +34,7 @@ class FISTA(AbstractSolver[FISTAState]):
 
     Args:
         sparsity: lambda, see `ISTA`.
-        step_size: tau; 1 / |W^(1/2) H|^2 if not given.
+        step_size: tau; None: 1 / |W^(1/2) H|^2.
 
     Source: Beck & Teboulle, SIAM J. Imaging Sci. 2, 183 (2009); restart by O'Donoghue & Candes (2015).
     """

@@ -33,7 +33,7 @@ class ISTA(AbstractSolver[ISTAState]):
 
     Args:
         sparsity: lambda, in the units of H^T y; `Problem.lambda_max` gives its scale.
-        step_size: tau; 1 / |W^(1/2) H|^2 if not given.
+        step_size: tau; None: 1 / |W^(1/2) H|^2.
 
     Source: Daubechies, Defrise, De Mol, Comm. Pure Appl. Math. 57, 1413 (2004).
     """

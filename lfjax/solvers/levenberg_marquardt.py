@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt on normal equations, for problems of few parameters by the thousand: batch it by `jax.vmap`."""
+"""Levenberg-Marquardt on normal equations, for thousands of small problems: batch it by `jax.vmap`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 
 class Normal(NamedTuple):
-    """A sum of squares around a place: cost + 2 gradient . d + d . matrix d for a small move d.
+    """A sum of squares near the parameters: cost + 2 gradient . d + d . matrix d for a small step d.
 
     Attributes:
         cost: |samples - model|^2.
@@ -33,30 +33,33 @@ def descend(
     steps: int,
     damping: float = 1e-3,
 ) -> tuple[Any, Float[Array, ""]]:
-    """Levenberg-Marquardt on normal equations: a fixed number of steps, each kept if the cost falls. Batch it by `jax.vmap`.
+    """Minimise a sum of squares by a fixed number of Levenberg-Marquardt steps d = -(M + m diag M)^(-1) g.
 
-    Half of the digits that `fri.refine.least_squares` has, and a small part of its time.
+    A step is kept if the cost falls; the damping m is then divided by 5, and otherwise multiplied by 4. Compared with
+    `fri.refine.least_squares` the result has half of the digits, for a small part of the time.
 
     Args:
-        linearise: parameters to normal equations of a small move.
-        move: parameters and a move to parameters: addition, a turn.
+        linearise: function from parameters to the normal equations of a small step.
+        move: function from parameters and a step to parameters, for example addition or a rotation.
         start: parameters, any pytree.
-        steps: taken or refused.
-        damping: of the first step, as a share of the diagonal.
+        steps: number of steps tried.
+        damping: m of the first step.
 
     Returns:
         The parameters, and the cost there.
+
+    Source: Marquardt, J. Soc. Indust. Appl. Math. 11, 431 (1963).
     """
 
     def step(state: tuple[Any, Normal, Array], _: None) -> tuple[tuple[Any, Normal, Array], None]:
-        here, normal, share = state
+        parameters, normal, m = state
         diagonal = jnp.diag(normal.matrix)
-        damped = normal.matrix + jnp.diag(share * diagonal + 1e-12 * jnp.max(diagonal) + 1e-300)
-        there = move(here, -cho_solve(cho_factor(damped), normal.gradient))
-        new = linearise(there)
-        better = new.cost < normal.cost
-        kept = jax.tree.map(lambda a, b: jnp.where(better, a, b), (there, new), (here, normal))
-        return (*kept, jnp.where(better, share / 5, jnp.minimum(4 * share, 1e6))), None
+        damped = normal.matrix + jnp.diag(m * diagonal + 1e-12 * jnp.max(diagonal) + 1e-300)
+        trial = move(parameters, -cho_solve(cho_factor(damped), normal.gradient))
+        there = linearise(trial)
+        better = there.cost < normal.cost
+        kept = jax.tree.map(lambda a, b: jnp.where(better, a, b), (trial, there), (parameters, normal))
+        return (*kept, jnp.where(better, m / 5, jnp.minimum(4 * m, 1e6))), None
 
     (found, normal, _), _ = jax.lax.scan(step, (start, linearise(start), jnp.asarray(damping)), length=steps)
     return found, normal.cost

@@ -1,4 +1,4 @@
-"""Small nonnegative least squares with one matrix and many right-hand sides: time courses of known footprints."""
+"""Nonnegative least squares with one small matrix and many right-hand sides: time courses of known footprints."""
 
 from __future__ import annotations
 
@@ -15,19 +15,23 @@ def nonnegative_least_squares(
 ) -> Float[Array, "n t"]:
     """min 1/2 c^T G c - b^T c over c >= 0, for every column b: G = A^T A and b = A^T y of min |y - A c|^2.
 
-    The unconstrained solution comes first; where all of it is positive, which fluorescence over a baseline mostly is, that was
-    all. Otherwise FISTA goes on from it, restarted where it goes uphill, with G scaled to a diagonal of one, until the largest
-    violation of the optimality conditions (c >= 0, G c - b >= 0, c (G c - b) = 0) is below `tolerance` times the largest |b|.
+    The unconstrained solution comes first. Where it is positive, as it mostly is for fluorescence over a baseline, it is the
+    result. Otherwise FISTA starts from it, restarted where it goes uphill, with G scaled to a diagonal of one. It ends when
+    the largest violation of the optimality conditions (c >= 0, G c - b >= 0, c (G c - b) = 0) is below `tolerance` times the
+    largest |b|.
 
     Args:
-        gram: symmetric, positive definite or, with columns that look alike, nearly so.
-        right: one problem a column.
-        tolerance: see above, in the scaled problem.
-        steps: at most; the largest violation left is then above the tolerance.
+        gram: G, symmetric and positive definite, or nearly so where columns of A are similar.
+        right: b, one problem per column.
+        tolerance: largest violation allowed, see above, in the scaled problem.
+        steps: largest number of steps; a run that reaches it ends with a violation above the tolerance.
+
+    Returns:
+        c, one solution per column.
 
     Raises:
-        ShapeError: the shapes do not fit.
-        ParameterError: a number outside its meaning.
+        ShapeError: the shapes do not match.
+        ParameterError: `tolerance` is not positive.
 
     Source: Beck & Teboulle, SIAM J. Imaging Sci. (2009); O'Donoghue & Candes, Found. Comput. Math. (2015), for the restart.
     """

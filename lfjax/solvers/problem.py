@@ -1,10 +1,11 @@
-"""What every solver solves: an operator, data, and how much each datum counts."""
+"""The problems that solvers solve: an operator, data, and weights of the data."""
 
 from __future__ import annotations
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from lfjax.errors import ParameterError, require, require_shape
@@ -12,7 +13,7 @@ from lfjax.linop import Diagonal, LinearOperator, floating
 
 
 class Problem(eqx.Module):
-    """Find x from y ~ H x, where datum i counts with weight w_i (0: masked, carries nothing at all).
+    """Find x from y ~ H x, where datum i has weight w_i; a weight of 0 masks it.
 
     Attributes:
         op: H.
@@ -26,14 +27,15 @@ class Problem(eqx.Module):
 
     def __init__(self, op: LinearOperator, data: ArrayLike, weights: ArrayLike | None = None) -> None:
         data = floating(data)
-        weights = jnp.ones_like(data) if weights is None else jnp.asarray(weights, data.dtype)
+        weights = jnp.asarray(np.ones(data.shape) if weights is None else weights, data.dtype)
         require_shape("data", data.shape, op.out_shape)
         require_shape("weights", weights.shape, op.out_shape)
         if not isinstance(weights, jax.core.Tracer):
-            require(bool(jnp.all(weights >= 0)), "weights", float(jnp.min(weights)), "zero or more everywhere")
+            least = float(np.min(weights))
+            require(least >= 0, "weights", least, "zero or more everywhere")
         self.op = op
         self.weights = weights
-        self.data = jnp.where(weights > 0, data, 0)
+        self.data = _masked(data, weights)
 
     def gradient(self, image: Array) -> Array:
         """Gradient of the least-squares loss at x, given the image H x: H^T W (H x - y)."""
@@ -43,18 +45,21 @@ class Problem(eqx.Module):
         """1/2 |W^(1/2) (y - H x)|^2, given x and its image H x."""
         return 0.5 * jnp.sum(self.weights * (image - self.data) ** 2)
 
+    @eqx.filter_jit
     def lipschitz(self, iterations: int = 30) -> Float[Array, ""]:
         """|W^(1/2) H|^2, the Lipschitz constant of `gradient`, with 2 % on top since power iteration ends below it."""
         positive = self.weights > 0  # the root has no derivative at 0
         root = jnp.where(positive, jnp.sqrt(jnp.where(positive, self.weights, 1)), 0)
         return 1.02 * (Diagonal(root) @ self.op).norm(iterations) ** 2
 
+    @eqx.filter_jit
     def lambda_max(self) -> Float[Array, ""]:
         """The l1 weight at and above which x = 0 solves the nonnegative l1 problem: max(H^T W y)."""
         return jnp.max(self.op.rmatvec(self.weights * self.data))
 
+    @eqx.filter_jit
     def flat_start(self) -> Array:
-        """The constant volume whose image has the light of the data: what the multiplicative solvers start from."""
+        """The constant volume whose image has as much light as the data: the start of the multiplicative solvers."""
         image = self.op.matvec(jnp.ones(self.op.in_shape, self.data.dtype))
         level = jnp.sum(self.weights * self.data) / jnp.maximum(jnp.sum(self.weights * image), 1e-30)
         return jnp.full(self.op.in_shape, jnp.maximum(level, 1e-30), self.data.dtype)
@@ -68,19 +73,24 @@ class Problem(eqx.Module):
         return Problem(self.op @ smooth, self.data, self.weights)
 
     def synthesise(self, x: Array, image: Array) -> Array:
-        """H x, given what the solver carries as the image."""
+        """H x, given the image that the solver carries."""
         return image
 
     def require_nonnegative(self, solver: str) -> None:
-        """Raise `ParameterError` if the data hold negative numbers beyond rounding; outside of jit, where they can be seen."""
+        """Raise `ParameterError` if the data hold negative numbers beyond rounding. Call it outside of jit."""
         if bool(jnp.min(self.data) < -1e-5 * jnp.max(jnp.abs(self.data))):
             raise ParameterError(
                 f"data hold negative values (least {float(self.data.min()):.3g}): {solver} expects counts, zero or more"
             )
 
 
+@jax.jit
+def _masked(data: Array, weights: Array) -> Array:
+    return jnp.where(weights > 0, data, 0)
+
+
 class NormalEquations(Problem):
-    """Unweighted least squares by H^T H and H^T y alone: what `ISTA` and `FISTA` need, cheaper where `op.gram` is.
+    """Unweighted least squares through H^T H and H^T y alone, for `ISTA` and `FISTA`: cheaper where `op.gram` is.
 
     1/2 |y - H x|^2 = 1/2 <x, H^T H x> - <x, H^T y> + 1/2 |y|^2. The image that a solver carries is H^T H x. The objective is
     the difference of large numbers: exact to 1e-7 |y|^2 in float32, and to 1e-3 |y|^2 if the operator is in bfloat16, where
@@ -111,6 +121,7 @@ class NormalEquations(Problem):
         """1/2 |y - H x|^2, given x and H^T H x."""
         return 0.5 * jnp.vdot(x, image) - jnp.vdot(x, self.data) + 0.5 * self.energy
 
+    @eqx.filter_jit
     def lipschitz(self, iterations: int = 30) -> Float[Array, ""]:
         """|H^T H|, with 2 % on top as in `Problem`."""
         return 1.02 * self.op.norm(max(iterations // 2, 1))
@@ -120,7 +131,7 @@ class NormalEquations(Problem):
         return jnp.max(self.data)
 
     def through(self, smooth: LinearOperator) -> Problem:
-        """Not for normal equations."""
+        """Raise `ParameterError`: H^T H is fixed."""
         raise ParameterError("smooth: expected None with NormalEquations, whose H^T H is fixed; use Problem")
 
     def synthesise(self, x: Array, image: Array) -> Array:

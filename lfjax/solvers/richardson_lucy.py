@@ -10,8 +10,8 @@ from jaxtyping import Array, Float
 from lfjax.solvers.base import AbstractSolver
 from lfjax.solvers.problem import Problem
 
-FLOOR = 1e-12  # relative: what a division by a modelled intensity is kept away from
-LARGEST_RATIO = 10.0  # of data to model in one step: an operator with negative lobes can model zero light where there is some
+FLOOR = 1e-12  # smallest modelled intensity that divides, as a fraction of the largest
+LARGEST_RATIO = 10.0  # of data to model in one step: an operator with negative lobes can model zero light where there is light
 
 
 class RichardsonLucyState(NamedTuple):
@@ -32,7 +32,7 @@ class RichardsonLucy(AbstractSolver[RichardsonLucyState]):
     keeps the step stable where H is not quite nonnegative, as after an anti-aliasing filter.
 
     Args:
-        background: b >= 0, light in every pixel that no voxel explains.
+        background: b >= 0, light per pixel that comes from no voxel.
 
     Source: Richardson, JOSA 62, 55 (1972); Lucy, Astron. J. 79, 745 (1974); Shepp & Vardi (1982).
     """
@@ -60,5 +60,5 @@ class RichardsonLucy(AbstractSolver[RichardsonLucyState]):
 
 
 def positive(a: Array) -> Array:
-    """a, lifted to a tiny fraction of its maximum where it is below: safe to divide by."""
+    """a, raised to a tiny fraction of its maximum where it is smaller: safe to divide by."""
     return jnp.maximum(a, jnp.maximum(FLOOR * jnp.max(a), jnp.finfo(a.dtype).tiny))

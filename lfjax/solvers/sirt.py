@@ -1,4 +1,4 @@
-"""SIRT: simultaneous iterations, each ray and each pixel weighted by what it sees."""
+"""SIRT: the simultaneous iterative reconstruction technique, weighted by the row and column sums of H."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SIRT(AbstractSolver[SIRTState]):
     """x <- max(x + C H^T R W (y - H x), 0), with C and R the inverse column and row sums of H.
 
     Args:
-        nonnegative: whether negative values are cut off.
+        nonnegative: whether to cut off negative values.
 
     Source: Gilbert, J. Theor. Biol. 36, 105 (1972).
     """

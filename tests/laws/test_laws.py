@@ -81,6 +81,7 @@ def numbers(name):
 
 
 def relative(a, b):
+    a, b = np.asarray(a), np.asarray(b)
     return np.linalg.norm(a - b) / np.linalg.norm(b)
 
 

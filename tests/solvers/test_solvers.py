@@ -72,8 +72,9 @@ def test_whole_numbers_keep_their_weights():
 
 
 def test_the_step_size_is_differentiable_in_weights_with_zeros():
-    slope = jax.grad(lambda w: solvers.Problem(OP, DATA, w).lipschitz())(jnp.ones(30).at[3].set(0.0))
-    assert bool(jnp.all(jnp.isfinite(slope)))
+    weights = np.where(np.arange(30) == 3, 0.0, 1.0)
+    derivative = jax.jit(jax.grad(lambda w: solvers.Problem(OP, DATA, w).lipschitz()))(weights)
+    assert np.all(np.isfinite(derivative))
 
 
 def test_normal_equations_take_no_filter():
@@ -93,7 +94,7 @@ def test_the_loop_reuses_its_buffers_and_spares_those_of_the_caller(method):
     assert not after.x.is_deleted()
 
 
-def test_cg_goes_on_past_convergence_without_nan():
+def test_cg_past_convergence_gives_no_nan():
     exact = solvers.Problem(Identity((4,)), jnp.arange(4.0))
     np.testing.assert_allclose(solvers.run(solvers.CG(), exact, 10).x, np.arange(4.0), atol=1e-12)
 
@@ -111,8 +112,8 @@ def test_sparse_problem_is_optimal(solver, iterations):
     p = problem()
     weight = 0.2 * float(p.lambda_max())
     x = np.asarray(solvers.run(solver(weight), p, iterations).x)
-    slope = MATRIX.T @ (MATRIX @ x - DATA) + weight  # optimal: 0 where x > 0, at least 0 elsewhere
-    assert np.all(np.abs(slope[x > 1e-6]) < 1e-4) and np.all(slope[x <= 1e-6] > -1e-4)
+    gradient = MATRIX.T @ (MATRIX @ x - DATA) + weight  # optimal: 0 where x > 0, at least 0 elsewhere
+    assert np.all(np.abs(gradient[x > 1e-6]) < 1e-4) and np.all(gradient[x <= 1e-6] > -1e-4)
     assert 0 < np.count_nonzero(x > 1e-6) < 12
 
 
@@ -147,8 +148,8 @@ def test_multiplicative_updates_go_downhill_to_the_optimum(solver):
     x = np.asarray(result.x)
     model = MATRIX @ x + getattr(solver, "background", 0.0)
     residual = 1 - DATA / np.maximum(model, 1e-30) if isinstance(solver, solvers.RichardsonLucy) else model - DATA
-    slope = MATRIX.T @ residual
-    assert np.all(x >= 0) and np.all(np.abs(x * slope) < 2e-3) and np.all(slope > -2e-2)
+    gradient = MATRIX.T @ residual
+    assert np.all(x >= 0) and np.all(np.abs(x * gradient) < 2e-3) and np.all(gradient > -2e-2)
 
 
 def test_richardson_lucy_stays_stable_where_the_operator_is_slightly_negative():
@@ -286,14 +287,15 @@ def test_the_stopping_rule_stops():
 
 
 def test_the_step_differentiates_through_iterations():
-    op, p, _ = small_light_field()
+    _, p, _ = small_light_field()
 
-    def misfit(weight):
-        solver = solvers.ISTA(weight, 0.5)
-        return jnp.sum(solvers.iterate(solver, p, solver.init(p, None), 5)[0].x ** 2)
+    @jax.jit
+    @jax.value_and_grad
+    def energy(weight):
+        return jnp.sum(solvers.solve(solvers.ISTA(weight, 0.5), p, 5) ** 2)
 
-    slope = jax.grad(misfit)(0.02)
-    assert float(slope) == pytest.approx(float(misfit(0.02001) - misfit(0.01999)) / 2e-5, rel=1e-3)
+    difference = energy(0.02001)[0] - energy(0.01999)[0]
+    assert float(energy(0.02)[1]) == pytest.approx(float(difference) / 2e-5, rel=1e-3)
 
 
 @pytest.mark.parametrize(
