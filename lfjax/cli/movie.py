@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lfjax import io, optics, parallel, pipeline
+from lfjax import io, optics, pipeline
 from lfjax.cli.options import (
     DEPTHS,
     WARM,
@@ -59,6 +59,8 @@ def reconstruct_movie(
     tolerance: ToleranceOption = 0.02,
 ) -> None:
     """Reconstruct every frame of a movie, chunk by chunk. Started again after an interruption, the command resumes."""
+    from lfjax import parallel  # loads JAX
+
     me = parallel.join(address, processes, process)
     require(output.suffix == ".zarr", "--output", str(output), "a name that ends with .zarr")
     for name, value in (("--rate-hz", rate_hz), ("--iterations", iterations), ("--chunk", chunk), ("--batch", batch)):

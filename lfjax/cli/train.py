@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lfjax import io, parallel, training
+from lfjax import io, training
 from lfjax.progress import track
 
 
@@ -22,6 +22,7 @@ def train_model(
     devices: Annotated[int, typer.Option(help="Number of devices that share each batch.")] = 1,
 ) -> None:
     """Train a model by a recipe, on labelled pairs and unlabelled movies from files or simulated."""
+    from lfjax import parallel  # loads JAX
     from lfjax.models.frozen import count_parameters
 
     plan = training.Recipe.read(recipe)

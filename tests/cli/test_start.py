@@ -11,7 +11,7 @@ from lfjax.cli import options
 from lfjax.movies.reconstruct import WARM
 from lfjax.optics import PRESETS
 
-HEAVY = ("flax", "optax", "optimistix", "orbax", "pandas", "scipy.optimize", "skimage", "matplotlib.pyplot", "lfjax.training")
+HEAVY = ("flax", "optax", "optimistix", "orbax", "pandas", "scipy.optimize", "skimage", "matplotlib.pyplot")
 MOST_PROGRAMS = 45  # 35 with JAX 0.10; every eager operation of an array is one more
 
 COUNT = """
