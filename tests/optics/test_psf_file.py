@@ -54,6 +54,7 @@ def test_cache_hit_is_equal_to_the_computed_psf(tmp_path, psf, monkeypatch):
     assert_same(cached_psf(MICROSCOPE, DEPTHS_UM, 2, cache=tmp_path, oversampling=1), psf)
 
 
+@pytest.mark.usefixtures("unchecked")  # numbers of NumPy
 def test_key_takes_values_and_leaves_out_the_progress_bar(tmp_path, counted):
     same = [
         lambda: cached_psf(MICROSCOPE, DEPTHS_UM, 2, cache=tmp_path),
