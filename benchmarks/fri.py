@@ -70,7 +70,7 @@ def diracs(report: Report, toy: bool) -> None:
         ("B-spline", bspline(6), 13, 0.0, 0),
         ("Gaussian", gaussian(1.5), 35, 0.55, 8),
     ]
-    for name, kernel, size, step, steps in cases[: 2 if toy else 3]:
+    for name, kernel, size, step, steps in cases[: 1 if toy else 3]:
         sampling = Sampling(kernel, size)
         features = Features.exponential(sampling, 3, step) if step else Features.polynomial(sampling, 3)
         for count in (4,) if toy else (4, 6, 8):
@@ -79,9 +79,11 @@ def diracs(report: Report, toy: bool) -> None:
             report.at_most(f"{title}: wrong beyond 1e-8 and not flagged", np.sum((error > 1e-8) & ~flagged), 0)
             report.at_most(f"{title}: median error", float(np.median(error)), 1e-12)
             report.row(f"{title}: flagged", flagged.mean(), "1")
+    if toy:
+        return
     sampling = Sampling(espline(0.9 * np.arange(-3, 4)), 7)
-    features, steps = Features.exponential(sampling, 3, 0.9), 0 if toy else 15
-    error, flagged = map(np.asarray, solve(_keys(number // 2), sampling, features, 8, radius=0.42, steps=steps))
+    features = Features.exponential(sampling, 3, 0.9)
+    error, flagged = map(np.asarray, solve(_keys(number // 2), sampling, features, 8, radius=0.42, steps=15))
     report.at_most(f"K = 8 from 7 x 7 samples a view, {number // 2} problems: median error", float(np.median(error)), 1e-9)
     report.row("the same: flagged", flagged.mean(), "1")
 
