@@ -1,4 +1,4 @@
-"""What every benchmark shares: the machine's description, rows, and the JSON they are written to."""
+"""Shared by all benchmarks: the description of the machine, rows of figures, and the JSON file that holds them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass
 class Report:
-    """Rows of one benchmark; `write` puts them into results/NAME.json unless the run is a toy."""
+    """Rows of one benchmark; `write` saves them as results/NAME.json unless the run is a toy."""
 
     name: str
     toy: bool
@@ -48,7 +48,7 @@ class Report:
         """Write the JSON, atomically; nothing at toy size.
 
         Args:
-            parts: whether rows of the same names replace those of an earlier run, each with the commit that it is of.
+            parts: whether the rows replace those of the same names in an earlier run; each then states its own commit.
         """
         if self.toy:
             return
@@ -86,9 +86,9 @@ def _version(name: str) -> str | None:
 
 
 def arguments(description: str) -> argparse.Namespace:
-    """The flags that every benchmark takes: --toy."""
+    """Parse the flag that every benchmark takes, --toy."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--toy", action="store_true", help="small sizes, nothing written: what CI runs")
+    parser.add_argument("--toy", action="store_true", help="small sizes as in CI; writes nothing")
     return parser.parse_args()
 
 

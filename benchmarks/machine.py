@@ -1,4 +1,4 @@
-"""What the machine can do, measured in the same run as what is compared with it."""
+"""Rates of the machine, measured in the same run as the figures that are compared with them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RUNS = 5
 
 
 def seconds(function: Callable[..., Any], *arguments: Any, runs: int = RUNS) -> float:
-    """Median time of a call, after one to warm up, until its result is there."""
+    """Median time of a call until its result is ready, after one warm-up call."""
     jax.block_until_ready(function(*arguments))
     times = []
     for _ in range(runs):
@@ -29,15 +29,15 @@ def seconds(function: Callable[..., Any], *arguments: Any, runs: int = RUNS) -> 
 
 @dataclass(frozen=True)
 class Limits:
-    """Rates of this machine through JAX, the fastest of a few sizes each.
+    """Rates of this machine through JAX, each the fastest over a few sizes.
 
     Attributes:
         gemm: flop/s of a float32 matrix product in full precision.
         tf32_gemm: the same at JAX's default precision, which is tf32 on tensor cores.
         bfloat16_gemm: flop/s of a bfloat16 matrix product.
-        complex_gemm: flop/s of a complex64 matrix product, 8 an element and step.
-        fft: flop/s of batched real 2-D transforms, 2.5 n log2 n each.
-        memory: bytes/s read and written by an element-wise step in place.
+        complex_gemm: flop/s of a complex64 matrix product, 8 flops per multiply-add.
+        fft: flop/s of batched real 2-D transforms, 2.5 n log2 n flops for n samples.
+        memory: bytes/s read and written by an element-wise operation in place.
     """
 
     gemm: float
@@ -49,7 +49,7 @@ class Limits:
 
     @classmethod
     def measure(cls, *, toy: bool) -> Limits:
-        """Some seconds of work."""
+        """Measure all rates, in some seconds."""
         sizes = (256,) if toy else (1024, 2048, 4096)
         if jax.default_backend() != "cpu" and not toy:
             sizes += (8192,)

@@ -1,4 +1,4 @@
-"""Other ways to apply a light-field operator: pyolaf (extra `peers`), and dense FFT convolutions in SciPy."""
+"""Other implementations of a light-field operator: pyolaf (extra `peers`) and dense FFT convolutions in SciPy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Image = NDArray[np.float32]
 
 
 class PlainFFT:
-    """What one writes first: `scipy.signal.fftconvolve` with every PSF."""
+    """The direct implementation: `scipy.signal.fftconvolve` with every PSF."""
 
     def __init__(self, psf: PSF, field: tuple[int, int]) -> None:
         self.psf = np.asarray(psf.values)
@@ -30,7 +30,7 @@ class PlainFFT:
         self.field, self.reach = field, psf.lenslets // 2 * self.n
 
     def forward(self, volume: Image) -> Image:
-        """Each voxel of a lenslet becomes an image with that voxel at the first pixel of every lenslet."""
+        """H: for every voxel of a lenslet, its values at the first pixels of the lenslets are convolved with its PSF."""
         rows, columns = (side * self.n for side in self.field)
         image = np.zeros((rows, columns), np.float32)
         for d, a, b in np.ndindex(self.psf.shape[:3]):
@@ -41,7 +41,7 @@ class PlainFFT:
         return image
 
     def adjoint(self, image: Image) -> Image:
-        """The transpose: a correlation with every PSF."""
+        """H^T: correlate with every PSF."""
         rows, columns = image.shape
         volume = np.empty((len(self.psf), *(side * self.s for side in self.field)), np.float32)
         for d, a, b in np.ndindex(self.psf.shape[:3]):
@@ -52,7 +52,7 @@ class PlainFFT:
 
 
 class TunedFFT:
-    """The same with what a careful user would do: spectra of the PSFs kept, sums before the way back, all cores."""
+    """`PlainFFT` as a careful user would tune it: stored spectra of the PSFs, sums before the inverse FFT, all cores."""
 
     def __init__(self, psf: PSF, field: tuple[int, int]) -> None:
         self.s, self.n = psf.voxels_per_lenslet, psf.microscope.pixels_per_lenslet
@@ -65,7 +65,7 @@ class TunedFFT:
             self.spectra[index] = scipy.fft.rfft2(values[index], self.padded, workers=-1)
 
     def forward(self, volume: Image) -> Image:
-        """Each voxel of a lenslet becomes an image with that voxel at the first pixel of every lenslet."""
+        """H: for every voxel of a lenslet, its values at the first pixels of the lenslets are convolved with its PSF."""
         total = np.zeros(self.spectra.shape[-2:], np.complex64)
         for d, a, b in np.ndindex(self.spectra.shape[:3]):
             sparse = np.zeros(self.shape, np.float32)
@@ -75,7 +75,7 @@ class TunedFFT:
         return image[self.reach : self.reach + self.shape[0], self.reach : self.reach + self.shape[1]]
 
     def adjoint(self, image: Image) -> Image:
-        """The transpose."""
+        """H^T: the same with conjugate spectra."""
         placed = np.zeros(self.padded, np.float32)
         placed[self.reach : self.reach + self.shape[0], self.reach : self.reach + self.shape[1]] = image
         spectrum = scipy.fft.rfft2(placed, workers=-1)
@@ -87,7 +87,7 @@ class TunedFFT:
 
 
 class Pyolaf:
-    """pyolaf 0.2.1 at the same sizes; its optics differ (see the notes in the docs), so only its time is compared."""
+    """pyolaf 0.2.1 at the same sizes; its optical model differs (see the docs), so only times are compared."""
 
     def __init__(self, scope: Microscope, z_um: list[float], s: int, field: tuple[int, int]) -> None:
         from pyolaf.geometry import LFM_computeGeometryParameters, LFM_setCameraParams
@@ -127,7 +127,7 @@ class Pyolaf:
         self.voxels = sides + 1 - sides % 2
 
     def forward(self, volume: Image) -> Image:
-        """`LFM_forwardProject` of a volume (z, y, x)."""
+        """H by `LFM_forwardProject`, of a volume (z, y, x)."""
         from pyolaf.project import LFM_forwardProject
 
         with _quiet():
@@ -136,7 +136,7 @@ class Pyolaf:
             )
 
     def backward(self, image: Image) -> Image:
-        """`LFM_backwardProject`."""
+        """H^T by `LFM_backwardProject`."""
         from pyolaf.project import LFM_backwardProject
 
         with _quiet():

@@ -1,4 +1,4 @@
-"""The independent PSF reference, brought to our conventions; tests and benchmark compare through this one place."""
+"""Comparison with the independent PSF reference in the conventions of lfjax, for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from lfjax.optics import PSF
 
-CLIP = 0.005  # of a plane's maximum: what lies below was set to 0 in the reference, and each PSF scaled back to sum 1
+CLIP = 0.005  # fraction of a plane's maximum; the reference sets smaller values to 0 and rescales each PSF to sum 1
 
 
 def relative_error(got: ArrayLike, wanted: ArrayLike) -> float:
-    """|got - wanted| / |wanted|."""
+    """Relative L2 error |got - wanted| / |wanted|."""
     return float(np.linalg.norm(np.asarray(got) - np.asarray(wanted)) / np.linalg.norm(np.asarray(wanted)))
 
 
 def clipped(psf: PSF) -> PSF:
-    """The PSF with its small values cut off as in the reference."""
+    """The PSF with its small values set to 0 and rescaled, as in the reference."""
     values = np.asarray(psf.values)
     kept = np.where(values < CLIP * values.max((1, 2, 3, 4), keepdims=True), 0, values)
     return eqx.tree_at(lambda p: p.values, psf, jnp.asarray(kept / kept.sum((3, 4), keepdims=True)))
@@ -27,7 +27,7 @@ def clipped(psf: PSF) -> PSF:
 def psf_errors(psf: PSF, filters: NDArray[np.float32]) -> NDArray[np.float64]:
     """Relative L2 error of every image, (z, a, b), against the reference's filters (a, b, z, row, column).
 
-    The reference centres each image on the source voxel, we on its lenslet, and its window is cut before clipping.
+    The reference centres each image on the source voxel, lfjax on its lenslet; the reference crops its window before clipping.
     """
     values, side = np.asarray(psf.values), filters.shape[-1]
     depths, s = values.shape[:2]
