@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import mrcfile
 import numpy as np
@@ -18,6 +18,7 @@ from lfjax.io.arrays import check_array, reading
 from lfjax.io.atomic import writing
 
 Zyx = tuple[float, float, float]
+HEADER_BYTES = 1024
 
 
 class Map(NamedTuple):
@@ -168,6 +169,7 @@ def _chain(first: np.ndarray, rest: Iterator[ArrayLike]) -> Iterator[ArrayLike]:
 @contextmanager
 def _opened(path: str | Path, opener: Callable[..., Any] = mrcfile.open) -> Iterator[Any]:
     """Open a valid file; warnings of mrcfile become errors, except those about a missing identity string of the header."""
+    _check_extended_header(Path(path))
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         warnings.filterwarnings("ignore", "Map ID string not found|Unrecognised machine stamp", RuntimeWarning)
@@ -175,6 +177,18 @@ def _opened(path: str | Path, opener: Callable[..., Any] = mrcfile.open) -> Iter
             if file.data is None:
                 raise FileError(f"{path}: no data; expected a complete MRC file")
             yield file
+
+
+def _check_extended_header(path: Path) -> None:
+    """Refuse an extended header (NSYMBT, bytes 93 to 96) longer than the file, before mrcfile allocates it."""
+    with path.open("rb") as file:
+        head = file.read(HEADER_BYTES)
+    if len(head) < HEADER_BYTES or head[:2] in (b"\x1f\x8b", b"BZ"):  # cut or compressed: mrcfile finds out
+        return
+    stamp: Literal["big", "little"] = "big" if head[212] == 0x11 else "little"
+    claimed, present = int.from_bytes(head[92:96], stamp), path.stat().st_size - HEADER_BYTES
+    if claimed > present:
+        raise FileError(f"{path}: extended header of {claimed} bytes in a file with {present} after the header")
 
 
 def _size(path: str | Path, found: tuple[float, ...], given: float | None) -> Zyx:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +77,7 @@ def lecun_normal(key: Array, shape: tuple[int, ...], dtype: DTypeLike | None = N
     return nnx.initializers.lecun_normal()(key, (math.prod(shape[:-1]), shape[-1]), dtype).reshape(shape)
 
 
-def _apply(block: nnx.List[nnx.Conv], h: Float[Array, "b y x i"]) -> Float[Array, "b y x o"]:
+def _apply(block: Sequence[nnx.Conv], h: Float[Array, "b y x i"]) -> Float[Array, "b y x o"]:
     for conv in block:
         h = jax.nn.relu(conv(h))
     return h
