@@ -208,7 +208,7 @@ def main() -> None:
                     print(f"{name}: left out, {options.minutes:g} minutes are over")
                     break
                 print(f"-- {name}, {time.perf_counter() - begun:.0f} s", flush=True)
-        except Exception:  # minutes on such a machine are few: the other parts still run, and the failure is told at the end
+        except Exception:  # minutes on such a machine are few: the other parts still run, and the run fails at the end
             traceback.print_exc()
             failed.append(name)
         report.write()

@@ -285,7 +285,7 @@ def imperial(report: Report, limits: Limits, toy: bool) -> None:
         for step in ("H", "H^T"):
             spent = figures[f"{step} {frames}"]
             report.row(f"{what}: {step} a frame", 1e3 * spent, "ms")
-            report.row(f"{what}: {step} frames a second", 1 / spent, "1/s")
+            report.row(f"{what}: {step} frames per second", 1 / spent, "1/s")
             report.row(f"{what}: {step}, share of the {name} limit", bound[name] / spent, "1")
     gain = max(figures["low rank memory"], *(figures[f"low rank speed {f}"] for f in (1, FRAMES_AT_FULL_SIZE)))
     report.at_most(f"Imperial, low rank {figures['low rank ranks']}: error", figures["low rank error"], 1e-2, "1")

@@ -45,7 +45,7 @@ def attach(
     Args:
         package: `__name__` of the package.
         file: `__file__` of the package.
-        needs: a package of an extra without which no name of this room works. Its absence is told at the first use of a name.
+        needs: a package of an extra without which no name of this room works. The first use of a name raises an error if it is missing.
     """
     homes = {
         alias.asname or alias.name: (node.module or "", alias.name)

@@ -30,7 +30,7 @@ def test_equals_the_patterns_of_the_raster_one_by_one():
 
 
 def test_a_moving_bar_is_sheared_by_its_speed_times_the_line_time():
-    n, speed, line_s = 64, 0.25, 0.1  # voxels a second, a line
+    n, speed, line_s = 64, 0.25, 0.1  # speed in voxels per second
     scan = PointScan((1, n, n), (4.0, 1.0, 1.0), Timing(line_s / n))
     times, x = np.arange(0, 8) * 1.0, np.arange(n)
     movie = np.exp(-(((x - 20 - speed * times[:, None, None, None]) / 4) ** 2)) * np.ones((1, n, 1))
