@@ -45,7 +45,8 @@ def attach(
     Args:
         package: `__name__` of the package.
         file: `__file__` of the package.
-        needs: a package of an extra without which no name of this room works. The first use of a name raises an error if it is missing.
+        needs: a package of an extra without which no name of this room works; where it is missing, the first use of a name
+            raises an error.
     """
     homes = {
         alias.asname or alias.name: (node.module or "", alias.name)
@@ -56,8 +57,9 @@ def attach(
 
     def get(name: str) -> object:
         if name not in homes:
-            inside = not name.startswith("_") and find_spec(f"{package}.{name}") is not None
-            return load(f"{package}.{name}") if inside else _moved.find(package, name)
+            if name.startswith("_") or name in _moved.NAMES.get(package, {}) or find_spec(f"{package}.{name}") is None:
+                return _moved.find(package, name)
+            return load(f"{package}.{name}")
         if needs is not None and needs not in sys.modules:
             load(needs, package)
         module, original = homes[name]

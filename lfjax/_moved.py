@@ -62,11 +62,12 @@ def find(room: str, name: str) -> object:
     if home is None:
         raise AttributeError(f"module {room!r} has no attribute {name!r}")
     module = import_module(home)
-    if room == "lfjax":
-        _warn(f"{room}.{name}", home)
-        return module
-    _warn(f"{room}.{name}", f"{home}.{name}")
-    return getattr(module, name)
+    _warn(f"{room}.{name}", home if room == "lfjax" else f"{home}.{name}", 4)
+    return module if room == "lfjax" else getattr(module, name)
+
+
+_OWN = ("__name__", "__spec__", "__loader__", "__package__", "__file__", "__cached__", "__path__")
+"""Attributes that belong to a module's place, not to its contents."""
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -79,23 +80,15 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return importlib.machinery.ModuleSpec(name, self) if name in MODULES else None
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        """The new module, under the old name."""
-        _warn(spec.name, MODULES[spec.name])
-        return _Alias(spec.name, MODULES[spec.name])
+        """A module of the old name with everything that the new one holds."""
+        _warn(spec.name, MODULES[spec.name], 3)
+        alias = ModuleType(spec.name)
+        home = vars(import_module(MODULES[spec.name]))
+        alias.__dict__.update({name: value for name, value in home.items() if name not in _OWN})
+        return alias
 
     def exec_module(self, module: ModuleType) -> None:
         """Nothing: the new module has been executed."""
-
-
-class _Alias(ModuleType):
-    """A module whose attributes are those of another one."""
-
-    def __init__(self, name: str, home: str) -> None:
-        super().__init__(name)
-        self.__dict__["_home"] = import_module(home)
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.__dict__["_home"], name)
 
 
 def install() -> None:
@@ -104,5 +97,6 @@ def install() -> None:
         sys.meta_path.append(Finder())
 
 
-def _warn(old: str, new: str) -> None:
-    warnings.warn(f"{old} is now {new}; the old name goes with version 0.2", FutureWarning, stacklevel=4)
+def _warn(old: str, new: str, level: int) -> None:
+    """Warn at the line of the user: `level` calls above this one, frames of `importlib` not counted."""
+    warnings.warn(f"{old} is now {new}; the old name goes with version 0.2", FutureWarning, stacklevel=level)

@@ -115,6 +115,7 @@ def reconstruct_frame(
     tolerance: ToleranceOption = 0.02,
 ) -> None:
     """Reconstruct a volume from a raw frame; beside it go NAME.png (projections), NAME.fit.png and NAME.json (figures)."""
+    io.require_format(output)
     whites, darks = (None if path is None else io.read_frame(path) for path in (white, dark))
     result = pipeline.reconstruct(
         io.read_frame(raw), optics.load_microscope(microscope), calibration=pipeline.Calibration(whites, darks),

@@ -15,7 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Complex, Float, Inexact, Int
+from jaxtyping import Array, ArrayLike, Complex, Float, Inexact, Int
 
 from lfjax.errors import require
 from lfjax.fri.planar import Features, Sampling
@@ -31,26 +31,30 @@ def hankel(s: Inexact[Array, " n"], columns: int) -> Inexact[Array, "rows column
 
 
 @eqx.filter_jit
-def prony(s: Inexact[Array, " n"], count: int) -> Complex[Array, " k"]:
+def prony(s: Inexact[ArrayLike, " n"], count: int) -> Complex[Array, " k"]:
     """Nodes as roots of the annihilating filter, by total least squares: the last right singular vector.
 
     Args:
         s: features, 2 K or more.
         count: K, the number of nodes.
     """
+    require_x64("prony")
+    s = jnp.asarray(s)
     _require_features(len(s), count)
     filter_ = jnp.linalg.svd(hankel(s, count + 1))[2][-1].conj()
     return _roots(filter_)
 
 
 @eqx.filter_jit
-def matrix_pencil(s: Inexact[Array, " n"], count: int) -> Complex[Array, " k"]:
+def matrix_pencil(s: Inexact[ArrayLike, " n"], count: int) -> Complex[Array, " k"]:
     """Nodes as eigenvalues of the shift on the signal space of the squarest Hankel matrix (Hua & Sarkar 1990; ESPRIT).
 
     Args:
         s: features, 2 K or more.
         count: K, the number of nodes.
     """
+    require_x64("matrix_pencil")
+    s = jnp.asarray(s)
     _require_features(len(s), count)
     columns = max(len(s) // 2, count)
     signal = jnp.linalg.svd(hankel(s, columns), full_matrices=False)[0][:, :count]
@@ -58,7 +62,7 @@ def matrix_pencil(s: Inexact[Array, " n"], count: int) -> Complex[Array, " k"]:
 
 
 @eqx.filter_jit
-def cadzow(s: Inexact[Array, " n"], count: int, *, iterations: int = 30) -> Inexact[Array, " n"]:
+def cadzow(s: Inexact[ArrayLike, " n"], count: int, *, iterations: int = 30) -> Inexact[Array, " n"]:
     """Denoised features: the Hankel matrix is projected alternately on rank K and on Hankel matrices (Cadzow 1988).
 
     Args:
@@ -66,6 +70,8 @@ def cadzow(s: Inexact[Array, " n"], count: int, *, iterations: int = 30) -> Inex
         count: K, the number of nodes.
         iterations: number of alternations.
     """
+    require_x64("cadzow")
+    s = jnp.asarray(s)
     _require_features(len(s), count)
     columns = len(s) // 2 + 1
     index = np.add.outer(np.arange(len(s) - columns + 1), np.arange(columns))

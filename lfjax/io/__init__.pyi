@@ -5,6 +5,7 @@ from lfjax.io.images import (
     FORMATS as FORMATS,
     read_frame as read_frame,
     read_volume as read_volume,
+    require_format as require_format,
     write_frame as write_frame,
     write_volume as write_volume,
 )

@@ -75,8 +75,17 @@ def write_frame(path: str | Path, frame: ArrayLike) -> None:
     _format(path).write_frame(path, frame)
 
 
-def _format(path: str | Path) -> ModuleType:
-    suffix = Path(path).suffix.lower()
-    if suffix not in FORMATS:
+def require_format(path: str | Path) -> None:
+    """Refuse a name whose suffix no format has; commands ask before any work is done.
+
+    Raises:
+        FileError: unknown suffix.
+    """
+    if Path(path).suffix.lower() not in FORMATS:
+        suffix = Path(path).suffix.lower()
         raise FileError(f"{path}: suffix {suffix!r} is not known; expected one of {', '.join(FORMATS)}, .ome.tif")
-    return load(f"lfjax.io.{FORMATS[suffix]}")
+
+
+def _format(path: str | Path) -> ModuleType:
+    require_format(path)
+    return load(f"lfjax.io.{FORMATS[Path(path).suffix.lower()]}")

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
-from lfjax.errors import require, require_shape
+from lfjax.errors import ParameterError, require, require_shape
 from lfjax.linop import LinearOperator
 from lfjax.solvers.base import AbstractSolver, StateT, iterate
 from lfjax.solvers.problem import NormalEquations, Problem
@@ -102,6 +102,8 @@ def run(
         x0 = jnp.asarray(x0, problem.data.dtype)
         require_shape("x0", x0.shape, problem.op.in_shape)
     name = type(solver).__name__
+    if isinstance(problem.data, jax.core.Tracer):
+        raise ParameterError("problem: run is a loop in Python; expected arrays. Inside jit, vmap and grad use solvers.solve")
     require(isinstance(solver, AbstractSolver), "solver", name, "a subclass of AbstractSolver")
     if isinstance(problem, NormalEquations):
         require(solver.takes_normal_equations, "solver", name, "ISTA or FISTA with NormalEquations")

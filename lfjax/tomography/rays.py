@@ -170,5 +170,6 @@ def _integrals(rays: Rays, array: Array) -> Array:
 
 def _frames(angles_rad: Float[ArrayLike, " v"]) -> tuple[Float[Array, "v 2"], Float[Array, "v 2"]]:
     """Directions across and along the beams: the x and y axes of the plane, rotated by the angles."""
-    c, s = jnp.cos(angles_rad), jnp.sin(angles_rad)
+    angles = jnp.asarray(angles_rad)
+    c, s = jnp.cos(angles), jnp.sin(angles)
     return jnp.stack([c, s], axis=-1), jnp.stack([-s, c], axis=-1)

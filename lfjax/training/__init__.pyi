@@ -1,4 +1,5 @@
 from lfjax.training.data import TrainingSet as TrainingSet
+from lfjax.training.evaluation import Scores as Scores, evaluate as evaluate
 from lfjax.training.loop import Fitted as Fitted, Options as Options, fit as fit
 from lfjax.training.model_file import (
     TrainedModel as TrainedModel,
