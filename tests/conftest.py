@@ -1,6 +1,9 @@
 """Fixtures that several tests share, and how XLA compiles while tests run."""
 
+import ctypes
+import gc
 import os
+import sys
 from pathlib import Path
 
 import jax
@@ -17,9 +20,12 @@ if os.environ.get("LFJAX_TEST_XLA") != "full":
 
 @pytest.fixture(autouse=True, scope="module")
 def compiled_programs():
-    """Let compiled programs go after each file: a thousand of them are more memory maps than Linux gives a process."""
+    """Let compiled programs go after each file, and their memory: a thousand are more maps than Linux gives a process."""
     yield
     jax.clear_caches()
+    if sys.platform == "linux":
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture
