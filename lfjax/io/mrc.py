@@ -87,9 +87,11 @@ def write_map(
 class Stack:
     """Images of an .mrcs (or .mrc) file, read on request, so that a file may be larger than memory.
 
-    >>> stack = Stack("particles.mrcs")  # doctest: +SKIP
-    >>> stack[[0, 5, 7]].shape  # doctest: +SKIP
-    (3, 128, 128)
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "particles.mrcs"
+    >>> write_stack(path, np.zeros((8, 16, 16)), 2.0)
+    >>> Stack(path)[[0, 5, 7]].shape
+    (3, 16, 16)
 
     Attributes:
         path: path of the file.
