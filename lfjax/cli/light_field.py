@@ -91,6 +91,7 @@ def rectify_frame(
     dark: DarkOption = None,
 ) -> None:
     """Find the lenslets and resample the frame to N whole pixels per lenslet, with the dark frame subtracted."""
+    io.require_format(output)
     whites, darks = (None if path is None else io.read_frame(path) for path in (white, dark))
     frame = io.read_frame(raw)
     rectifier = optics.Rectifier.calibrate(optics.load_microscope(microscope), frame, white=whites, dark=darks)

@@ -48,6 +48,8 @@ def test_the_psf_is_written_with_its_parameters(lfjax, folder):
         (("reconstruct", "none.tif", "-o", "v.tif"), "none.tif"),
         (("reconstruct", "sim/light_field.tif", "--solver", "magic", "-o", "v.tif"), "richardson_lucy"),
         (("reconstruct", "sim/light_field.tif", "--microscope", "80x", "-o", "v.tif"), "presets"),
+        (("reconstruct", "none.tif", "-o", "v.xyz"), "v.xyz: suffix"),  # before any frame is read
+        (("rectify", "none.tif", "-o", "v.xyz"), "v.xyz: suffix"),
         (("psf", "--z", "1:2", "-o", "p.h5"), "first:last:step"),
         (("simulate", "--sample", "cats", "-o", "x"), "one of neurons, cortex, beads"),
         (("reconstruct", "broken.tif", "-o", "v.tif"), "broken.tif"),
