@@ -22,9 +22,9 @@ from lfjax.io.arrays import check_array, reading
 from lfjax.io.atomic import writing
 from lfjax.io.cache import cache_folder
 from lfjax.io.hdf5 import numbers
+from lfjax.optics.alignment import Alignment
 from lfjax.optics.microscope import Microscope
 from lfjax.optics.psf.images import PSF, compute_psf
-from lfjax.optics.psf.lenslets import Alignment
 from lfjax.optics.psf.pupil import Pupil
 
 FORMAT = 2
@@ -154,7 +154,8 @@ def cached_psf(
     try:
         known = read_psf(path)
         # the caller's microscope, whose numbers may be JAX arrays
-        own = (bound.arguments.get("pupil"), bound.arguments.get("alignment"))
+        alignment = bound.arguments.get("alignment")
+        own = (bound.arguments.get("pupil"), microscope.alignment if alignment is None else alignment)
         return PSF(known.values, microscope, known.z_um, known.oversampling, known.convergence_error, *own)
     except LfjaxError:
         psf = compute_psf(microscope, z_um, voxels_per_lenslet, **options)
@@ -174,6 +175,9 @@ def _key(bound: inspect.BoundArguments) -> str:
         if parameters.get(name) is not None:
             parameters[name] = parameters[name].to_dict()
     parameters["z_um"] = [float(z) for z in np.ravel(bound.arguments["z_um"])]
+    high, wide = bound.arguments["microscope"].cell_pixels
+    if (high - wide) % 2:  # such hexagons were half a field sample off; only their files are made anew
+        parameters["centred"] = True
     parameters |= {"format": FORMAT, "x64": bool(jax.config.read("jax_enable_x64"))}
     text = json.dumps(parameters, sort_keys=True, separators=(",", ":"), default=lambda number: number.item())
     return hashlib.sha256(text.encode()).hexdigest()

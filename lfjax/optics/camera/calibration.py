@@ -6,6 +6,7 @@ sharpness the focal length, and their shapes the aberrations. The model is the w
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -19,9 +20,9 @@ from jaxtyping import Array, Float, Int
 from numpy.typing import ArrayLike
 
 from lfjax.errors import ParameterError, require, require_shape
-from lfjax.optics.microscope import Microscope
+from lfjax.optics.alignment import Alignment
+from lfjax.optics.microscope import Microscope, require_square
 from lfjax.optics.psf.images import Sampling, psf_images
-from lfjax.optics.psf.lenslets import Alignment
 from lfjax.optics.psf.pupil import Pupil
 
 System = tuple[Microscope, Pupil | None, Alignment]
@@ -61,7 +62,7 @@ class Calibration(NamedTuple):
     """Result of `calibrate`.
 
     Attributes:
-        microscope: the microscope with the fitted parameters.
+        microscope: the microscope with the fitted parameters, `alignment` among them.
         alignment: position of the array.
         pupil: aberrations; None if none were fitted.
         values: the fitted parameters by name; Zernike coefficients as "zernike 7", in rms waves.
@@ -140,7 +141,7 @@ def calibrate(
             lenslets. Beads at several depths, most of them out of focus, distinguish the parameters.
         unknown: names of `UNKNOWNS`.
         zernike: Noll indices of the aberrations to fit.
-        alignment: position of the array to start from; None: on the native plane, f_ml from the sensor.
+        alignment: position of the array to start from; None: that of the microscope.
         lenslets: K, odd side of a bead's image in lenslets.
         oversampling: field samples per pixel; the error of the PSF at this sampling becomes an error of the result.
         known_depths: whether z is exact, from a calibrated stage.
@@ -148,9 +149,11 @@ def calibrate(
         steps: largest number of steps of the minimiser.
 
     Raises:
-        ParameterError: an unknown name, an empty frame, a bead outside the frame, or no convergence.
+        ParameterError: lenslets that are not square or not of one focal length, an unknown name, an empty frame, a bead outside
+            the frame, or no convergence.
         ShapeError: beads or weights have the wrong shape.
     """
+    require_square(microscope)
     n = microscope.pixels_per_lenslet
     data, start = np.asarray(frame, float), np.asarray(beads, float)
     require_shape("beads", start.shape, ("n", 3))
@@ -182,11 +185,15 @@ def calibrate(
 
 def _start(microscope: Microscope, alignment: Alignment | None) -> System:
     """The system to start from, with every number in place."""
+    alignment = microscope.alignment if alignment is None else alignment
     alignment = Alignment() if alignment is None else alignment
     distance = alignment.array_to_sensor_um
-    distance = microscope.lenslet_focal_length_um if distance is None else distance
+    focal_um = microscope.lenslet_focal_length_um
+    assert not isinstance(focal_um, tuple), "checked by `require_square`"
+    distance = focal_um if distance is None else distance
     offsets = (alignment.offset_um[0], alignment.offset_um[1])
-    return microscope, None, Alignment(distance, offsets, alignment.rotation_rad, alignment.native_plane_um, alignment.mask)
+    plain = dataclasses.replace(microscope, alignment=None)  # the system holds the alignment once, beside the microscope
+    return plain, None, Alignment(distance, offsets, alignment.rotation_rad, alignment.native_plane_um, alignment.mask)
 
 
 class _Model(eqx.Module):
@@ -302,4 +309,5 @@ def _report(model: _Model, found: _Minimum) -> Calibration:
         values[f"zernike {noll}"] = float(ZERNIKE_STEP_WAVES * p[i])
         errors[f"zernike {noll}"] = float(ZERNIKE_STEP_WAVES * deviation[i])
     beads = np.asarray(found.beads)[:, :3]
+    microscope = dataclasses.replace(microscope, alignment=alignment)
     return Calibration(microscope, alignment, pupil, values, errors, beads, residual, steps)

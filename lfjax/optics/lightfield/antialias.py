@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lfjax.errors import require
 from lfjax.linop import LinearOperator
-from lfjax.optics.microscope import Microscope
+from lfjax.optics.microscope import Microscope, require_square
 
 LOBES = 2  # lobes of the Lanczos window on each side
 
@@ -25,17 +25,19 @@ def sampling_widths(microscope: Microscope, z_um: Sequence[float] | ArrayLike) -
 
     The image of a plane at depth z lies at a distance Z = M^2 |z| / n from the lenslets, which project it onto the sensor
     with magnification f_ml / Z. The shifted views of the lenslets interleave and sample the plane f_ml / Z lenslets apart;
-    where Z < f_ml they sample it once per lenslet.
+    where Z < f_ml they sample it once per lenslet. With an alignment, the array stands D behind the native plane and b from
+    the sensor: Z = |M^2 z / n + D|, and b takes the place of f_ml, also that of the focal lengths of a multi-focal array.
 
     Args:
-        microscope: M, n and f_ml are used.
+        microscope: M, n, f_ml and `alignment` are used.
         z_um: depths of the planes.
 
     Source: Stefanoiu et al., Opt. Express 27, 31644 (2019), section 3.
     """
-    image_distance_um = float(microscope.magnification) ** 2 * np.abs(z_um) / float(microscope.medium_index)
-    f_ml = float(microscope.lenslet_focal_length_um)
-    return f_ml / np.maximum(image_distance_um, f_ml)
+    image_um = float(microscope.magnification) ** 2 * np.asarray(z_um, float) / float(microscope.medium_index)
+    distance_um = np.abs(image_um + microscope.native_plane_um)
+    f_ml = microscope.sensor_distance_um
+    return f_ml / np.maximum(distance_um, f_ml)
 
 
 def lanczos_matrix(n: int, width: float) -> NDArray[np.float64]:
@@ -78,9 +80,9 @@ class AntiAlias(LinearOperator):
             shape: (y, x) voxels of a plane.
 
         Raises:
-            ParameterError: s is below 1, or the lenslets are not square.
+            ParameterError: s is below 1, or the lenslets are not square, or not of one focal length.
         """
-        require(microscope.lenslet_lattice == "square", "lenslet_lattice", microscope.lenslet_lattice, "square lenslets")
+        require_square(microscope)
         require(voxels_per_lenslet >= 1, "voxels_per_lenslet", voxels_per_lenslet, "1 or more")
         # whole voxels, rounded down as in the authors' code: 1.5 voxels would smooth a plane that is sampled well enough
 

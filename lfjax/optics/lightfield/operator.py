@@ -49,7 +49,7 @@ class LightField(LinearOperator):
         tiles: the field, its margin, and the tile that one periodic convolution covers.
         psf_reach: K // 2, lenslets that the PSF reaches.
         depths: D, planes of the volume.
-        cell_voxels: (s_y, s_x), voxels of a lenslet, or of a hexagonal cell (`Microscope.cell_voxels`).
+        cell_voxels: (s_y, s_x), voxels of a lenslet, or of a hexagonal or multi-focal cell (`Microscope.cell_voxels`).
         cell_pixels: (N_y, N_x), pixels of the same.
     """
 
@@ -130,12 +130,12 @@ class LightField(LinearOperator):
 
     @property
     def voxels_per_lenslet(self) -> int:
-        """s, voxels across a lenslet."""
+        """s, voxels across a lenslet, or across the cell of a multi-focal array."""
         return self.cell_voxels[1]
 
     @property
     def pixels_per_lenslet(self) -> int:
-        """N, pixels across a lenslet."""
+        """N, pixels across a lenslet, or across the cell of a multi-focal array."""
         return self.cell_pixels[1]
 
     @property

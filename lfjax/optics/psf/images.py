@@ -19,9 +19,11 @@ from jaxtyping import Array, Complex, Float
 
 from lfjax import fourier
 from lfjax.errors import ParameterError, require, require_shape
+from lfjax.optics.alignment import Alignment
 from lfjax.optics.microscope import Microscope
 from lfjax.optics.psf import debye
-from lfjax.optics.psf.lenslets import Alignment, lenslet_transmission
+from lfjax.optics.psf.lenslets import grid_middle, lenslet_transmission
+from lfjax.optics.psf.offsets import cell_offsets, probe_offsets, sub_lenslet_offsets
 from lfjax.optics.psf.pupil import Pupil, native_field, padded_side
 
 Track = Callable[[Iterable[Any], str], Iterable[Any]]
@@ -67,7 +69,8 @@ class PSF(eqx.Module):
         require_shape("PSF values", self.values.shape, (len(self.z_um), "a", "b", "y", "x"))
         _, a, b, y, x = self.values.shape
         rows, columns = self.microscope.cell_pixels
-        fits = (a, b) == self.microscope.cell_voxels(b) and x % columns == 0 and (y, x) == (x // columns * rows, x)
+        voxels = self.microscope.cell_voxels(self.voxels_per_lenslet)
+        fits = (a, b) == voxels and x % columns == 0 and (y, x) == (x // columns * rows, x)
         odd = fits and (x // columns) % 2 == 1
         cell = f"{rows}-pixel lenslets" if rows == columns else f"cells of {rows} x {columns} pixels"
         require(odd, "PSF values of shape", self.values.shape, f"s x s images of an odd number of {cell}")
@@ -75,12 +78,12 @@ class PSF(eqx.Module):
     @property
     def voxels_per_lenslet(self) -> int:
         """s, voxels across a lenslet."""
-        return self.values.shape[2]
+        return self.values.shape[2] // self.microscope.units[1]
 
     @property
     def lenslets(self) -> int:
-        """K, the side of the support in lenslets."""
-        return self.values.shape[-1] // self.microscope.pixels_per_lenslet
+        """K, the side of the support in lenslets or cells."""
+        return self.values.shape[-1] // self.microscope.cell_pixels[1]
 
     @property
     def voxel_um(self) -> tuple[float, float, float]:
@@ -94,26 +97,16 @@ class PSF(eqx.Module):
 def support_lenslets(
     microscope: Microscope, z_um: Sequence[float], pupil: Pupil | None = None, alignment: Alignment | None = None
 ) -> int:
-    """K: the odd number of lenslets that holds the rays of every source of a lenslet, and one lenslet of margin."""
+    """K: the odd number of lenslets that holds the rays of every source of a lenslet, and one lenslet of margin.
+
+    Of a multi-focal array K counts cells, along the shorter side of the cell.
+    """
     if pupil is None and alignment is None:
         blur = max(microscope.blur_radius_lenslets(z) for z in z_um)
     else:
         rays, behind = Pupil() if pupil is None else pupil, 0.0 if alignment is None else float(alignment.native_plane_um)
         blur = max(rays.blur_radius_lenslets(microscope, z, behind) for z in z_um)
-    return 2 * math.ceil(blur + 1.0) + 1
-
-
-def sub_lenslet_offsets(s: int) -> np.ndarray:
-    """Centres of s voxels across a lenslet, in lenslets from its centre."""
-    return (np.arange(s) - (s - 1) / 2) / s
-
-
-def cell_offsets(microscope: Microscope, s: int) -> Float[np.ndarray, "a b 2"]:
-    """Centres (y, x) of the voxels of a cell, in pitches from its middle."""
-    rows, columns = microscope.cell_voxels(s)
-    ratio = float(microscope.cell_um[0] / microscope.cell_um[1])
-    y, x = np.meshgrid(ratio * sub_lenslet_offsets(rows), sub_lenslet_offsets(columns), indexing="ij")
-    return np.stack([y, x], axis=-1)
+    return 2 * math.ceil((blur + 1.0) / min(microscope.units)) + 1
 
 
 class Sampling(NamedTuple):
@@ -191,26 +184,27 @@ def psf_images(
     Args:
         microscope: the parameters.
         z_um: depth of the sources.
-        offsets: source positions (y, x) in pitches from the centre of the middle lenslet.
+        offsets: source positions (y, x) in pitches from the centre of the middle lenslet, or of the middle cell.
         sampling: sizes, see `Sampling.of`.
         pupil: aberrations. None: none.
         alignment: position of the array. None: on the native plane, f_ml from the sensor.
 
     Returns:
         (source, K N_y, K N_x), each image summing to 1; behind a mask, to the share of its light that passes.
+
+    Raises:
+        ParameterError: the array is multi-focal, and `alignment` does not state the distance to the sensor.
     """
     (rows, columns), os, side = microscope.cell_pixels, sampling.oversampling, sampling.side
     sample_um = _steps_um(microscope, os)
     step_um = (sample_um[0] / microscope.magnification, sample_um[1] / microscope.magnification)
-    y_um, x_um = ((jnp.arange(side) - (side - 1) / 2) * step for step in step_um)
+    axes = zip(step_um, (rows * os, columns * os), strict=True)
+    y_um, x_um = ((jnp.arange(side) - grid_middle(side, samples)) * step for step, samples in axes)
     pitch_um = microscope.object_pitch_um
 
     fresnel = partial(fourier.transfer_fresnel, side, sample_um, microscope.wavelength_um)
-    distance_um = microscope.lenslet_focal_length_um
-    if alignment is not None and alignment.array_to_sensor_um is not None:
-        distance_um = alignment.array_to_sensor_um
     array = lenslet_transmission(microscope, (rows * os, columns * os), side, alignment)
-    transfer = fresnel(distance_um)
+    transfer = fresnel(_sensor_um(microscope, alignment))
     if pupil is None:
         spacing_um = _reach_um(microscope, side, os) / (sampling.radii - 1)
         radii_um = jnp.arange(sampling.radii) * spacing_um
@@ -242,6 +236,16 @@ def psf_images(
     return jax.lax.map(image, offsets, batch_size=min(sampling.batch, len(offsets)))
 
 
+def _sensor_um(microscope: Microscope, alignment: Alignment | None) -> float | Array:
+    """Distance from the lenslets to the sensor."""
+    if alignment is not None and alignment.array_to_sensor_um is not None:
+        return alignment.array_to_sensor_um
+    focal_um = microscope.lenslet_focal_length_um
+    if isinstance(focal_um, tuple):
+        raise ParameterError("alignment.array_to_sensor_um = None: expected the distance to the sensor of a multi-focal array")
+    return focal_um
+
+
 def psf_plane(
     microscope: Microscope,
     z_um: float,
@@ -253,10 +257,10 @@ def psf_plane(
     """PSFs of all s x s voxels of a lenslet at one depth, (a, b, y, x).
 
     Square lenslets and a round pupil have the symmetry of the square: one octant of voxels is computed, and the others are
-    mirror images of it. With an alignment, hexagons, or a pupil that is not round, all voxels are computed.
+    mirror images of it. With an alignment, hexagons, several focal lengths, or a pupil that is not round, all voxels are
+    computed.
     """
-    square = microscope.lenslet_lattice == "square"
-    if alignment is not None or not square or (pupil is not None and not pupil.round):
+    if alignment is not None or not microscope.repeats_square or (pupil is not None and not pupil.round):
         offsets = cell_offsets(microscope, s)
         flat = jnp.asarray(offsets.reshape(-1, 2))
         images = psf_images(microscope, z_um, flat, sampling=sampling, pupil=pupil, alignment=alignment)
@@ -290,7 +294,7 @@ def convergence_error(
 ) -> float:
     """Relative L2 distance between the PSF at an oversampling and at about twice that, the worst of the probed sources.
 
-    The probes are the innermost and outermost voxels of a lenslet at the depths nearest to and farthest from z = 0.
+    The probes are those of `probe_offsets`, at the depths nearest to and farthest from z = 0.
 
     Args:
         microscope: the parameters.
@@ -303,10 +307,7 @@ def convergence_error(
         alignment: position of the array, see `psf_images`.
     """
     known = {} if known is None else known
-    offsets = cell_offsets(microscope, s)
-    y, x = (len(axis) for axis in (offsets, offsets[0]))
-    inner = ((y - 1) // 2, (x - 1) // 2)
-    probes = jnp.asarray([offsets[inner], offsets[0, 0], offsets[inner[0], 0]])
+    probes = jnp.asarray(probe_offsets(microscope, s))
     deepest = max(z_um, key=abs)
     worst = 0.0
     for z in {min(z_um, key=abs), deepest}:
@@ -343,8 +344,8 @@ def compute_psf(
         oversampling: field samples per pixel. The convergence error is then only reported. None: chosen by `tolerance`.
         lenslets: K, odd side of the support in lenslets. None: `support_lenslets`.
         pupil: aberrations of the objective. None: none. The mean tilt of a pupil moves the image sideways.
-        alignment: position of the array. None: on the native plane, f_ml from the sensor. A rotation is refused, since H is
-            periodic in the array's own axes: `Rectifier` removes it from frames.
+        alignment: position of the array. None: that of the microscope, by default on the native plane, f_ml from the sensor.
+            A rotation is refused, since H is periodic in the array's own axes: `Rectifier` removes it from frames.
         memory_gib: memory for fields that are computed at once. None: one field at a time on a CPU, 1 GiB elsewhere.
         track: wraps the loop over depths to show progress, see `lfjax.progress.track`.
 
@@ -355,6 +356,7 @@ def compute_psf(
         ParameterError: a value is out of range, or no oversampling up to 15 reaches the tolerance.
     """
     n = microscope.pixels_per_lenslet
+    alignment = microscope.alignment if alignment is None else alignment
     depths = tuple(float(z) for z in np.asarray(z_um).ravel())
     require(len(depths) > 0 and all(map(math.isfinite, depths)), "z_um", z_um, "one or more finite depths")
     require(voxels_per_lenslet in range(1, n + 1), "voxels_per_lenslet", voxels_per_lenslet, f"1 to N = {n}")

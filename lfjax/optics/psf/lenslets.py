@@ -1,53 +1,17 @@
-"""The micro-lens array: its lattice, the phase and the mask of its lenslets, and its position over the sensor."""
+"""The micro-lens array: its lattice, and the phase and the mask of its lenslets."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.ndimage import map_coordinates
-from jaxtyping import Array, ArrayLike, Complex, Float
+from jaxtyping import Array, Complex, Float
 
 from lfjax.errors import require, require_shape
+from lfjax.optics.alignment import Alignment
 from lfjax.optics.microscope import Microscope
-
-
-class Alignment(eqx.Module):
-    """Position of the array between native image plane and sensor; every number may be a JAX array, to differentiate by it.
-
-    Attributes:
-        array_to_sensor_um: distance from the lenslets to the sensor; None: their focal length.
-        offset_um: (y, x), shift of the array relative to the pixels, on the array.
-        rotation_rad: rotation of the array relative to the pixels, about the middle of the field.
-        native_plane_um: distance of the array behind the native image plane (off-focus, "plenoptic 2.0" arrays).
-        mask: (y, x), amplitude transmission of one lenslet, sampled on a box of one pitch about its centre (hexagons: one
-            pitch wide, 2 / sqrt(3) high), linear between samples, as `round_mask` makes it. PSFs then sum to the fraction
-            of the light that passes. None: no mask.
-    """
-
-    array_to_sensor_um: float | Array | None = None
-    offset_um: Sequence[float | Array] | Array = (0.0, 0.0)
-    rotation_rad: float | Array = 0.0
-    native_plane_um: float | Array = 0.0
-    mask: ArrayLike | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """All parameters as plain numbers."""
-        distance = None if self.array_to_sensor_um is None else float(self.array_to_sensor_um)
-        rest = {"rotation_rad": float(self.rotation_rad), "native_plane_um": float(self.native_plane_um)}
-        mask = None if self.mask is None else np.asarray(self.mask, float).tolist()
-        return {"array_to_sensor_um": distance, "offset_um": [float(v) for v in self.offset_um], **rest, "mask": mask}
-
-    @classmethod
-    def from_dict(cls, parameters: dict[str, Any]) -> Alignment:
-        """The alignment that `to_dict` describes."""
-        mask = parameters.get("mask")
-        arrays = {"offset_um": tuple(parameters["offset_um"]), "mask": None if mask is None else np.asarray(mask)}
-        return cls(**{**parameters, **arrays})
 
 
 def lenslet_transmission(
@@ -55,26 +19,32 @@ def lenslet_transmission(
 ) -> Complex[Array, "y x"]:
     """Transmission of the array: mask(x) exp(-i k0 |x|^2 / (2 f_ml)) about the nearest centre, k0 = 2 pi / lambda.
 
+    In a multi-focal array f_ml is the focal length of the lenslet with this centre.
+
     Args:
         microscope: lattice, pitch, focal length and wavelength are used.
         samples: samples (y, x) across a cell.
-        side: samples per side of the grid, whose middle is the centre of a lenslet.
+        side: samples per side of the grid, with the middle of a cell at `grid_middle`.
         alignment: shift, rotation and mask of the array; None: the plain array.
 
     Raises:
         ShapeError: the mask is not two-dimensional.
     """
-    steps = np.arange(side) - (side - 1) / 2
     k0, focal_um = 2 * jnp.pi / microscope.wavelength_um, microscope.lenslet_focal_length_um
-    if alignment is None and microscope.lenslet_lattice == "square":
+    if alignment is None and not isinstance(focal_um, tuple) and microscope.lenslet_lattice == "square":
+        steps = np.arange(side) - grid_middle(side, samples[1])
         x_um = (steps - samples[1] * np.floor(steps / samples[1] + 0.5)) / samples[1] * microscope.lenslet_pitch_um
         row = jnp.exp(-1j * k0 * x_um**2 / (2 * focal_um))
         return row[:, None] * row[None, :]
     alignment = Alignment() if alignment is None else alignment
-    y, x = (jnp.asarray(steps) / n * size for n, size in zip(samples, microscope.cell_um, strict=True))
+    axes = zip(samples, microscope.cell_um, strict=True)
+    y, x = (jnp.asarray(np.arange(side) - grid_middle(side, n)) / n * size for n, size in axes)
     y_um, x_um = y[:, None] - alignment.offset_um[0], x[None, :] - alignment.offset_um[1]
     c, s = jnp.cos(alignment.rotation_rad), jnp.sin(alignment.rotation_rad)
-    dy, dx = _from_centre(microscope, c * y_um - s * x_um, s * y_um + c * x_um)
+    y_um, x_um = _from_first(microscope, c * y_um - s * x_um, s * y_um + c * x_um)
+    dy, dx = _from_centre(microscope, y_um, x_um)
+    if isinstance(focal_um, tuple):
+        focal_um = _focal_um(microscope, y_um - dy, x_um - dx)
     wave = jnp.exp(-1j * k0 * (dy**2 + dx**2) / (2 * focal_um))
     if alignment.mask is None:
         return wave
@@ -86,13 +56,47 @@ def lenslet_transmission(
     return wave * map_coordinates(mask, places, order=1, mode="nearest")
 
 
+def grid_middle(side: int, samples: int) -> float:
+    """Place, in samples, of the middle of a cell on a grid: in the middle of the grid, or half a sample before it.
+
+    An odd number of cells about it begins and ends with whole samples, whether cell and grid are of odd or even length.
+
+    Args:
+        side: samples of the grid.
+        samples: samples across a cell.
+    """
+    return (side - samples) // 2 + (samples - 1) / 2
+
+
+def _unit_um(microscope: Microscope) -> tuple[Array | float, Array | float]:
+    """Size (y, x) of a square, or of two rows of hexagons: the cell without its pattern of focal lengths."""
+    (high, wide), (rows, columns) = microscope.cell_um, microscope.units
+    return high / rows, wide / columns
+
+
+def _from_first(microscope: Microscope, y_um: Array, x_um: Array) -> tuple[Array, Array]:
+    """Distance (y, x) from the centre of lenslet [0][0], for places about the middle of the cell."""
+    (high, wide), (rows, columns) = _unit_um(microscope), microscope.units
+    return y_um + (rows - 1) / 2 * high, x_um + (columns - 1) / 2 * wide
+
+
+def _focal_um(microscope: Microscope, y_um: Array, x_um: Array) -> Array:
+    """Focal lengths of the lenslets of a multi-focal array with these centres, (y, x) from that of lenslet [0][0]."""
+    pattern = jnp.asarray(microscope.lenslet_focal_length_um)
+    (high, wide), hexagonal = _unit_um(microscope), microscope.lenslet_lattice == "hexagonal"
+    row = jnp.round(y_um / high * (2 if hexagonal else 1)).astype(jnp.int32)
+    shift = 0.5 * (row % 2) if hexagonal else 0.0
+    column = jnp.round(x_um / wide - shift).astype(jnp.int32)
+    return pattern[row % pattern.shape[0], column % pattern.shape[1]]
+
+
 def _from_centre(microscope: Microscope, y_um: Array, x_um: Array) -> tuple[Array, Array]:
     """Distance (y, x) from the nearest centre of a lenslet."""
 
     def periodic(t: Array, size: Array | float) -> Array:
         return t - size * jnp.floor(t / size + 0.5)
 
-    high, wide = microscope.cell_um
+    high, wide = _unit_um(microscope)
     dy, dx = periodic(y_um, high), periodic(x_um, wide)
     if microscope.lenslet_lattice == "square":
         return dy, dx
