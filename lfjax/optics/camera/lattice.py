@@ -1,152 +1,124 @@
-"""The lenslet lattice of a raw camera frame: pitch, rotation and offset, measured from its Fourier peaks."""
+"""Find the lenslet lattice of a raw camera frame: pitch, rotation and offset."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lfjax.errors import CalibrationError, require_shape
+from lfjax.errors import CalibrationError, require, require_shape
+from lfjax.optics.camera.lattice_cells import KINDS, Lattice as Lattice
+from lfjax.optics.camera.lattice_fit import fit_cells, windowed
+from lfjax.optics.camera.lattice_holes import distance_px
+from lfjax.optics.camera.lattice_sample import named, near_rotation, sample_lattice, sample_lattice_of_pitch
+from lfjax.optics.camera.lattice_search import PEAK_TO_BACKGROUND, RANGE, Basis, find_bases, find_peaks
 
-HARMONICS = ((1, 0), (0, 1), (1, 1), (1, -1), (2, 0), (0, 2))
-PEAK_TO_BACKGROUND = 8.0  # least ratio of a lattice peak to the median of the ring in which it is searched
-NEWTON_STEPS = 50  # limit; about five are needed
-STEP_TOLERANCE = 1e-10  # relative change of pitch and rotation at which the iteration stops
-RANGE = 0.28  # fraction of the expected pitch; below sqrt(2) - 1, or the diagonal harmonic could be mistaken for the pitch
-
-
-class Lattice(NamedTuple):
-    """A square lattice of lenslet centres in raw pixels: centre(Y, X) = origin + pitch (Y e_y + X e_x).
-
-    e_x = (sin r, cos r) and e_y = (cos r, -sin r) in (y, x): a positive rotation turns the rows of lenslets from the x axis
-    towards larger y, clockwise on a screen whose y axis points down.
-
-    Attributes:
-        pitch_px: distance between lenslet centres.
-        rotation_rad: r, between -pi/4 and pi/4.
-        origin_y_px: y of the centre of the lenslet nearest to the middle of the frame; pixel centres are whole numbers.
-        origin_x_px: x of that centre.
-    """
-
-    pitch_px: float
-    rotation_rad: float
-    origin_y_px: float
-    origin_x_px: float
-
-    @property
-    def axes(self) -> NDArray[np.float64]:
-        """Rows e_y and e_x, each as (y, x)."""
-        c, s = math.cos(self.rotation_rad), math.sin(self.rotation_rad)
-        return np.array([[c, -s], [s, c]])
-
-    def to_raw(self, lenslets: ArrayLike | Sequence[float]) -> NDArray[np.float64]:
-        """Raw pixel positions (..., 2) of lattice coordinates (Y, X); lenslet centres are whole numbers."""
-        return np.array([self.origin_y_px, self.origin_x_px]) + self.pitch_px * np.asarray(lenslets) @ self.axes
-
-    def to_lattice(self, pixels: ArrayLike | Sequence[float]) -> NDArray[np.float64]:
-        """Lattice coordinates (..., 2) of raw pixel positions (y, x); inverse of `to_raw`."""
-        return (np.asarray(pixels) - np.array([self.origin_y_px, self.origin_x_px])) @ self.axes.T / self.pitch_px
+LEAST_SHARE = 0.5  # share of the peaks' power that a lattice must explain
 
 
-def find_lattice(frame: ArrayLike, pitch_px: float) -> Lattice:
-    """Measure the lattice in a white frame or in a light field.
+def find_lattice(
+    frame: ArrayLike,
+    pitch_px: float,
+    *,
+    kind: str = "square",
+    rotation_rad: float | None = None,
+    offset_px: Sequence[float] | None = None,
+    white: bool = True,
+    hold_pitch: bool = False,
+) -> Lattice:
+    """Measure the lattice in a white frame, or in a light field of a sample.
 
-    Newton's method maximises the power sum_h |F(g_h)|^2 of the windowed frame's Fourier transform at the low harmonics g_h of a
-    square reciprocal lattice, over pitch and rotation. It starts at the best FFT sample near the expected pitch. The phases of
-    the first two harmonics give the offset. F is evaluated exactly between FFT samples, so the error of the pitch is about
-    pitch^2 / (100 field).
+    1. Peaks of the windowed frame's spectrum give candidates; the coarsest reciprocal lattice that explains them is the true
+       one among p, p / 2, 2 p, p / sqrt(2) and sqrt(2) p. It also shows whether the array is square or hexagonal.
+    2. Newton's method maximises the power sum_h |F(g_h)|^2 at the low harmonics g_h over the reciprocal vectors, or over pitch
+       and rotation if both pitches agree within the error, which is about pitch^2 / (100 field).
+    3. The phases of the first harmonics give the offset.
+
+    In a light field of a sample, lenslets show the sample too, and points out of focus have another period. There, steps 1 and
+    2 see only what is darker than its neighbourhood, and the holes between the pupils must lie on the lattice found in every
+    part of the frame in which holes are seen; otherwise the frame is refused. A frame that is seen to be rectified already
+    (`is_rectified`), where `pitch_px` is a whole number, has exactly this pitch.
 
     Args:
         frame: raw frame (y, x), with or without its dark level.
-        pitch_px: expected pitch in raw pixels, right to 28 %.
+        pitch_px: expected pitch in raw pixels, right to a factor of 3.
+        kind: "square" or "hexagonal".
+        rotation_rad: rotation of the lattice, if known (see `Lattice`); it is then kept.
+        offset_px: (y, x) of the centre of any lenslet, if known; it is then kept.
+        white: the frame is a white frame; False: it shows a sample.
+        hold_pitch: `pitch_px` is known and is kept; rotation and offset are measured unless they are given as well.
 
     Raises:
-        CalibrationError: the frame is smaller than six lenslets, or shows no lattice near this pitch.
+        ParameterError: the pitch is not a positive number, or the kind is unknown.
+        CalibrationError: the frame holds NaN, is smaller than six lenslets, shows no lattice, one of the other kind or one that
+            contradicts what is given, or, without a white frame, does not suffice to find it.
     """
-    image = np.asarray(frame, np.float64)
+    require(math.isfinite(pitch_px) and pitch_px > 1, "pitch_px", pitch_px, "a number above 1")
+    require(kind in KINDS, "kind", kind, " or ".join(KINDS))
+    image = np.asarray(frame, np.float32)
     require_shape("frame", image.shape, ("y", "x"))
+    if not np.isfinite(image).all():
+        bad = np.count_nonzero(~np.isfinite(image))
+        raise CalibrationError(f"frame has {bad} pixels that are NaN or infinite: expected finite values; replace them")
     if min(image.shape) < 6 * pitch_px:
         raise CalibrationError(f"frame has shape {image.shape}: expected six lenslets of {pitch_px:.2f} px or more per side")
-    window = np.hanning(image.shape[0] + 2)[1:-1, None] * np.hanning(image.shape[1] + 2)[None, 1:-1]
-    signal = window * (image - np.average(image, weights=window))
-    vector = _maximise(signal, _coarse_peak(signal, pitch_px))
-    pitch, rotation = 1 / math.hypot(*vector), math.atan2(vector[1], vector[0])
-    phases = np.angle(_moments(signal, _harmonics(vector)[:2])[0, 0])
-    axes = Lattice(pitch, rotation, 0, 0).axes
-    origin = (np.array(image.shape) - 1) / 2 - pitch * phases / (2 * np.pi) @ axes
-    return Lattice(pitch, rotation, float(origin[0]), float(origin[1]))
-
-
-def _harmonics(vector: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Frequencies (h, 2) in (y, x) of the harmonics (m, n): m (u, -v) + n (v, u), for (u, v) = (cos r, sin r) / pitch."""
-    return _DERIVATIVES @ vector
-
-
-# derivatives of the frequency of each harmonic (m, n) by (u, v)
-_DERIVATIVES = np.array([[[m, n], [n, -m]] for m, n in HARMONICS], float)
-
-
-def _moments(signal: NDArray[np.float64], frequencies: NDArray[np.float64]) -> NDArray[np.complex128]:
-    """Moments sum y^k x^l I(y, x) exp(-2 pi i g . (y, x)) about the middle of the frame, (k, l, h) for k, l = 0, 1, 2.
-
-    The frame is real: one real matrix product computes the sums along y of all harmonics.
-    """
-    (y, x), powers = (np.arange(n) - (n - 1) / 2 for n in signal.shape), np.arange(3)[:, None, None]
-    along_y, along_x = (t**powers * np.exp(-2j * np.pi * np.outer(g, t)) for t, g in zip((y, x), frequencies.T, strict=True))
-    rows = np.stack([along_y.real, along_y.imag]).reshape(-1, len(y)) @ signal
-    real, imag = rows.reshape(2, 3, len(frequencies), len(x))
-    return np.einsum("khx,lhx->klh", real + 1j * imag, along_x)
-
-
-def _power(signal: NDArray[np.float64], vector: NDArray[np.float64]) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-    """Power P = sum_h |F(g_h)|^2 at (u, v), with its gradient and its Hessian."""
-    m = _moments(signal, _harmonics(vector))
-    factor = -2j * np.pi
-    first = factor * np.stack([m[1, 0], m[0, 1]], axis=-1)
-    second = factor**2 * np.stack([m[2, 0], m[1, 1], m[1, 1], m[0, 2]], axis=-1).reshape(-1, 2, 2)
-    gradient = 2 * (m[0, 0].conj()[:, None] * first).real
-    curvature = 2 * (first.conj()[:, :, None] * first[:, None] + m[0, 0].conj()[:, None, None] * second).real
-    return (
-        float(np.sum(np.abs(m[0, 0]) ** 2)),
-        np.einsum("hi,hia->a", gradient, _DERIVATIVES),
-        np.einsum("hij,hia,hjb->ab", curvature, _DERIVATIVES, _DERIVATIVES),
-    )
-
-
-def _maximise(signal: NDArray[np.float64], vector: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Maximum of `_power` from a start inside its main lobe, by Newton steps that are halved until the power grows."""
-    power, gradient, hessian = _power(signal, vector)
-    for _ in range(NEWTON_STEPS):
-        values, directions = np.linalg.eigh(hessian)
-        step = directions @ ((directions.T @ gradient) / np.maximum(np.abs(values), 1e-12 * np.abs(values).max()))
-        while np.linalg.norm(step) > STEP_TOLERANCE * np.linalg.norm(vector):
-            new = _power(signal, vector + step)
-            if new[0] > power:
-                break
-            step = step / 2
-        else:
-            return vector
-        vector, (power, gradient, hessian) = vector + step, new
-    return vector
-
-
-def _coarse_peak(signal: NDArray[np.float64], pitch_px: float) -> NDArray[np.float64]:
-    """(u, v) of the strongest pair of perpendicular FFT peaks within `RANGE` of the expected pitch."""
-    side = 2 ** math.ceil(math.log2(2 * max(signal.shape)))
-    power = np.abs(np.fft.fft2(signal, (side, side)))
-    f = np.fft.fftfreq(side)
-    fy, fx = np.meshgrid(f, f, indexing="ij")
-    ring = (np.hypot(fy, fx) > (1 - RANGE) / pitch_px) & (np.hypot(fy, fx) < (1 + RANGE) / pitch_px)
-    pairs = power * power[:, np.r_[0, side - 1 : 0 : -1]].T  # |F(fy, fx)| |F(fx, -fy)|: g and g turned by 90 degrees
-    pairs = np.where(ring & (np.abs(fy) <= fx), pairs, 0.0)
-    at = np.unravel_index(np.argmax(pairs), pairs.shape)
-    peak, background = math.sqrt(pairs[at]), float(np.median(power[ring]))
-    if not peak > PEAK_TO_BACKGROUND * background:
+    middle = (np.array(image.shape) - 1) / 2
+    if hold_pitch and rotation_rad is not None and offset_px is not None:
+        return Lattice(pitch_px, rotation_rad, *_place(offset_px), kind=kind).moved(middle)
+    if white:
+        found = _in_white(image, pitch_px, kind, rotation_rad)
+    elif hold_pitch:
+        found = sample_lattice_of_pitch(image, pitch_px, kind, rotation_rad)
+    else:
+        found = sample_lattice(image, pitch_px, kind, rotation_rad)
+    if white and hold_pitch:
+        found = found._replace(pitch_px=pitch_px, pitch_y_px=None)
+    if offset_px is None:
+        return found
+    miss = distance_px(found, found.to_lattice(_place(offset_px)))
+    if miss > max(1.0, 0.1 * found.pitch_px):
         raise CalibrationError(
-            f"no lenslet lattice within {RANGE:.0%} of the expected pitch {pitch_px:.2f} px: the strongest peak is "
-            f"{peak / background if background else 0:.1f} times the background, expected {PEAK_TO_BACKGROUND:.0f} or more"
+            f"offset_px = {_place(offset_px)}: the frame shows lenslets {miss:.1f} px from there, the nearest to the middle at "
+            f"({found.origin_y_px:.2f}, {found.origin_x_px:.2f}); state the centre of a lenslet (y, x), or leave it out"
         )
-    return np.array([fx[at], fy[at]])
+    y, x = _place(offset_px)
+    return found._replace(origin_y_px=y, origin_x_px=x).moved(middle)
+
+
+def _place(offset_px: Sequence[float]) -> tuple[float, float]:
+    require_shape("offset_px", np.shape(offset_px), (2,))
+    return float(offset_px[0]), float(offset_px[1])
+
+
+def _in_white(image: NDArray[np.float32], pitch_px: float, kind: str, rotation_rad: float | None) -> Lattice:
+    """The lattice of a white frame."""
+    low, high = np.quantile(image.ravel()[:: max(1, image.size // 200_000)], [0.01, 0.99])
+    bright = np.minimum(image, np.float32(low + 1.5 * (high - low)))  # hot pixels
+    signal = windowed(bright if high > low else np.zeros_like(bright))  # the spectrum of rounding errors has peaks
+    spectrum = find_peaks(signal, pitch_px)
+    bases = find_bases(spectrum, pitch_px)
+    if not bases or bases[0].share < LEAST_SHARE:
+        seen = f"the strongest peak of the spectrum is {spectrum.contrast:.1f} times the background, expected "
+        raise CalibrationError(
+            f"no lenslet lattice of {pitch_px / RANGE:.1f} to {pitch_px * RANGE:.1f} px (expected {pitch_px:.2f} px): {seen}"
+            + f"{PEAK_TO_BACKGROUND:.0f} or more"
+            + (f"; candidates: {named(bases)}" if bases else "")
+        )
+    _require_kind(bases[0], kind, bases)
+    found = fit_cells(signal, bases[0].start())
+    if rotation_rad is None:
+        return found
+    return fit_cells(signal, near_rotation(found, rotation_rad, max(image.shape) / 2), rotation_rad)
+
+
+def _require_kind(basis: Basis, kind: str, bases: list[Basis]) -> None:
+    """Refuse a lattice of another kind than stated."""
+    if basis.kind == kind:
+        return
+    if basis.kind is None:
+        raise CalibrationError(f"the frame shows a lattice that is neither square nor hexagonal; candidates: {named(bases)}")
+    raise CalibrationError(
+        f"kind = {kind!r}: the frame looks {basis.kind}; say lenslet_lattice = {basis.kind!r}; candidates: {named(bases)}"
+    )
