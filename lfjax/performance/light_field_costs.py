@@ -27,7 +27,8 @@ def abstract_light_field(
 ) -> LightField:
     """H without its numbers: the rays of the PSF give all shapes; no wave is computed and no memory is taken.
 
-    The PSF is assumed mirror symmetric, as that of every lattice of `Microscope` is without aberrations.
+    The PSF is assumed mirror symmetric, as that of every lattice of `Microscope` is without aberrations, unless a pattern of
+    focal lengths is not.
 
     Args:
         microscope: its parameters.
@@ -46,12 +47,16 @@ def abstract_light_field(
     n = microscope.pixels_per_lenslet
     require(1 <= voxels_per_lenslet <= n, "voxels", voxels_per_lenslet, f"a whole number from 1 to {n}")
     support = support_lenslets(microscope, z_um)
+    rows = microscope.pattern
+    mirror = rows is None or (
+        microscope.lenslet_lattice == "square" and rows == rows[::-1] and all(row == row[::-1] for row in rows)
+    )
     sides = (support * pixels for pixels in microscope.cell_pixels)
     values = jax.ShapeDtypeStruct((len(z_um), *microscope.cell_voxels(voxels_per_lenslet), *sides), jnp.float32)
 
     def build(values: Array) -> LightField:
         psf = PSF(values, microscope, z_um)
-        return LightField(psf, (lenslets, lenslets), mirror=True, frames=frames, precision=precision)  # type: ignore[arg-type]
+        return LightField(psf, (lenslets, lenslets), mirror=mirror, frames=frames, precision=precision)  # type: ignore[arg-type]
 
     return eqx.filter_eval_shape(build, values)
 

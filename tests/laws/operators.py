@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from lfjax import linop, parallel
 from lfjax.illumination import PointScan, Timing, TwoPhoton, Widefield
 from lfjax.models import LinearForwardNet
-from lfjax.optics import PSF, AntiAlias, LightField, Microscope, MultiView, Resample, Scattering
+from lfjax.optics import PSF, Alignment, AntiAlias, LightField, Microscope, MultiView, Resample, Scattering
 from lfjax.solvers.admm import Gradient
 from lfjax.tomography.ctf import ApplyCtf, Ctf
 from lfjax.tomography.fourier_slice import FourierSlice
@@ -39,6 +39,11 @@ def random_psf(n: int, s: int, lenslets: int = 3, depths: int = 2) -> PSF:
 
 def hexagonal_psf() -> PSF:
     return PSF(noise(2, 3, 2, 21, 12), dataclasses.replace(scope(4), lenslet_lattice="hexagonal"), (0.0, 10.0))
+
+
+def multifocal_psf() -> PSF:
+    array = {"lenslet_focal_length_um": ((2500.0, 3000.0),), "alignment": Alignment(array_to_sensor_um=2600.0)}
+    return PSF(noise(2, 2, 4, 12, 24), dataclasses.replace(scope(4), **array), (0.0, 10.0))
 
 
 def mirrored_psf(n: int, s: int, lenslets: int = 3, depths: int = 2) -> PSF:
@@ -70,6 +75,7 @@ OPERATORS: dict[str, Callable[[], linop.LinearOperator]] = {
     "LightField, volume within the field": lambda: LightField(random_psf(4, 2), (5, 6), margin=-1),
     "LightField, even N and s": lambda: LightField(random_psf(6, 4, lenslets=5), (3, 3)),
     "LightField, hexagons": lambda: LightField(hexagonal_psf(), (3, 4), margin=1),
+    "LightField, multi-focal": lambda: LightField(multifocal_psf(), (4, 3), margin=1, tile=(2, 3)),
     "LightField in tiles": lambda: LightField(random_psf(4, 2), (5, 7), tile=(3, 4)),
     "LightField in tiles, margin": lambda: LightField(random_psf(4, 2), (5, 7), margin=2, tile=(3, 4)),
     "LightField, mirrored": lambda: LightField(mirrored_psf(5, 3), (4, 6)),
