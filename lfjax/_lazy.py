@@ -24,6 +24,7 @@ EXTRAS = {
     "matplotlib": "cli",
     "tifffile": "io",
     "zarr": "io",
+    "imagecodecs": "io",
     "mrcfile": "cryo",
     "starfile": "cryo",
     "pandas": "cryo",

@@ -24,9 +24,13 @@ sys.meta_path.insert(0, Missing())
 # Modules that are useless without an extra; all others are core.
 NEEDS = {
     "lfjax.cli": "cli",
+    "lfjax.io.movie_tiff": "io",
+    "lfjax.io.movie_zarr": "io",
     "lfjax.io.mrc": "cryo",
+    "lfjax.io.png": "io",
     "lfjax.io.star": "cryo",
     "lfjax.io.tiff": "io",
+    "lfjax.io.tiff_planes": "io",
     "lfjax.models.critic": "train",
     "lfjax.models.forward_net": "train",
     "lfjax.models.unet": "train",
@@ -73,6 +77,7 @@ print(project(jnp.ones((8, 8, 8))).shape)
         ("lfjax.models.ViewUNet", "flax", "train"),
         ("lfjax.io.read_frame('x.tif')", "tifffile", "io"),
         ("lfjax.io.open_movie(FILE)", "tifffile", "io"),
+        ("lfjax.io.read_frame('x.png')", "imagecodecs", "io"),
         ("lfjax.io.read_star('x.star')", "pandas", "cryo"),
         ("lfjax.viz.projections", "matplotlib", "cli"),
         ("lfjax.training.fit", "optax", "train"),

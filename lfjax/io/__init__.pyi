@@ -3,13 +3,14 @@ from lfjax.io.atomic import writing as writing
 from lfjax.io.cache import cache_folder as cache_folder, use_compile_cache as use_compile_cache
 from lfjax.io.images import (
     FORMATS as FORMATS,
+    FRAMES as FRAMES,
     read_frame as read_frame,
     read_volume as read_volume,
     require_format as require_format,
     write_frame as write_frame,
     write_volume as write_volume,
 )
-from lfjax.io.movie_file import open_movie as open_movie, write_movie as write_movie
+from lfjax.io.movie_file import Movie as Movie, open_movie as open_movie, write_movie as write_movie
 from lfjax.io.mrc import Map as Map, Stack as Stack, read_map as read_map, write_map as write_map, write_stack as write_stack
 from lfjax.io.star import read_star as read_star, write_star as write_star
 from lfjax.io.structure_file import write_markers as write_markers, write_stl as write_stl

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -53,6 +53,44 @@ def check_volume(path: str | Path, volume: ArrayLike, voxel_um: VoxelUm) -> tupl
     with np.errstate(over="ignore"):  # overflow becomes infinity, which the second check reports
         single = check_array(path, volume, "zyx").astype(np.float32)
     return check_array(path, single, "zyx"), size  # type: ignore[return-value]
+
+
+def grey(path: str | Path, pixels: np.ndarray, samples: Literal["first", "last", "none"] = "last") -> np.ndarray:
+    """Grey values of images that are stored as colours: red, green and blue must be equal, and opacity one value.
+
+    Args:
+        path: for the message.
+        pixels: (..., y, x, s) if `samples` is "last", (..., s, y, x) if it is "first"; s: 1 grey, 2 grey and opacity, 3 red,
+            green, blue, 4 these and opacity.
+        samples: where the samples of a pixel are; "none": the images are grey already.
+
+    Returns:
+        (..., y, x).
+
+    Raises:
+        FileError: the images have colours.
+    """
+    if samples == "none":
+        return pixels
+    last = np.moveaxis(pixels, -3, -1) if samples == "first" else pixels
+    count = last.shape[-1]
+    light, opacity = (last[..., :-1], last[..., -1]) if count in (2, 4) else (last, None)
+    if count > 4 or (light != light[..., :1]).any() or (opacity is not None and (opacity != opacity.flat[0]).any()):
+        raise FileError(f"{path}: colour image, {count} samples per pixel that differ; expected grey values")
+    return light[..., 0]
+
+
+def choose_page(path: str | Path, count: int, page: int | None) -> int:
+    """Number of the page to read of a stack of `count`.
+
+    Raises:
+        FileError: there are several and none is chosen, or there is no such page.
+    """
+    if page is None and count != 1:
+        raise FileError(f"{path}: a stack of {count} pages; choose one with page= (--page), 0 to {count - 1}")
+    if page is not None and not 0 <= page < count:
+        raise FileError(f"{path}: page={page}; expected 0 to {count - 1}")
+    return page or 0
 
 
 @contextmanager

@@ -37,6 +37,7 @@ class Chunks:
         size: frames per chunk.
         process: number of this process among several; they share the folder and take turns with the chunks.
         group: the Zarr group, in the partial folder until `finish`.
+        finished: whether the result was complete already, see `reuse`.
     """
 
     def __init__(
@@ -48,17 +49,20 @@ class Chunks:
         settings: Mapping[str, Any],
         process: Process | None = None,
         axes: Mapping[str, str] | None = None,
+        *,
+        reuse: bool = False,
     ) -> None:
         """Start a run, or resume an interrupted run of the same settings.
 
         Args:
-            path: folder of the result; it must not exist yet.
+            path: folder of the result; it must not exist yet, unless `reuse`.
             frames: t, number of frames.
             size: frames per chunk.
             arrays: name -> shape of the array at one frame; arrays are written as float32.
             settings: the settings that determine the result: numbers, texts and lists.
             process: from `parallel.join`. None: this process alone.
             axes: name -> letters of the array's axes, "tzyx" for example. None: unnamed axes.
+            reuse: take a finished result of the same settings as it is; no chunk of it is missing.
 
         Raises:
             FileError: the result exists already, or an interrupted run had other settings.
@@ -67,10 +71,15 @@ class Chunks:
         require(frames >= 1, "frames", frames, "1 or more")
         require(size >= 1, "size", size, "1 or more frames per chunk")
         self.path, self.frames, self.size, self.process = Path(path), frames, size, process or Process()
-        if self.path.exists():
+        self.finished = reuse and self.path.exists()
+        if self.path.exists() and not reuse:
             raise FileError(f"{self.path}: exists already; expected a new name, since results are not overwritten")
-        self.folder = self.path.with_name(f".{self.path.name}.partial")
+        self.folder = self.path if self.finished else self.path.with_name(f".{self.path.name}.partial")
         wanted = json.loads(json.dumps({"frames": frames, "size": size, **settings}, default=list))
+        if self.finished:
+            self._compare(wanted)
+            self.group = _zarr().open_group(self.folder, mode="r")
+            return
         if self.process.number == 0:
             self._begin(arrays, wanted, axes or {})
         _wait(lambda: self._settings() == wanted, f"{self.folder} of process 0")
@@ -82,13 +91,9 @@ class Chunks:
         return _zarr().open_group(self.folder, mode="r").attrs.get("lfjax")
 
     def _begin(self, arrays: Mapping[str, tuple[int, ...]], wanted: dict[str, Any], axes: Mapping[str, str]) -> None:
-        found = self._settings()
-        if found == wanted:
+        if self._settings() is not None:  # None: the run was killed before it had written its settings
+            self._compare(wanted)
             return
-        if found is not None:  # None: the run was killed before it had written its settings
-            other = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
-            differences = ", ".join(f"{name} = {found.get(name)!r} there and {wanted.get(name)!r} here" for name in other)
-            raise FileError(f"{self.folder}: holds a run with other settings ({differences}); resume with those, or remove it")
         shutil.rmtree(self.folder, ignore_errors=True)
         group = _zarr().create_group(self.folder)
         for name, shape in arrays.items():
@@ -98,6 +103,18 @@ class Chunks:
                 fill_value=np.nan,  # Zarr omits chunks that hold only this value, and a volume may be all zeros
             )  # fmt: skip
         group.attrs["lfjax"] = wanted
+
+    def _compare(self, wanted: dict[str, Any]) -> None:
+        """Refuse the folder of a run with other settings."""
+        found = self._settings()
+        if not isinstance(found, dict):
+            raise FileError(f"{self.folder}: exists already and is no result of this kind; expected a new name")
+        other = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
+        if other:
+            differences = ", ".join(
+                f"{name} = {_short(found.get(name))} there and {_short(wanted.get(name))} here" for name in other
+            )
+            raise FileError(f"{self.folder}: holds a run with other settings ({differences}); resume with those, or remove it")
 
     def __len__(self) -> int:
         return math.ceil(self.frames / self.size)
@@ -126,6 +143,8 @@ class Chunks:
         Raises:
             FileError: chunks are missing.
         """
+        if self.finished:
+            return self.path
         if self.process.number > 0:
             _wait(self.path.exists, f"{self.path} of process 0")
             return self.path
@@ -137,6 +156,12 @@ class Chunks:
         self.group.attrs.update(dict(attributes or {}))
         os.replace(self.folder, self.path)
         return self.path
+
+
+def _short(value: Any) -> str:
+    """A setting for messages; fingerprints are cut to their first digits."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:13]}...{text[-1]}"
 
 
 def _zarr() -> Any:

@@ -14,21 +14,36 @@ from lfjax.io.arrays import Volume
 
 FORMATS = {".tif": "tiff", ".tiff": "tiff", ".h5": "hdf5", ".hdf5": "hdf5"}
 """Suffix -> the module of `lfjax.io` that reads and writes it."""
+FRAMES = {**FORMATS, ".png": "png", ".npy": "npy"}
+"""Suffix -> the module of `lfjax.io` that reads one frame from it."""
 
 
-def read_frame(path: str | Path) -> np.ndarray:
-    """Read one camera frame.
+def read_frame(path: str | Path, *, page: int | None = None, dataset: str | None = None) -> np.ndarray:
+    """Read one camera frame; more light is more, also in TIFF files of the kind MINISWHITE, whose values are inverted.
+
+    Colour images are read where red, green and blue are equal, as programs that know no grey write them.
 
     Args:
-        path: .tif, .tiff, .ome.tif, .h5 or .hdf5.
+        path: .tif, .tiff, .ome.tif, .h5, .hdf5, .png or .npy.
+        page: number of the page of a stack, from 0; needed where there are several.
+        dataset: name of the dataset in HDF5. None: `frame`, or `frames`, or the only one of two axes (of three, if there
+            is none).
 
     Returns:
         (y, x), of the integer or floating type the file has.
 
     Raises:
-        FileError: missing, broken, of unknown suffix, or not one finite grey image.
+        FileError: missing, broken, of unknown suffix, a stack without `page`, a colour image, or not finite real numbers.
     """
-    return _format(path).read_frame(path)
+    suffix = Path(path).suffix.lower()
+    if suffix not in FRAMES:
+        raise FileError(f"{path}: suffix {suffix!r} is not known; expected one of {', '.join(FRAMES)}, .ome.tif")
+    module = load(f"lfjax.io.{FRAMES[suffix]}")
+    if dataset is None:
+        return module.read_frame(path, page=page)
+    if FRAMES[suffix] != "hdf5":
+        raise FileError(f"{path}: dataset={dataset!r}: only HDF5 files have datasets; expected none")
+    return module.read_frame(path, page=page, dataset=dataset)
 
 
 def read_volume(path: str | Path) -> Volume:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import struct
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,8 +11,9 @@ import tifffile
 from numpy.typing import ArrayLike
 
 from lfjax.errors import FileError
-from lfjax.io.arrays import Volume, VoxelUm, check_array, check_volume, reading
+from lfjax.io.arrays import Volume, VoxelUm, check_array, check_volume, choose_page, reading
 from lfjax.io.atomic import writing
+from lfjax.io.tiff_planes import open_planes
 
 IMAGEJ_LIMIT_BYTES = 2**32 - 2**25  # ImageJ hyperstacks have 32-bit offsets
 MICROMETRES = {
@@ -22,22 +22,31 @@ MICROMETRES = {
 }  # fmt: skip
 
 
-def read_frame(path: str | Path) -> np.ndarray:
+def read_frame(path: str | Path, *, page: int | None = None) -> np.ndarray:
     """Read one grey image (y, x) in its own type; see `lfjax.io.read_frame`."""
-    with reading(path, "TIFF"), tifffile.TiffFile(path) as file:
-        return check_array(path, _pixels(path, file), "yx")
+    with reading(path, "TIFF"):
+        planes = open_planes(path)
+        with planes.file:
+            number = choose_page(path, planes.count, page)
+            if planes.pages and planes.pages[number] is None:
+                raise FileError(f"{path}: page {number} is missing; expected a complete TIFF file")
+            return check_array(path, planes.read([number])[0], "yx")
 
 
 def read_volume(path: str | Path) -> Volume:
     """Read a stack of grey images (z, y, x) and its voxel size; see `lfjax.io.read_volume`."""
-    with reading(path, "TIFF"), tifffile.TiffFile(path) as file:
-        array, axes = _pixels(path, file), file.series[0].axes
-        if array.ndim == 2:  # tifffile drops axes of length 1
-            array, axes = array[None], "Z" + axes
-        if array.ndim == 3 and axes[0] in "TC":
-            raise FileError(f"{path}: axes {axes} (time or channels); expected ZYX")
-        array = check_array(path, array, "zyx")
-        return Volume(array, _ome_voxel_um(file) if file.is_ome else _imagej_voxel_um(file))
+    with reading(path, "TIFF"):
+        planes = open_planes(path)
+        with planes.file as file:
+            axes = planes.axes if len(planes.axes) > 2 else "Z" + planes.axes  # tifffile drops axes of length 1
+            if len(axes) != 3 or axes[0] in "TC":
+                raise FileError(f"{path}: axes {axes} (time or channels) of shape {planes.shape}; expected ZYX")
+            if None in planes.pages:
+                raise FileError(
+                    f"{path}: {planes.pages.count(None)} of {planes.count} planes are missing; expected all of them"
+                )
+            array = check_array(path, planes.read(range(planes.count)), "zyx")
+            return Volume(array, _ome_voxel_um(file) if file.is_ome else _imagej_voxel_um(file))
 
 
 def write_volume(path: str | Path, volume: ArrayLike, voxel_um: VoxelUm) -> None:
@@ -67,53 +76,6 @@ def write_frame(path: str | Path, frame: ArrayLike) -> None:
     with writing(path) as temporary:
         # ome=False: by the name alone tifffile would write OME metadata, but a frame has no scale
         tifffile.imwrite(temporary, array, photometric="minisblack", metadata=None, ome=False)
-
-
-def _pixels(path: str | Path, file: tifffile.TiffFile) -> np.ndarray:
-    """Pixels of the only series of a file, which must be complete and grey."""
-    if len(file.series) != 1:
-        raise FileError(f"{path}: {len(file.series)} images of different kinds; expected one image or stack")
-    series = file.series[0]
-    if "S" in series.axes:
-        raise FileError(f"{path}: colour image of shape {series.shape} ({series.axes}); expected grey values")
-    if series.dtype is None or series.dtype.kind not in "uif":
-        raise FileError(f"{path}: values of type {series.dtype}; expected integers or floats")
-    if not _is_complete(file, series):  # tifffile reads missing planes of a truncated file as zeros
-        raise FileError(f"{path}: truncated, the header states {series.shape} values; expected a complete TIFF file")
-    return series.asarray()
-
-
-def _is_complete(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> bool:
-    """Whether the file holds all planes, the list of pages to its end, and the description.
-
-    tifffile only logs what is missing, and continues with fewer planes or without the description.
-    """
-    size = file.filehandle.size
-    first, last = file.pages[0], file.pages[len(file.pages) - 1]
-    if _directory(file, last)[1] != 0 or (270 in _directory(file, first)[0] and 270 not in getattr(first, "tags", ())):
-        return False
-    if file.is_imagej and (file.imagej_metadata or {}).get("images", 1) * math.prod(first.shape) != series.size:
-        return False
-    if series.dataoffset is not None and series.dataoffset + series.nbytes > size:
-        return False
-    pages = list(series.pages)
-    return all(page is not None for page in pages) and all(
-        offset + count <= size
-        for page in pages
-        if page is not None
-        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
-    )
-
-
-def _directory(file: tifffile.TiffFile, page: tifffile.TiffPage | tifffile.TiffFrame) -> tuple[list[int], int]:
-    """Tag codes of a page, and the offset of the next page, 0 for the last (TIFF 6.0, section 2)."""
-    layout, handle = file.tiff, file.filehandle
-    handle.seek(page.offset)
-    (count,) = struct.unpack(layout.tagnoformat, handle.read(layout.tagnosize))
-    entries = handle.read(count * layout.tagsize)
-    (following,) = struct.unpack(layout.offsetformat, handle.read(layout.offsetsize))
-    codes = [struct.unpack_from(layout.byteorder + "H", entries, i * layout.tagsize)[0] for i in range(count)]
-    return codes, following
 
 
 def _imagej_voxel_um(file: tifffile.TiffFile) -> VoxelUm | None:

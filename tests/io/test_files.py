@@ -125,7 +125,6 @@ def test_missing_and_garbage(tmp_path, suffix, read):
     [
         (np.full((3, 4), np.nan, np.float32), "12 of 12 values are NaN"),
         (np.array([[1.0, np.inf]]), "1 of 2 values"),
-        (np.zeros((2, 3, 4), np.float32), r"shape \(2, 3, 4\)"),
         (np.zeros((3, 4), np.complex64), "complex64"),
         (np.zeros((3, 4), bool), "bool"),
     ],
@@ -140,7 +139,7 @@ def test_files_of_others_that_are_no_frame(tmp_path, array, message):
 
 
 def test_colour_time_and_mixed_tiffs_are_refused(tmp_path, volume):
-    tifffile.imwrite(tmp_path / "rgb.tif", np.zeros((5, 6, 3), np.uint8), photometric="rgb")
+    tifffile.imwrite(tmp_path / "rgb.tif", np.arange(90, dtype=np.uint8).reshape(5, 6, 3), photometric="rgb")
     for read in (io.read_frame, io.read_volume):
         with pytest.raises(FileError, match="rgb.tif: colour"):
             read(tmp_path / "rgb.tif")
@@ -158,7 +157,7 @@ def test_hdf5_without_the_dataset_or_with_other_axes(tmp_path, volume):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["other"] = volume
         file["frame"] = "text"
-    with pytest.raises(FileError, match=r"holds \['frame', 'other'\]; expected a dataset 'volume'"):
+    with pytest.raises(FileError, match=r"holds 'other' \(4, 30, 20\); expected a dataset 'volume'"):
         io.read_volume(tmp_path / "a.h5")
     with pytest.raises(FileError, match="expected integers or floats"):
         io.read_frame(tmp_path / "a.h5")
@@ -192,5 +191,5 @@ def test_volume_too_big_for_imagej_is_refused(tmp_path):
 
 def test_unknown_suffix_lists_the_known(tmp_path):
     for call in (io.read_frame, io.read_volume, lambda p: io.write_frame(p, np.zeros((2, 2)))):
-        with pytest.raises(FileError, match=r"'.png'.*\.tif.*\.hdf5"):
-            call(tmp_path / "a.png")
+        with pytest.raises(FileError, match=r"'.jpg'.*\.tif.*\.hdf5"):
+            call(tmp_path / "a.jpg")

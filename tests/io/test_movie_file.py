@@ -49,8 +49,8 @@ def test_what_is_no_movie_is_refused_by_name(tmp_path):
     with pytest.raises(FileError, match="suffix '.avi'"):
         io.open_movie(tmp_path / "x.avi")
     with h5py.File(tmp_path / "other.h5", "w") as file:
-        file["frame"] = MOVIE[0]
-    with pytest.raises(FileError, match="found nothing"):
+        file["a"], file["b"] = MOVIE, MOVIE[:, :5]
+    with pytest.raises(FileError, match=r"holds 'a' \(7, 12, 10\), 'b' \(7, 5, 10\); choose a dataset with dataset="):
         io.open_movie(tmp_path / "other.h5")
     with pytest.raises(FileError, match="suffix"):
         io.write_movie(tmp_path / "x.png", MOVIE)
