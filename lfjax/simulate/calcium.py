@@ -166,6 +166,16 @@ def activity(
     return Activity(jnp.asarray(spikes[:, before * substeps :]), jnp.asarray(dff[:, before:]), step_s, frame_s)
 
 
+def spike_times(fired: Activity) -> list[Float[np.ndarray, " _"]]:
+    """Spike times in seconds from the first frame, one ascending array per neuron; a spike begins its substep.
+
+    Args:
+        fired: from `activity`.
+    """
+    counts = np.asarray(fired.spikes).astype(int)
+    return [np.repeat(np.arange(len(row)) * fired.step_s, row) for row in counts]
+
+
 @partial(jax.jit, static_argnums=(1, 2))
 def _spikes(
     key: Array,

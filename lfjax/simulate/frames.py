@@ -69,54 +69,106 @@ def raw_frames(
         ShapeError: `white_tile` is not square, or `light_field` is not a whole number of such tiles.
         ParameterError: a number is out of range.
     """
-    require(math.isfinite(pitch_px) and pitch_px > 0, "pitch_px", pitch_px, "a positive number")
-    require(abs(rotation_rad) <= math.pi / 4, "rotation_rad", rotation_rad, "an angle between -pi/4 and pi/4")
     require(photons > 0, "photons", photons, "a positive number")
     require(white_photons > 0, "white_photons", white_photons, "a positive number")
-    require(0 <= vignetting < 1, "vignetting", vignetting, "a fraction from 0 to below 1")
-    require(border_px >= 0, "border_px", border_px, "zero or more pixels")
     camera = Camera() if camera is None else camera
     n, side = jnp.shape(white_tile)[0], jnp.shape(light_field)
     require_shape("white_tile", jnp.shape(white_tile), (n, n))
     require_shape("light_field", side, ("y", "x"))
     if side[0] % n or side[1] % n:
         raise ShapeError(f"light_field has shape {side}: expected multiples of N = {n}, as in white_tile")
-    field = (side[0] // n, side[1] // n)
-    lattice, shape = place_lattice(field, pitch_px, rotation_rad, border_px)
-
-    rows_columns = np.stack(np.meshgrid(*(np.arange(length) for length in shape), indexing="ij"), axis=-1)
-    lenslet = lattice.to_lattice(rows_columns) + (np.array(field) - 1) // 2
-    outside = max(-lenslet.min(), float((lenslet - np.array(field) + 1).max()))
-    pad = math.ceil(outside) + 1
-    resample = Resample((n * (field[0] + 2 * pad), n * (field[1] + 2 * pad)), (lenslet + pad + 0.5) * n - 0.5)
-    transmission = vignette(shape, vignetting) * (n / pitch_px) ** 2
-    white = jnp.asarray(np.tile(np.asarray(white_tile), field))
+    sensor = Sensor.of((side[0] // n, side[1] // n), n, pitch_px, rotation_rad, vignetting, border_px)
     sample_key, white_key, dark_key = jax.random.split(key, 3)
-    sample = _on_sensor(resample, transmission, jnp.asarray(light_field), field, jnp.asarray(photons, float))
-    uniform = _on_sensor(resample, transmission, white, field, jnp.asarray(white_photons, float))
-    return RawFrames(
-        camera.expose(sample_key, sample),
-        camera.expose(white_key, uniform),
-        camera.expose(dark_key, np.zeros(shape)),
-        lattice,
-    )
+    sample = _exposed(sensor, jnp.asarray(light_field), jnp.asarray(photons, float))
+    white, dark = sensor.calibration_frames(white_key, dark_key, white_tile, white_photons, camera)
+    return RawFrames(camera.expose(sample_key, sample), white, dark, sensor.lattice)
+
+
+class Sensor(eqx.Module):
+    """The linear part of a camera behind tilted lenslets: rectified light field (Y N, X N) -> light on raw pixels.
+
+        raw(p) = (N / pitch)^2 V(p) light_field(rectified position of p)
+
+    Linear, hence its cubic weights may undershoot below 0; take the positive part of a whole image, not of its sources.
+
+    Attributes:
+        resample: from the padded light field to raw pixels.
+        transmission: (row, col), (N / pitch)^2 V.
+        lattice: the lattice of the lenslets in the raw frame.
+        field: lenslets (Y, X).
+        pixels: N.
+    """
+
+    resample: Resample
+    transmission: Float[Array, "row col"]
+    lattice: Lattice = eqx.field(static=True)
+    field: tuple[int, int] = eqx.field(static=True)
+    pixels: int = eqx.field(static=True)
+
+    @classmethod
+    def of(
+        cls,
+        field: tuple[int, int],
+        pixels: int,
+        pitch_px: float,
+        rotation_rad: float = 0.0,
+        vignetting: float = 0.3,
+        border_px: int = 4,
+    ) -> Sensor:
+        """The smallest sensor that holds all lenslets and a border; arguments as in `raw_frames`.
+
+        Args:
+            field: lenslets (Y, X).
+            pixels: N, rectified pixels per lenslet.
+            pitch_px: raw pixels per lenslet.
+            rotation_rad: rotation of the lenslets.
+            vignetting: fraction of the light lost in the corners of the frame.
+            border_px: pixels around the lenslets.
+
+        Raises:
+            ParameterError: a number is out of range.
+        """
+        require(math.isfinite(pitch_px) and pitch_px > 0, "pitch_px", pitch_px, "a positive number")
+        require(abs(rotation_rad) <= math.pi / 4, "rotation_rad", rotation_rad, "an angle between -pi/4 and pi/4")
+        require(0 <= vignetting < 1, "vignetting", vignetting, "a fraction from 0 to below 1")
+        require(border_px >= 0, "border_px", border_px, "zero or more pixels")
+        lattice, shape = place_lattice(field, pitch_px, rotation_rad, border_px)
+        rows_columns = np.stack(np.meshgrid(*(np.arange(length) for length in shape), indexing="ij"), axis=-1)
+        lenslet = lattice.to_lattice(rows_columns) + (np.array(field) - 1) // 2
+        outside = max(-lenslet.min(), float((lenslet - np.array(field) + 1).max()))
+        pad = math.ceil(outside) + 1
+        sides = (pixels * (field[0] + 2 * pad), pixels * (field[1] + 2 * pad))
+        resample = Resample(sides, (lenslet + pad + 0.5) * pixels - 0.5)
+        return cls(resample, vignette(shape, vignetting) * (pixels / pitch_px) ** 2, lattice, field, pixels)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(row, col) of the raw frame."""
+        rows, columns = self.transmission.shape
+        return (rows, columns)
+
+    def __call__(self, light_field: Float[Array, "y x"]) -> Float[Array, "row col"]:
+        """Light on the raw pixels; the lenslets of the edge repeat into the border."""
+        (rows, columns), n = self.field, self.pixels
+        pad = (self.resample.shape[0] // n - rows) // 2
+        lenslets = light_field.reshape(rows, n, columns, n)
+        padded = jnp.pad(lenslets, ((pad, pad), (0, 0), (pad, pad), (0, 0)), "edge")
+        return self.transmission * self.resample(padded.reshape(self.resample.shape))
+
+    def calibration_frames(
+        self, white_key: Array, dark_key: Array, white_tile: Float[ArrayLike, "v u"], white_photons: float, camera: Camera
+    ) -> tuple[Integer[Array, "row col"], Integer[Array, "row col"]]:
+        """A white and a dark frame, one exposure each; arguments as in `raw_frames`."""
+        uniform = jnp.asarray(np.tile(np.asarray(white_tile), self.field))
+        light = _exposed(self, uniform, jnp.asarray(white_photons, float))
+        return camera.expose(white_key, light), camera.expose(dark_key, np.zeros(self.shape))
 
 
 @eqx.filter_jit
-def _on_sensor(
-    resample: Resample,
-    transmission: Float[Array, "row col"],
-    image: Float[Array, "y x"],
-    field: tuple[int, int],
-    peak: Float[Array, ""],
-) -> Float[Array, "row col"]:
+def _exposed(sensor: Sensor, image: Float[Array, "y x"], peak: Float[Array, ""]) -> Float[Array, "row col"]:
     """Photons on the raw pixels, for a rectified image whose brightest pixel has `peak` photons."""
-    n = image.shape[0] // field[0]
-    pad = (resample.shape[0] // n - field[0]) // 2
     brightest = jnp.max(image)
-    image = image * (peak / jnp.where(brightest > 0, brightest, 1))
-    lenslets = jnp.pad(image.reshape(field[0], n, field[1], n), ((pad, pad), (0, 0), (pad, pad), (0, 0)), "edge")
-    return transmission * jnp.maximum(resample(lenslets.reshape(resample.shape)), 0)  # cubic weights undershoot
+    return jnp.maximum(sensor(image * (peak / jnp.where(brightest > 0, brightest, 1))), 0)  # cubic weights undershoot
 
 
 def place_lattice(

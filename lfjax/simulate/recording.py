@@ -12,6 +12,7 @@ from lfjax.errors import require
 from lfjax.noise import Camera
 from lfjax.optics import PSF, LightField, Microscope, compute_psf
 from lfjax.optics.camera.rectify import white_tile
+from lfjax.optics.microscope import require_square
 from lfjax.simulate.frames import RawFrames, raw_frames
 from lfjax.simulate.samples import beads, neurons
 from lfjax.simulate.tissue import cortex
@@ -69,10 +70,10 @@ def raw_recording(
         psf: PSF of the microscope; None: it is computed.
 
     Raises:
-        ParameterError: an unknown sample, lenslets that are not square, or too few of them.
+        ParameterError: an unknown sample, lenslets that are not square or not of one focal length, or too few of them.
     """
     require(sample in SAMPLES, "sample", sample, "one of " + ", ".join(SAMPLES))
-    require(microscope.lenslet_lattice == "square", "lenslet_lattice", microscope.lenslet_lattice, "square lenslets")
+    require_square(microscope)
     require(lenslets >= 6, "lenslets", lenslets, "6 or more, so that the lattice can be found")
     psf = compute_psf(microscope, z_um, voxels_per_lenslet) if psf is None else psf
     op = LightField(psf, (lenslets, lenslets))

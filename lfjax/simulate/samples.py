@@ -98,15 +98,17 @@ def check_volume(shape: tuple[int, int, int], voxel_um: Triple, count: int) -> N
     require(count >= 1, "count", count, "1 or more")
 
 
-def soma_centres(rng: np.random.Generator, size: np.ndarray, count: int, soma_um: float) -> list[np.ndarray]:
-    """Positions inside the volume, apart from each other where there is room; each is the best of 30 tries."""
-    margin = np.minimum(0.6 * soma_um, size / 2)
+def soma_centres(
+    rng: np.random.Generator, size: np.ndarray, count: int, soma_um: float, border_um: float = 0.0
+) -> list[np.ndarray]:
+    """Positions inside the volume and `border_um` from its sides, apart where there is room; each is the best of 30 tries."""
+    margin = np.minimum(0.6 * soma_um + border_um * np.array([0, 1, 1]), size / 2)
     centres: list[np.ndarray] = []
     for _ in range(count):
         tries = rng.uniform(margin, np.maximum(size - margin, margin), (30, 3))
-        gaps = [min((float(np.linalg.norm(t - c)) for c in centres), default=math.inf) for t in tries]
-        apart = [t for t, gap in zip(tries, gaps, strict=True) if gap > 1.3 * soma_um]
-        centres.append(apart[0] if apart else tries[int(np.argmax(gaps))])
+        gaps = np.linalg.norm(tries[:, None] - np.reshape(centres, (-1, 3)), axis=-1).min(1, initial=math.inf)
+        apart = np.flatnonzero(gaps > 1.3 * soma_um)
+        centres.append(tries[apart[0] if len(apart) else np.argmax(gaps)])
     return centres
 
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from scipy.ndimage import gaussian_filter
+from scipy.spatial.distance import pdist
 
 from lfjax.errors import require
 from lfjax.simulate.samples import Triple, check_volume, draw_dendrites, draw_soma, soma_centres, stamp
@@ -67,6 +68,8 @@ def cortex(
     count: int | None = None,
     labelled: float = 0.1,
     soma_um: tuple[float, float] = SOMA_UM,
+    border_um: float = 0.0,
+    apart_um: float = 0.0,
     brightness_spread: float = 0.4,
     structure_spread: float = 0.3,
     neuropil: float = 0.05,
@@ -82,6 +85,8 @@ def cortex(
         count: number of neurons; None: drawn from their density.
         labelled: fraction of the 92,000 neurons per mm^3 that express the label (assumed).
         soma_um: smallest and largest diameter; diameters are uniformly distributed.
+        border_um: distance of the somata from the sides (y, x) of the volume; their dendrites and the neuropil fill it.
+        apart_um: least distance between the centres of two somata; 0: as far apart as there is room.
         brightness_spread: standard deviation of the logarithm of the neurons' brightness (assumed).
         structure_spread: the same for the structural label, which is independent of the indicator (assumed).
         neuropil: mean brightness of the neuropil relative to a typical soma (assumed).
@@ -89,13 +94,14 @@ def cortex(
         numerical_aperture: numerical aperture, in water, of the cone of light that the vessels shadow.
 
     Raises:
-        ParameterError: a number is out of range.
+        ParameterError: a number is out of range, or the somata do not fit.
     """
     check_volume(shape, voxel_um, 1 if count is None else count)
     require(0 < labelled <= 1, "labelled", labelled, "a fraction above 0, at most 1")
     low, high = soma_um
     require(0 < low <= high, "soma_um", soma_um, "the smallest and the largest diameter")
-    spreads = {"brightness_spread": brightness_spread, "structure_spread": structure_spread, "neuropil": neuropil}
+    spreads = {"brightness_spread": brightness_spread, "structure_spread": structure_spread}
+    spreads |= {"neuropil": neuropil, "border_um": border_um, "apart_um": apart_um}
     for name, value in spreads.items():
         require(0 <= value < math.inf, name, value, "zero or more")
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
@@ -104,7 +110,10 @@ def cortex(
         count = max(1, int(rng.poisson(NEURONS_PER_MM3 * labelled * size.prod() * 1e-9)))
     blood = draw_vessels(rng, shape, voxel) if vessels else np.zeros(shape)
 
-    centres = np.stack(soma_centres(rng, size, count, (low + high) / 2))
+    centres = np.stack(soma_centres(rng, size, count, (low + high) / 2, border_um))
+    gap = float(pdist(centres).min(initial=math.inf))
+    expected = f"fewer neurons or a larger volume: the closest two would be {gap:.1f} um apart, not {apart_um:g} um"
+    require(gap >= apart_um, "count", count, expected)
     diameters, seeds = rng.uniform(low, high, count), rng.integers(2**63, size=count)
     bright = np.exp(rng.normal(0, brightness_spread, count)), np.exp(rng.normal(0, structure_spread, count))
     footprints, structure = np.zeros((count, *shape), np.float32), np.zeros(shape)
