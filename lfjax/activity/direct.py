@@ -22,7 +22,10 @@ from numpy.typing import ArrayLike
 
 from lfjax.errors import require_shape
 from lfjax.linop import LinearOperator
+from lfjax.movies.frames import check_weights
 from lfjax.solvers import nonnegative_least_squares
+
+FLOOR = 0.05  # least photons of a pixel, as a fraction of the mean over trusted pixels
 
 
 def image_footprints(op: LinearOperator, footprints: ArrayLike, *, batch: int = 1) -> Float[Array, "n row col"]:
@@ -50,7 +53,7 @@ class Images(eqx.Module):
 
     Attributes:
         images: (n, y, x), B.
-        weights: (y, x), W; 1 / expected photons for photon noise.
+        weights: (y, x), W; trust / expected photons for photon noise (`photon_weights`), 0 for untrusted pixels.
         gram: (n, n), B^T W B.
     """
 
@@ -99,16 +102,27 @@ def _time_courses(images: Images, frames: Array, tolerance: float) -> Float[Arra
     return nonnegative_least_squares(images.gram, images.project(frames), tolerance=tolerance)
 
 
-def photon_weights(mean: ArrayLike, *, floor: float = 0.05) -> Float[Array, "y x"]:
-    """Weights for photon noise, 1 / expected photons.
+def photon_weights(mean: ArrayLike, *, floor: float = FLOOR, weights: ArrayLike | None = None) -> Float[Array, "y x"]:
+    """Weights for photon noise: trust / expected photons, w_p / max(m_p, floor m), with m the mean of m_p over trusted pixels.
+
+    Untrusted pixels have w_p = 0. Rectified frames hold zeros there, which are no measurement of darkness: with 1 / photons
+    alone they would count most of all.
 
     Args:
-        mean: (y, x), mean of many frames.
-        floor: least number of photons, as a fraction of the mean over the frame: dark pixels have read noise too.
+        mean: m_p, (y, x), mean of many frames.
+        floor: least number of photons, as a fraction of the mean over trusted pixels: dark pixels have read noise too.
+        weights: w_p, (y, x), trust of each pixel, 0 or more: a mask; None: 1.
+
+    Raises:
+        ShapeError: `weights` is not a frame like `mean`.
+        ParameterError: a weight is negative or not finite, or no pixel is trusted.
     """
-    return _photon_weights(jnp.asarray(mean), floor)
+    trust = np.ones(np.shape(mean), np.float32) if weights is None else check_weights(weights, np.shape(mean))
+    return weigh_photons(jnp.asarray(mean), floor, trust)
 
 
 @jax.jit
-def _photon_weights(mean: Float[Array, "y x"], floor: Array) -> Float[Array, "y x"]:
-    return 1 / jnp.maximum(mean, floor * jnp.mean(mean))
+def weigh_photons(mean: Float[Array, "y x"], floor: Array, trust: Float[Array, "y x"]) -> Float[Array, "y x"]:
+    """`photon_weights` without its checks, to be used in a traced function."""
+    least = floor * jnp.sum(trust * jnp.where(trust > 0, mean, 0)) / jnp.sum(trust)
+    return jnp.where(trust > 0, trust / jnp.maximum(mean, jnp.maximum(least, jnp.finfo(mean.dtype).tiny)), 0)

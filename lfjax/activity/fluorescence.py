@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter1d, percentile_filter
 
@@ -83,15 +83,59 @@ def dff(
         smooth_s: see `baseline`.
 
     Returns:
-        (n, t), dF/F; zero throughout for a trace whose F0 does not exceed the background.
+        (n, t), dF/F; zero throughout for a trace whose dF/F is not defined, see `has_baseline`.
 
     Raises:
         ShapeError, ParameterError: as `baseline`.
     """
-    low = baseline(traces, frame_s, window_s=window_s, percentile=percentile, smooth_s=smooth_s)
-    own = low - np.asarray(background, float)
-    least = 1e-3 * np.maximum(np.abs(low).mean(-1, keepdims=True), np.finfo(float).tiny)
-    return np.where(own > least, (np.asarray(traces, float) - low) / np.maximum(own, least), 0.0)
+    values = np.asarray(traces, float)
+    low = baseline(values, frame_s, window_s=window_s, percentile=percentile, smooth_s=smooth_s)
+    own, least = low - np.asarray(background, float), _least(values)
+    defined = _defined(own, least)[:, None]
+    return np.where(defined, (values - low) / np.where(defined, np.maximum(own, least), 1), 0.0)
+
+
+def has_baseline(
+    traces: ArrayLike,
+    frame_s: float,
+    *,
+    background: ArrayLike | float = 0.0,
+    window_s: float = 10.0,
+    percentile: float = 20.0,
+    smooth_s: float = 0.05,
+) -> Bool[np.ndarray, " n"]:
+    """Whether dF/F is defined: the median of F0 - background exceeds the noise of a frame, and 1 % of the peak of the trace.
+
+    Below the first limit the noise of a frame's dF/F is above 1, and the quotient tells of F0 more than of the neuron: a trace
+    that is fitted with the constraint F >= 0 has an F0 of half its noise even where there is no neuron. Above the second, dF/F
+    stays below 100, more than any indicator gives. Traces that are zero, negative or near zero have no dF/F.
+
+    Args:
+        traces: F, (n, t).
+        frame_s: duration of a frame.
+        background: see `dff`.
+        window_s: see `baseline`.
+        percentile: see `baseline`.
+        smooth_s: see `baseline`.
+
+    Raises:
+        ShapeError, ParameterError: as `baseline`.
+    """
+    values = np.asarray(traces, float)
+    low = baseline(values, frame_s, window_s=window_s, percentile=percentile, smooth_s=smooth_s)
+    return _defined(low - np.asarray(background, float), _least(values))
+
+
+def _least(values: Float[np.ndarray, "n t"]) -> Float[np.ndarray, "n 1"]:
+    """Least F0: the noise of a frame, from the differences of neighbouring frames, and 1 % of the 99.5th percentile of |F|."""
+    if values.shape[1] < 2:
+        return 0.01 * np.abs(values).max(1, initial=0, keepdims=True)
+    steps = np.median(np.abs(np.diff(values, axis=1)), axis=1) / (0.6745 * math.sqrt(2))
+    return np.maximum(steps, 0.01 * np.percentile(np.abs(values), 99.5, axis=1))[:, None]
+
+
+def _defined(own: Float[np.ndarray, "n t"], least: Float[np.ndarray, "n 1"]) -> Bool[np.ndarray, " n"]:
+    return np.median(own, axis=1) > np.maximum(least[:, 0], np.finfo(np.float32).tiny)
 
 
 def peak_dff(values: ArrayLike, *, percentile: float = 99.5) -> Float[np.ndarray, " n"]:

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
+from lfjax.activity.fluorescence import has_baseline
 from lfjax.errors import FileError, require, require_shape
 from lfjax.io import writing
 from lfjax.io.arrays import reading
 from lfjax.io.hdf5 import numbers
 
-FORMAT = "lfjax neurons 1"
+FORMAT = "lfjax neurons 2"
+BEFORE = "lfjax neurons 1"  # without `valid` and `neuropil`
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,6 +32,12 @@ class Neurons:
         frame_s: duration of a frame.
         voxel_um: voxel size (z, y, x).
         noise: (n,), standard deviation of the noise of a frame's dF/F.
+        valid: (n,), whether dF/F is defined, see `has_baseline`; where it is not, dF/F is 0 and means nothing. None: found from
+            the fluorescence.
+        neuropil: (n, t), light of the neuropil around each neuron, in the unit of `fluorescence`; None: not known.
+        filled: (t,), frames that are bad or missing in the recording: their values are interpolated, and they hold no spikes.
+            None: no frame.
+        z_um: depth of each plane of the footprints in micrometres. None: not known.
     """
 
     centres_um: Float[np.ndarray, "n 3"]
@@ -40,6 +48,15 @@ class Neurons:
     frame_s: float
     voxel_um: tuple[float, float, float]
     noise: Float[np.ndarray, " n"]
+    valid: Bool[np.ndarray, " n"] = None  # type: ignore[assignment] # found below where it is not given
+    neuropil: Float[np.ndarray, "n t"] | None = None
+    filled: Bool[np.ndarray, " t"] | None = None
+    z_um: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.valid is None:
+            found = has_baseline(self.fluorescence, self.frame_s) if self.frame_s > 0 else np.ones(len(self), bool)
+            object.__setattr__(self, "valid", found)
 
     def __len__(self) -> int:
         return len(self.centres_um)
@@ -56,6 +73,11 @@ class Neurons:
         require_shape("footprints", np.shape(self.footprints), (n, "z", "y", "x"))
         require_shape("dff", np.shape(self.dff), (n, t))
         require_shape("noise", np.shape(self.noise), (n,))
+        require_shape("valid", np.shape(self.valid), (n,))
+        if self.neuropil is not None:
+            require_shape("neuropil", np.shape(self.neuropil), (n, t))
+        if self.filled is not None:
+            require_shape("filled", np.shape(self.filled), (t,))
         require_shape("spikes", (len(self.spikes),), (n,))
         require(self.frame_s > 0, "frame_s", self.frame_s, "a positive number")
         require(len(self.voxel_um) == 3 and bool(min(self.voxel_um) > 0), "voxel_um", self.voxel_um, "three positive numbers")
@@ -71,8 +93,13 @@ def write_neurons(path: str | Path, neurons: Neurons) -> None:
     neurons.check()
     with writing(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs.update({"format": FORMAT, "frame_s": neurons.frame_s, "voxel_um": neurons.voxel_um})
-        for name in ("centres_um", "fluorescence", "dff", "noise"):
+        for name in ("centres_um", "fluorescence", "dff", "noise") + (() if neurons.neuropil is None else ("neuropil",)):
             file.create_dataset(name, data=np.asarray(getattr(neurons, name), np.float32))
+        if neurons.z_um is not None:
+            file.attrs["z_um"] = neurons.z_um
+        if neurons.filled is not None:
+            file.create_dataset("filled", data=np.asarray(neurons.filled, np.uint8))
+        file.create_dataset("valid", data=np.asarray(neurons.valid, np.uint8))
         footprints = np.asarray(neurons.footprints, np.float32)
         chunks = (1, *footprints.shape[1:]) if len(footprints) else None
         file.create_dataset("footprints", data=footprints, chunks=chunks, compression="gzip" if chunks else None)
@@ -81,15 +108,20 @@ def write_neurons(path: str | Path, neurons: Neurons) -> None:
 
 
 def read_neurons(path: str | Path) -> Neurons:
-    """Read a file of `write_neurons`.
+    """Read a file of `write_neurons`, of this version or the one before; `valid` is then found from the fluorescence.
 
     Raises:
         FileError: the file is missing or broken, or holds other datasets.
     """
     with reading(path, "HDF5"), h5py.File(path, "r") as file:
-        if file.attrs.get("format") != FORMAT:
-            raise FileError(f"{path}: format {file.attrs.get('format')!r}; expected {FORMAT!r}")
+        version = file.attrs.get("format")
+        if version not in (FORMAT, BEFORE):
+            raise FileError(f"{path}: format {version!r}; expected {BEFORE!r} or {FORMAT!r}")
         parts = {name: numbers(path, file, name) for name in ("centres_um", "footprints", "fluorescence", "dff", "noise")}
+        valid = numbers(path, file, "valid").astype(bool) if version == FORMAT else None
+        neuropil = numbers(path, file, "neuropil") if "neuropil" in file else None
+        filled = numbers(path, file, "filled").astype(bool) if "filled" in file else None
+        depths = file.attrs.get("z_um")
         times, counts = numbers(path, file, "spikes"), numbers(path, file, "spike_counts")
         if counts.sum() != len(times) or len(counts) != len(parts["noise"]):
             raise FileError(f"{path}: {len(times)} spikes of {len(counts)} neurons; expected as many as spike_counts says")
@@ -97,4 +129,8 @@ def read_neurons(path: str | Path) -> Neurons:
         voxel = tuple(float(v) for v in file.attrs["voxel_um"])
         frame_s = float(file.attrs["frame_s"])
     z, y, x = voxel
-    return Neurons(**parts, spikes=list(spikes), frame_s=frame_s, voxel_um=(z, y, x)).check()
+    z_um = None if depths is None else tuple(float(v) for v in np.ravel(depths))
+    found = Neurons(
+        **parts, spikes=list(spikes), frame_s=frame_s, voxel_um=(z, y, x), neuropil=neuropil, filled=filled, z_um=z_um
+    )
+    return (found if valid is None else dataclasses.replace(found, valid=valid)).check()

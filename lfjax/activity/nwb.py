@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 import uuid
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lfjax._lazy import load
 from lfjax.activity.neurons import Neurons
+from lfjax.activity.session import check_session, check_start, check_subject
 from lfjax.errors import FileError, require
 from lfjax.io import writing
+
+CHUNK = 16384  # frames of a trace that are compressed, and read, together
 
 if TYPE_CHECKING:  # its import takes a second
     from pynwb import NWBFile
@@ -33,17 +37,22 @@ def write_nwb(
     excitation_nm: float = math.nan,
     emission_nm: float = math.nan,
     threshold: float = 0.1,
+    subject: Mapping[str, Any] | None = None,
+    session: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write neurons as an NWB file (HDF5), which PyNWB and MatNWB read and the DANDI archive accepts.
+    """Write neurons as an NWB file (HDF5), which PyNWB and MatNWB read.
+
+    With a subject, `nwbinspector` has no critical message, and the DANDI archive accepts the file.
 
     The file holds, with lengths in metres and times in seconds from the first frame:
 
     - `imaging_planes/volume`: voxel size and position, in NWB's order x, y, z;
     - `processing/ophys/ImageSegmentation/neurons`: one row per neuron with its `voxel_mask` (x, y, z, weight; the footprint
-      where it exceeds the threshold), `centre` (x, y, z) and `noise`;
-    - `processing/ophys/Fluorescence` and `.../DfOverF`, each with a series `neurons` (t, n); a sample is the mean over the
-      frame that begins at its time;
-    - `units`: `spike_times` of each neuron, and `roi`, its row of the segmentation; the ids are 0 to n - 1 in both.
+      where it exceeds the threshold), `centre` (x, y, z), `noise`, and `valid`, whether its dF/F is defined;
+    - `processing/ophys/Fluorescence` and `.../DfOverF`, each with a series `neurons` (t, n), and if it is known `neuropil` in
+      the first; a sample is the mean over the frame that begins at its time;
+    - `units`: `spike_times` of each neuron, and `roi`, its row of the segmentation; the ids are 0 to n - 1 in both. Several
+      spikes of one event have one time.
 
     Args:
         path: file to write, ending with .nwb.
@@ -57,17 +66,22 @@ def write_nwb(
         excitation_nm: excitation wavelength; NaN: unknown.
         emission_nm: emission wavelength; NaN: unknown.
         threshold: fraction of a footprint's maximum above which a voxel is in the mask.
+        subject: the animal: subject_id, species, sex, age or date_of_birth, and more, see `read_session`.
+        session: institution, lab, experimenter, keywords, session_id and more, see `read_session`.
 
     Raises:
         FileError: the suffix is not .nwb.
-        ParameterError: a time without zone, no neurons, a footprint without light, or a number out of range.
+        ParameterError: a time without zone or in the future, no neurons, a footprint without light, a number out of range, or
+            a subject or a session with unknown, missing or malformed entries.
         ShapeError: the shapes do not fit each other.
         ModuleNotFoundError: PyNWB is not installed (`lfjax[neuro]`).
     """
     neurons.check()
     if Path(path).suffix.lower() != ".nwb":
         raise FileError(f"{path}: suffix {Path(path).suffix!r} is not known; expected .nwb")
-    require(session_start.utcoffset() is not None, "session_start", session_start.isoformat(), "a time with its time zone")
+    check_start(session_start)
+    animal = None if subject is None else check_subject(subject)
+    about = check_session(session or {})
     require(len(neurons) > 0, "neurons", len(neurons), "one or more")
     require(0 <= threshold < 1, "threshold", threshold, "a fraction, 0 or more and below 1")
     require(math.isfinite(depth_um), "depth_um", depth_um, "a finite number")
@@ -78,8 +92,10 @@ def write_nwb(
 
     pynwb = load("pynwb")
     file: NWBFile = pynwb.NWBFile(
-        session_description=description, identifier=identifier or str(uuid.uuid4()), session_start_time=session_start
+        session_description=description, identifier=identifier or str(uuid.uuid4()), session_start_time=session_start, **about
     )
+    if animal is not None:
+        file.subject = pynwb.file.Subject(**animal)
     plane = _plane(file, neurons, depth_um, location, indicator, excitation_nm, emission_nm)
     rois = _segmentation(file, plane, neurons, threshold)
     _traces(file, rois, neurons)
@@ -133,27 +149,41 @@ def _segmentation(file: NWBFile, plane: ImagingPlane, neurons: Neurons, threshol
     metres = 1e-6 * np.asarray(neurons.centres_um, float)[:, ::-1]
     rois.add_column(name="centre", description="(x, y, z) in metres from the corner of the volume", data=metres)
     rois.add_column(name="noise", description="standard deviation of a frame's dF/F", data=np.asarray(neurons.noise, float))
+    rois.add_column(name="valid", description="whether dF/F is defined; if not, it is 0", data=np.asarray(neurons.valid, bool))
     return rois
 
 
 def _traces(file: NWBFile, rois: PlaneSegmentation, neurons: Neurons) -> None:
+    from hdmf.backends.hdf5 import H5DataIO
     from pynwb.ophys import DfOverF, Fluorescence
 
-    kinds = ((Fluorescence(), neurons.fluorescence, "light of each neuron without neuropil"), (DfOverF(), neurons.dff, "dF/F"))
-    for container, values, text in kinds:
+    light, change = Fluorescence(), DfOverF()
+    series = [
+        (light, "neurons", neurons.fluorescence, "light of each neuron without neuropil", "a.u."),
+        (change, "neurons", neurons.dff, "dF/F", "n.a."),
+    ]
+    if neurons.neuropil is not None:
+        series.append((light, "neuropil", neurons.neuropil, "light of the neuropil around each neuron", "a.u."))
+    for container in (light, change):
         file.processing["ophys"].add(container)
+    for container, name, values, text, unit in series:
+        data = np.asarray(values, np.float32).T
         container.create_roi_response_series(
-            name="neurons",
+            name=name,
             description=text,
-            data=np.asarray(values, np.float32).T,
+            data=H5DataIO(data, compression="gzip", chunks=(min(len(data), CHUNK), 1)),
             rois=rois.create_roi_table_region(region=list(range(len(neurons))), description="all neurons"),
-            unit="a.u." if isinstance(container, Fluorescence) else "n.a.",
+            unit=unit,
             starting_time=0.0,
             rate=1 / neurons.frame_s,
         )
 
 
 def _spikes(file: NWBFile, rois: PlaneSegmentation, neurons: Neurons) -> None:
+    from pynwb.misc import Units
+
+    # The resolution, a half frame, is the step of the grid on which spikes are sought; equal times are allowed with it.
+    file.units = Units(name="units", description="spikes of the neurons, from their dF/F", resolution=neurons.frame_s / 2)
     file.add_unit_column(name="roi", description="row of the segmentation", table=rois)
     whole = [[0.0, np.shape(neurons.dff)[1] * neurons.frame_s]]
     for number, times in enumerate(neurons.spikes):

@@ -1,5 +1,6 @@
 from lfjax.movies.background import SlowBackground as SlowBackground
 from lfjax.movies.frames import Frames as Frames
+from lfjax.movies.identity import fingerprint as fingerprint
 from lfjax.movies.motion import (
     estimate_shift as estimate_shift,
     light_field_shift as light_field_shift,
@@ -15,10 +16,11 @@ from lfjax.movies.prepare import (
     WithoutBackground as WithoutBackground,
     light_fields as light_fields,
     mean_frame as mean_frame,
-    whole_lenslets as whole_lenslets,
 )
+from lfjax.movies.quality import Survey as Survey, survey as survey
 from lfjax.movies.reconstruct import (
     FrameSolver as FrameSolver,
     frame_solver as frame_solver,
     reconstruct_movie as reconstruct_movie,
 )
+from lfjax.movies.repair import GoodFrames as GoodFrames, good_frames as good_frames

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from lfjax.errors import ShapeError, require, require_shape
 from lfjax.fourier import translate_mirrored
-from lfjax.movies.phase_correlation import SHARPEN, common_shift
+from lfjax.movies.phase_correlation import SHARPEN, common_shift, filled
 from lfjax.optics.lightfield.views import from_views, to_views
 
 Cell = int | tuple[int, int]
@@ -117,7 +117,8 @@ def light_field_shift(
         frame: (y, x), rectified, N pixels per lenslet.
         reference: the same shape.
         cell_pixels: N, or (N_y, N_x) of a cell.
-        weight: (Y, X), weight of each lenslet of the reference.
+        weight: (Y, X), weight of each lenslet; or (y, x), that of each pixel: the mask of the rectifier. Untrusted pixels, and
+            views that hold no others, have no influence.
         max_shift: largest shift along each axis, in lenslets.
         sharpen: see `estimate_shift`.
         upsample: see `estimate_shift`.
@@ -148,28 +149,43 @@ def _light_field_shift(
     real = jnp.result_type(float)
     views, fixed = (to_views(a.astype(real), cell_pixels) for a in (frame, reference))
     views, fixed = (v.reshape(-1, *v.shape[2:]) for v in (views, fixed))
+    if weight is not None and weight.shape == frame.shape != views.shape[1:]:
+        weight = to_views(weight.astype(real), cell_pixels).reshape(views.shape)
     return common_shift(views, fixed, weight, max_shift=max_shift, sharpen=sharpen, upsample=upsample)
 
 
-def shift_light_field(frame: ArrayLike, shift: ArrayLike, cell_pixels: Cell) -> Float[Array, "y x"]:
+def shift_light_field(
+    frame: ArrayLike, shift: ArrayLike, cell_pixels: Cell, *, weight: ArrayLike | None = None
+) -> Float[Array, "y x"]:
     """A rectified light field with every view moved by (y, x) lenslets, by `shift_image`.
 
     Args:
         frame: (y, x), rectified, N pixels per lenslet.
         shift: (y, x), in lenslets.
         cell_pixels: N, or (N_y, N_x) of a cell.
+        weight: (y, x), trust of each pixel. Untrusted ones take the mean of their view around them before it moves, so that
+            zeros of the mask spread into no trusted pixel. None: all pixels are trusted.
 
     Raises:
-        ShapeError: a side is not a whole number of lenslets, or `shift` has other than two numbers.
+        ShapeError: a side is not a whole number of lenslets, `shift` has other than two numbers, or `weight` is not a frame.
     """
     frame, shift = jnp.asarray(frame, jnp.result_type(float)), jnp.asarray(shift, jnp.result_type(float))
     require_shape("shift", shift.shape, (2,))
-    return _shift_light_field(frame, shift, cell_pixels)
+    trust = None if weight is None else jnp.asarray(weight, frame.dtype)
+    if trust is not None:
+        require_shape("weight", trust.shape, frame.shape)
+    return _shift_light_field(frame, shift, cell_pixels, trust)
 
 
 @eqx.filter_jit
-def _shift_light_field(frame: Float[Array, "y x"], shift: Float[Array, "2"], cell_pixels: Cell) -> Float[Array, "y x"]:
-    return from_views(translate_mirrored(to_views(frame, cell_pixels), shift))
+def _shift_light_field(
+    frame: Float[Array, "y x"], shift: Float[Array, "2"], cell_pixels: Cell, weight: Float[Array, "y x"] | None
+) -> Float[Array, "y x"]:
+    views = to_views(frame, cell_pixels)
+    if weight is not None:
+        flat, trust = (v.reshape(-1, *v.shape[2:]) for v in (views, to_views(weight, cell_pixels)))
+        views = filled(flat, trust).reshape(views.shape)
+    return from_views(translate_mirrored(views, shift))
 
 
 def register(
@@ -181,7 +197,7 @@ def register(
         block: frames (t, y, x) or volumes (t, z, y, x), processed all at once.
         reference: one frame or volume, see `make_reference`.
         cell_pixels: pixels per lenslet, where the frames are rectified light fields: `light_field_shift`.
-        **options: weight, max_shift, sharpen, upsample of `estimate_shift`.
+        **options: weight, max_shift, sharpen, upsample of `estimate_shift`, or of `light_field_shift`.
 
     Returns:
         The block, and its shifts in pixels, or in lenslets where the frames are light fields.
@@ -201,7 +217,9 @@ def _register(block: Array, reference: Array, cell_pixels: Cell | None, options:
             shift = estimate_shift(frame, reference, **options)
             return shift_image(frame, -shift), shift
         shift = light_field_shift(frame, reference, cell_pixels, **options)
-        return shift_light_field(frame, -shift, cell_pixels), shift
+        trust = _optional(options.get("weight"))
+        trust = trust if trust is not None and trust.shape == frame.shape else None
+        return shift_light_field(frame, -shift, cell_pixels, weight=trust), shift
 
     return jax.vmap(one)(block)
 

@@ -46,7 +46,9 @@ def common_shift(
     Args:
         images: (c, *r), c images of d axes each.
         references: (c, *r).
-        weight: (*r), weight of each pixel of the references; 1 by default.
+        weight: (*r), weight of each pixel of all images, or (c, *r), of each image its own: a mask of trusted pixels. 1 by
+            default. Pixels of weight 0 have no influence, whatever they hold. With weights of its own an image counts by their
+            mean.
         max_shift: largest shift along each axis, in pixels; by default half of the axis.
         sharpen: a.
         upsample: points per pixel of the small DFT.
@@ -65,7 +67,8 @@ def common_shift(
     require(sharpen >= 0, "sharpen", sharpen, "zero or more")
     require(isinstance(upsample, int) and upsample >= 1, "upsample", upsample, "a whole number, 1 or more")
     require(max_shift is None or max_shift > 0, "max_shift", max_shift, "more than zero")
-    require_shape("weight", shape if weight is None else weight.shape, shape)
+    if weight is not None:
+        require_shape("weight", weight.shape, images.shape if weight.ndim == images.ndim else shape)
     limit = np.array([min((n - 1) / 2, np.inf if max_shift is None else float(max_shift)) for n in shape])
     return _common_shift(images, references, weight, limit, sharpen, upsample)
 
@@ -77,28 +80,35 @@ def _common_shift(
     real = jnp.result_type(float)
     images, references, limit = (jnp.asarray(x, real) for x in (images, references, limit))
     shape = images.shape[1:]
-    still = jnp.ones(shape, real) if weight is None else weight.astype(real)
-    still = still * _taper(shape, jnp.zeros(len(shape), real))
+    own = weight is not None and weight.ndim == images.ndim
+    trust = jnp.ones((1, *shape), real) if weight is None else weight.astype(real).reshape(-1, *shape)
+    share = jnp.mean(trust, tuple(range(1, images.ndim)))
+    share = (share / jnp.maximum(jnp.max(share), 1e-20)).reshape(-1, *(1,) * len(shape))
+    if own:
+        images, references = (filled(x, trust) for x in (images, references))
+    still = trust * _taper(shape, jnp.zeros(len(shape), real))
 
     def refine(number: Array, shift: Array) -> Array:
         reach = jnp.where(number == 0, limit, jnp.minimum(limit, 2))
         back = translate_mirrored(images, -shift)
         window = still * _taper(shape, shift)
-        spectrum = _cross_spectrum(_windowed(back, window), _windowed(references, window), sharpen)
+        if own:  # the trusted pixels of the image have moved back with it
+            window = window * jnp.clip(translate_mirrored(trust, -shift), 0, 1)
+        spectrum = _cross_spectrum(_windowed(back, window), _windowed(references, window), sharpen, share)
         return jnp.clip(shift + _peak(spectrum, [good_size(n) for n in shape], reach, upsample), -limit, limit)
 
     return jax.lax.fori_loop(0, PASSES, refine, jnp.zeros(len(shape), real))
 
 
 def _cross_spectrum(
-    images: Float[Array, " c *r"], references: Float[Array, " c *r"], sharpen: Array | float
+    images: Float[Array, " c *r"], references: Float[Array, " c *r"], sharpen: Array | float, share: Float[Array, "..."]
 ) -> Complex[Array, "*k"]:
-    """sum_c I R* / (P + a |R|^2), on the half space of rfftn."""
+    """sum_c share_c I R* / (P + a |R|^2), on the half space of rfftn."""
     axes = tuple(range(1, images.ndim))
     moved, fixed = (jnp.fft.rfftn(x, [good_size(n) for n in x.shape[1:]], axes) for x in (images, references))
     power = jnp.abs(fixed) ** 2
     floor = jnp.mean(power, axes, keepdims=True) + sharpen * power
-    return jnp.sum(moved * jnp.conj(fixed) / jnp.where(floor > 0, floor, 1), axis=0)
+    return jnp.sum(share * moved * jnp.conj(fixed) / jnp.where(floor > 0, floor, 1), axis=0)
 
 
 def _peak(spectrum: Complex[Array, "*k"], sizes: Sequence[int], limit: Float[Array, " d"], upsample: int) -> Float[Array, " d"]:
@@ -152,10 +162,28 @@ def _counts(n: int) -> Float[np.ndarray, " k"]:
     return counts
 
 
-def _windowed(images: Float[Array, " c *r"], window: Float[Array, "*r"]) -> Float[Array, " c *r"]:
-    """Images without their means, under the window."""
+def filled(images: Float[Array, " c *r"], trust: Float[Array, " d *r"]) -> Float[Array, " c *r"]:
+    """Images whose untrusted pixels hold the mean of the trusted ones around them, or that of the image where there are none.
+
+    Moving an image by a fraction of a pixel spreads every value over its neighbours, zeros of a mask too.
+    """
     axes = tuple(range(1, images.ndim))
-    total = jnp.sum(window)
+    weight = jnp.broadcast_to(trust, images.shape)
+    light = jnp.where(weight > 0, weight * images, 0)
+    total = jnp.sum(weight, axes, keepdims=True)
+    whole = jnp.sum(light, axes, keepdims=True) / jnp.where(total > 0, total, 1)
+    near, around = light, weight
+    for axis in axes:  # boxes of 5 samples
+        window = tuple(5 if a == axis else 1 for a in range(images.ndim))
+        near, around = (jax.lax.reduce_window(x, 0.0, jax.lax.add, window, (1,) * images.ndim, "SAME") for x in (near, around))
+    mean = jnp.where(around > 1e-6, near / jnp.where(around > 1e-6, around, 1), whole)
+    return jnp.where(weight > 0, images, mean)
+
+
+def _windowed(images: Float[Array, " c *r"], window: Float[Array, " d *r"]) -> Float[Array, " c *r"]:
+    """Images without their means, under the window: one for all, or one for each."""
+    axes = tuple(range(1, images.ndim))
+    total = jnp.sum(window, axes, keepdims=True)
     mean = jnp.sum(images * window, axes, keepdims=True) / jnp.where(total > 0, total, 1)
     return (images - mean) * window
 

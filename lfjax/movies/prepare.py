@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +11,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 from numpy.typing import ArrayLike
 
-from lfjax.errors import ParameterError, require
+from lfjax.errors import require, require_shape
 from lfjax.movies import motion
 from lfjax.movies.background import SlowBackground
 from lfjax.movies.frames import Frames
-from lfjax.optics import PSF, Microscope
-from lfjax.optics.camera.rectify import Rectifier
+from lfjax.optics import PSF, Rectifier
+from lfjax.optics.camera.trust import require_trusted
 
 
 class Prepared:
@@ -75,26 +74,30 @@ class LightFields(NamedTuple):
     """A recording ready for reconstruction.
 
     Attributes:
-        frames: (t, y, x), rectified.
+        frames: (t, y, x), rectified and flattened, 0 outside the mask.
         field: lenslets (Y, X).
         mean: (y, x), mean frame.
-        mask: (y, x), True for valid pixels; None: all of them.
+        mask: (y, x), True for trusted pixels; the weight of every fit to these frames.
     """
 
     frames: Frames
     field: tuple[int, int]
     mean: Float[np.ndarray, "y x"]
-    mask: Bool[Array, "y x"] | None
+    mask: Bool[np.ndarray, "y x"]
+
+    @property
+    def weights(self) -> Float[np.ndarray, "y x"]:
+        """The mask as numbers."""
+        return self.mask.astype(np.float32)
 
 
 def light_fields(
     frames: Frames,
-    microscope: Microscope,
+    rectifier: Rectifier,
     psf: PSF,
     *,
-    white: ArrayLike | None = None,
-    dark: ArrayLike | float | None = None,
-    rectified: bool = False,
+    peak: ArrayLike | None = None,
+    saturation: float | None = None,
     register: bool = False,
     background: int = 0,
     frame_s: float = 0.01,
@@ -102,58 +105,53 @@ def light_fields(
     """Prepare a recording for reconstruction; the steps are applied lazily, per requested frame.
 
     Args:
-        frames: (t, y, x), raw, or rectified light fields.
-        microscope: its parameters.
-        psf: its vignetting is divided out of raw frames.
-        white: raw white frame; by default the mean of the movie shows the lenslets.
-        dark: raw dark frame, or one level for all pixels.
-        rectified: whether frames have N whole pixels per lenslet already, dark subtracted.
+        frames: (t, y, x), raw.
+        rectifier: the correction of these frames, from `Rectifier.calibrate`, `Rectifier.aligned` or `optics.read_calibration`.
+        psf: its vignetting is divided out of the frames.
+        peak: (y, x), largest value of each raw pixel, as `movies.survey` finds it; with `saturation`, pixels that saturate in
+            any frame are not trusted.
+        saturation: counts at and above which a raw pixel is saturated.
         register: whether to move every frame onto the mean of the first hundred (`motion`).
         background: rank of the slow background to subtract; 0: none.
         frame_s: duration of a frame.
 
     Raises:
-        ParameterError: `background` is out of range, or `rectified` frames are not a whole number of lenslets.
-        LfjaxError: as `Rectifier.calibrate`.
+        ParameterError: `background` is out of range.
+        ShapeError: the frames have another size than those of the calibration.
+        CalibrationError: too few pixels are trusted.
     """
     require(isinstance(background, int) and background >= 0, "background", background, "a rank of 1 or more, or 0 for none")
-    mask = None
-    if rectified:
-        field = whole_lenslets(frames.shape[1:], microscope.cell_pixels)
-    else:
-        rectifier = Rectifier.calibrate(microscope, mean_frame(frames), white=white, dark=dark)
-        field, mask = rectifier.field, rectifier.mask
+    require_shape("frames", frames.shape, ("t", *rectifier.dark.shape))
+    mask = np.asarray(rectifier.mask)
+    if peak is not None and saturation is not None:
+        mask = mask & ~np.asarray(rectifier.saturated(peak, saturation))
+        require_trusted(mask, f"pixels reach {saturation:g} counts, where the camera saturates: shorten the exposure")
+    trusted = jnp.asarray(mask)
+
+    def corrected(raw: Array) -> Array:
         # noise below the dark level is clipped: solvers and photon weights need nonnegative light
-        frames = Prepared(frames, lambda raw: jnp.maximum(rectifier.flatten(rectifier(raw), psf), 0))
+        return jnp.where(trusted, jnp.maximum(rectifier.flatten(rectifier(raw), psf), 0), 0)
+
+    ready: Frames = Prepared(frames, corrected)
     if register:
-        cell, first = microscope.cell_pixels, jnp.asarray(np.asarray(frames[: min(100, len(frames))], np.float32))
-        reference = motion.make_reference(first, cell_pixels=cell)
-
-        def moved(frame: Array) -> Array:
-            shift = motion.light_field_shift(frame, reference, cell)
-            return jnp.maximum(motion.shift_light_field(frame, -shift, cell), 0)
-
-        frames = Prepared(frames, moved)
+        ready = _registered(ready, rectifier.microscope.cell_pixels, trusted)
     if background:
-        frames = WithoutBackground(frames, SlowBackground.fit(frames, frame_s, rank=background))
-    return LightFields(frames, field, mean_frame(frames), mask)
+        slow = SlowBackground.fit(ready, frame_s, rank=background, weights=mask.astype(np.float32))
+        ready = WithoutBackground(ready, slow)
+    return LightFields(ready, rectifier.field, mean_frame(ready), mask)
 
 
-def fingerprint(*inputs: Frames | ArrayLike | None) -> str:
-    """SHA-256 of inputs, to tell whether two runs share them: of arrays (None is skipped), of movies by three of their frames.
+def _registered(frames: Frames, cell_pixels: tuple[int, int], trusted: Bool[Array, "y x"]) -> Prepared:
+    """Light fields shifted onto the mean of the first hundred."""
+    first = jnp.asarray(np.asarray(frames[: min(100, len(frames))], np.float32))
+    trust = trusted.astype(jnp.float32)
+    reference = motion.make_reference(first, cell_pixels=cell_pixels, weight=trust)
 
-    Args:
-        *inputs: arrays or numbers; those of three axes are movies, of which the first, middle and last frame count.
-    """
-    digest = hashlib.sha256()
-    for given in inputs:
-        if given is None:
-            continue
-        array: Any = given if isinstance(given, Frames) else np.asarray(given)
-        movie = len(array.shape) == 3
-        for part in [array[i] for i in sorted({0, len(array) // 2, len(array) - 1})] if movie else [array]:
-            digest.update(f"{array.shape} {array.dtype}".encode() + np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()
+    def moved(frame: Array) -> Array:
+        shift = motion.light_field_shift(frame, reference, cell_pixels, weight=trust)
+        return jnp.where(trusted, jnp.maximum(motion.shift_light_field(frame, -shift, cell_pixels, weight=trust), 0), 0)
+
+    return Prepared(frames, moved)
 
 
 def mean_frame(frames: Frames, count: int = 50) -> Float[np.ndarray, "y x"]:
@@ -164,19 +162,3 @@ def mean_frame(frames: Frames, count: int = 50) -> Float[np.ndarray, "y x"]:
     for number in chosen:
         total += np.asarray(frames[int(number)], float)
     return (total / len(chosen)).astype(np.float32)
-
-
-def whole_lenslets(shape: tuple[int, ...], cell_pixels: tuple[int, int]) -> tuple[int, int]:
-    """Number of lenslets (Y, X) of rectified frames.
-
-    Args:
-        shape: pixels (y, x) of a frame.
-        cell_pixels: pixels (y, x) per lenslet.
-
-    Raises:
-        ParameterError: the frames do not hold a whole number of lenslets.
-    """
-    if any(n % p for n, p in zip(shape, cell_pixels, strict=True)):
-        raise ParameterError(f"frames of {shape}: expected whole lenslets of {cell_pixels} pixels in rectified frames")
-    rows, columns = (n // p for n, p in zip(shape, cell_pixels, strict=True))
-    return rows, columns

@@ -11,7 +11,7 @@ from lfjax import activity
 from lfjax.activity import Neurons
 from lfjax.errors import FileError, ParameterError, ShapeError
 
-START = datetime(2026, 3, 4, 5, 6, 7, tzinfo=timezone(timedelta(hours=9)))
+START = datetime(2025, 3, 4, 5, 6, 7, tzinfo=timezone(timedelta(hours=9)))
 
 
 @pytest.fixture
@@ -65,6 +65,7 @@ def test_masks_are_the_footprints_above_the_threshold(written, neurons):
         np.testing.assert_array_equal(volume, np.where(footprint > 0.2 * footprint.max(), footprint, 0))
     np.testing.assert_allclose(rois["centre"][:], 1e-6 * neurons.centres_um[:, ::-1])
     np.testing.assert_array_equal(rois["noise"][:], neurons.noise)
+    np.testing.assert_array_equal(rois["valid"][:], neurons.valid)
 
 
 @pytest.mark.parametrize("container, name", [("Fluorescence", "fluorescence"), ("DfOverF", "dff")])
@@ -98,8 +99,10 @@ def test_wrong_arguments_are_named(neurons, tmp_path):
     def write(neurons=neurons, name="a.nwb", session_start=START, **options):
         activity.write_nwb(tmp_path / name, neurons, session_start=session_start, **options)
 
-    with pytest.raises(ParameterError, match="session_start.*2026-03-04.*time zone"):
-        write(session_start=datetime(2026, 3, 4))
+    with pytest.raises(ParameterError, match="session_start.*2025-03-04.*time zone"):
+        write(session_start=datetime(2025, 3, 4))
+    with pytest.raises(ParameterError, match="session_start.*2999"):
+        write(session_start=datetime(2999, 3, 4, tzinfo=UTC))
     with pytest.raises(FileError, match=r"a\.h5.*expected \.nwb"):
         write(name="a.h5")
     with pytest.raises(ParameterError, match="threshold"):
@@ -116,3 +119,114 @@ def test_wrong_arguments_are_named(neurons, tmp_path):
     with pytest.raises(ParameterError, match="neurons = 0"):
         write(none)
     assert not list(tmp_path.iterdir())
+
+
+SESSION = """
+[subject]
+subject_id = "m17"
+species = "Mus musculus"
+sex = "F"
+age = "P90D"
+weight = "21 g"
+description = "Mouse with a window over visual cortex"
+
+[session]
+start = 2025-03-04T10:30:00+01:00
+description = "Visual stimulation"
+session_id = "day-3"
+institution = "An Institute"
+lab = "A Lab"
+experimenter = ["Doe, Jane", "Roe, Richard"]
+keywords = ["light field", "calcium imaging"]
+experiment_description = "Neurons in visual cortex while gratings drift"
+
+[imaging]
+location = "VISp"
+indicator = "jGCaMP8m"
+excitation_nm = 488
+emission_nm = 515.0
+depth_um = 150.0
+"""
+
+
+@pytest.fixture
+def described(tmp_path):
+    (tmp_path / "session.toml").write_text(SESSION)
+    return activity.read_session(tmp_path / "session.toml")
+
+
+def test_the_inspector_has_nothing_to_say(neurons, described, tmp_path):
+    nwbinspector = pytest.importorskip("nwbinspector")
+    several = replace(neurons, neuropil=neurons.fluorescence)  # with an event of two spikes at one time
+    activity.write_nwb(tmp_path / "a.nwb", several, **described)
+    assert not pynwb.validate(path=str(tmp_path / "a.nwb"))
+    config = nwbinspector.load_config("dandi")
+    said = [*nwbinspector.inspect_nwbfile(nwbfile_path=str(tmp_path / "a.nwb"), config=config)]
+    assert not [f"{m.importance.name} {m.check_function_name}: {m.message}" for m in said]
+
+
+def test_what_the_session_says_stands_in_the_file(neurons, described, tmp_path):
+    activity.write_nwb(tmp_path / "a.nwb", neurons, **described)
+    with pynwb.NWBHDF5IO(tmp_path / "a.nwb", "r") as io:
+        file = io.read()
+        assert (file.subject.subject_id, file.subject.age, file.subject.weight) == ("m17", "P90D", "21 g")
+        assert file.institution == "An Institute" and file.session_id == "day-3"
+        assert list(file.experimenter) == ["Doe, Jane", "Roe, Richard"]
+        assert list(file.keywords[:]) == ["light field", "calcium imaging"]
+        assert file.session_description == "Visual stimulation"
+        assert file.session_start_time == datetime(2025, 3, 4, 9, 30, tzinfo=UTC)
+        plane = file.imaging_planes["volume"]
+        assert (plane.location, plane.indicator, plane.excitation_lambda) == ("VISp", "jGCaMP8m", 488)
+        np.testing.assert_allclose(plane.origin_coords[:], (0, 0, 150e-6))
+
+
+def test_neuropil_and_undefined_dff_are_written(neurons, tmp_path):
+    flagged = replace(neurons, valid=np.array([True, False, True]), neuropil=2 * neurons.fluorescence)
+    activity.write_nwb(tmp_path / "a.nwb", flagged, session_start=START)
+    with pynwb.NWBHDF5IO(tmp_path / "a.nwb", "r") as io:
+        ophys = io.read().processing["ophys"]
+        assert ophys["ImageSegmentation"]["neurons"]["valid"][:].tolist() == [True, False, True]
+        np.testing.assert_array_equal(ophys["Fluorescence"]["neuropil"].data[:], flagged.neuropil.T)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("[subject]", "[animal]", r"animal: expected one of the tables \[subject\]"),
+        ("subject_id", "id", r"\[subject\] = 'id': expected only subject_id"),
+        ("institution", "institute", r"\[session\] = 'institute': expected only start"),
+        ('sex = "F"', 'sex = "female"', "sex = 'female': expected one of M, F, O, U"),
+        ('sex = "F"', "", "subject.*also sex"),
+        ('age = "P90D"', 'age = "90 days"', "age = '90 days'.*P90D"),
+        ('age = "P90D"', "", "also age or date_of_birth"),
+        ("Mus musculus", "mouse", "species = 'mouse'"),
+        ('weight = "21 g"', 'weight = "21"', "weight = '21'"),
+        ('"m17"', '"m/17"', "subject_id"),
+        ('"m17"', "17", "subject_id = 17: expected text"),
+        ("Doe, Jane", "Jane Doe", "experimenter = 'Jane Doe': expected 'Last, First'"),
+        ("10:30:00+01:00", "10:30:00", "session_start.*time zone"),
+        ("2025-03", "2999-03", "session_start"),
+        ("excitation_nm = 488", 'excitation_nm = "blue"', "excitation_nm = 'blue': expected a number"),
+        ('location = "VISp"', "location = 4", "location = 4: expected text"),
+        ('lab = "A Lab"', "lab = 4", "lab = 4: expected text"),
+    ],
+)
+def test_wrong_entries_of_the_session_are_named(tmp_path, old, new, said):
+    assert old in SESSION
+    (tmp_path / "session.toml").write_text(SESSION.replace(old, new, 1))
+    with pytest.raises(ParameterError, match=said):
+        activity.read_session(tmp_path / "session.toml")
+
+
+def test_other_files_are_no_session(tmp_path):
+    with pytest.raises(FileError, match="expected a TOML with"):
+        activity.read_session(tmp_path / "none.toml")
+    (tmp_path / "broken.toml").write_bytes(b"\xff = ")
+    with pytest.raises(FileError, match="broken.toml"):
+        activity.read_session(tmp_path / "broken.toml")
+    (tmp_path / "empty.toml").write_text("")
+    assert activity.read_session(tmp_path / "empty.toml") == {}
+    born = '[subject]\nsubject_id="a"\nspecies="Danio rerio"\nsex="U"\ndate_of_birth=2025-01-02\n'
+    (tmp_path / "born.toml").write_text(born)
+    subject = activity.read_session(tmp_path / "born.toml")["subject"]
+    assert subject["date_of_birth"] == datetime(2025, 1, 2, tzinfo=UTC)

@@ -1,6 +1,9 @@
 """Time courses against SciPy and ground truth; dF/F of traces with a known answer."""
 
+import dataclasses
+
 import equinox as eqx
+import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -121,3 +124,63 @@ def test_a_dark_trace_has_no_dff_and_bad_numbers_are_named():
         activity.baseline(np.ones((1, 5)), FRAME_S, window_s=0)
     with pytest.raises(ShapeError, match="traces has shape"):
         activity.dff(np.ones(5), FRAME_S)
+
+
+def test_dff_is_defined_only_where_there_is_a_baseline():
+    rng = np.random.default_rng(3)
+    t = np.arange(1000)
+    pulses = np.where(t % 200 < 20, 1.0, 0.0)
+    noise = rng.normal(size=(8, 1000))
+    traces = np.stack([
+        np.zeros(1000),
+        np.full(1000, -3.0),
+        -2 + noise[0],
+        1e-9 + pulses,  # a source that is dark at rest
+        np.maximum(noise[1], 0),  # what a fit with F >= 0 gives where there is no neuron
+        0.2 + noise[2],
+        1e-6 * (1 + pulses),  # small numbers, but a baseline
+        50 + 40 * pulses + noise[3],
+        3 + 20 * pulses + noise[4],
+        np.exp(-t / 300) * (50 + 40 * pulses) + noise[5],
+    ])  # fmt: skip
+    defined = [False] * 6 + [True] * 4
+    assert activity.has_baseline(traces, FRAME_S).tolist() == defined
+    got = activity.dff(traces, FRAME_S)
+    assert np.isfinite(got).all() and not got[:6].any() and np.abs(got).max() < 100
+    np.testing.assert_allclose(got[6, t % 200 == 10], 1, rtol=1e-6)
+    assert np.corrcoef(got[7], pulses)[0, 1] > 0.99
+    assert activity.has_baseline(traces[7:8] - 50, FRAME_S, background=-50).tolist() == [True]
+    assert activity.has_baseline(traces[7:8], FRAME_S, background=49.5).tolist() == [False]
+    assert activity.has_baseline(np.ones((1, 1)), FRAME_S).tolist() == [True]
+
+
+def test_neurons_carry_whether_their_dff_is_defined(tmp_path):
+    fluorescence = np.stack([np.full(50, 9.0), np.zeros(50)])
+    options = {"spikes": [np.zeros(0)] * 2, "frame_s": 0.01, "voxel_um": (1.0, 1.0, 1.0), "noise": np.ones(2)}
+    neurons = activity.Neurons(np.zeros((2, 3)), np.ones((2, 1, 2, 2)) / 4, fluorescence, np.zeros((2, 50)), **options)
+    assert neurons.valid.tolist() == [True, False] and neurons.neuropil is None
+    stated = dataclasses.replace(neurons, valid=np.array([False, True]), neuropil=np.full((2, 50), 3.0))
+    activity.write_neurons(tmp_path / "a.h5", stated)
+    back = activity.read_neurons(tmp_path / "a.h5")
+    assert back.valid.tolist() == [False, True]
+    np.testing.assert_array_equal(back.neuropil, 3)
+    activity.write_neurons(tmp_path / "b.h5", neurons)
+    with h5py.File(tmp_path / "b.h5", "r+") as file:  # a file of the version before
+        file.attrs["format"] = "lfjax neurons 1"
+        del file["valid"]
+    assert activity.read_neurons(tmp_path / "b.h5").valid.tolist() == [True, False]
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_flags_and_neuropil_of_another_shape_are_refused():
+    options = {"spikes": [np.zeros(0)] * 2, "frame_s": 0.01, "voxel_um": (1.0, 1.0, 1.0), "noise": np.ones(2)}
+    neurons = activity.Neurons(np.zeros((2, 3)), np.ones((2, 1, 2, 2)), np.ones((2, 50)), np.zeros((2, 50)), **options)
+    with pytest.raises(ShapeError, match="valid has shape"):
+        dataclasses.replace(neurons, valid=np.ones(3, bool)).check()
+    with pytest.raises(ShapeError, match="neuropil has shape"):
+        dataclasses.replace(neurons, neuropil=np.ones((2, 49))).check()
+
+
+def test_a_trace_without_dff_has_no_spikes():
+    times, noise = activity.find_spikes(activity.dff(np.zeros((1, 400)), FRAME_S), FRAME_S)
+    assert len(times[0]) == 0 and noise[0] == 0

@@ -224,6 +224,28 @@ def test_a_reference_of_moving_frames_is_as_sharp_as_a_frame():
     assert (offset - offset.mean(0)).std() < 0.05
 
 
+def test_untrusted_pixels_do_not_hold_light_fields_back(living):
+    """Zeros of a mask stay where they are while the tissue moves: corners of the pupil, dark lenslets, single pixels."""
+    rng, still = np.random.default_rng(7), living()
+    y, x = np.mgrid[:N, :N] - (N - 1) / 2
+    mask = np.tile(np.hypot(y, x) < 0.45 * N, (20, 20)) & (rng.random(still.shape) > 0.05)
+    mask[:, : 4 * N] = rng.random((20 * N, 4 * N)) > 0.5  # vignetted
+    weight, inside = mask.astype(np.float32), (slice(3 * N, -3 * N),) * 2
+    errors, plain, wrong = [], [], []
+    for move in MOVES:
+        shift, frame = np.array(move) / N, living(move)
+        masked = np.where(mask, frame, 0)
+        errors.append(np.asarray(motion.light_field_shift(masked, still * mask, N, weight=weight)) - shift)
+        plain.append(np.asarray(motion.light_field_shift(masked, still * mask, N)) - shift)
+        garbage = np.where(mask, frame, 50 * frame.max())
+        got = motion.light_field_shift(garbage, still, N, weight=weight)
+        np.testing.assert_allclose(got, shift + errors[-1], atol=5e-3)
+        (back,), _ = motion.register(garbage[None], still, cell_pixels=N, weight=weight)
+        wrong.append(np.sqrt(np.mean((np.asarray(back) - still)[inside][mask[inside]] ** 2)))
+    assert np.sqrt(np.mean(np.square(errors))) < 0.05 < np.sqrt(np.mean(np.square(plain)))
+    assert max(wrong) < 0.5 * np.sqrt(np.mean((living(MOVES[3]) - still)[inside][mask[inside]] ** 2))
+
+
 def test_wrong_shapes_and_numbers_are_named():
     image = np.ones((10, 10))
     with pytest.raises(ShapeError, match=r"reference has shape \(10, 9\): expected \(10, 10\)"):
