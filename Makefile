@@ -30,9 +30,9 @@ NOTEBOOKS := $(notdir $(wildcard notebooks/*.ipynb))
 	touch $@
 
 demo: .venv/.core
-	$(BIN)/lfjax simulate --microscope 60x1.2w --lenslets 25 --sample neurons -o demo
+	$(BIN)/lfjax simulate --microscope 60x1.2w --lenslets 25 --sample neurons --overwrite -o demo
 	$(BIN)/lfjax reconstruct demo/light_field.tif --white demo/white.tif --dark demo/dark.tif \
-	  --microscope demo/microscope.toml --solver richardson_lucy -o demo/volume.ome.tif
+	  --microscope demo/microscope.toml --solver richardson_lucy --overwrite -o demo/volume.ome.tif
 	@echo "demo/volume.ome.tif opens in ImageJ and napari; demo/volume.png shows it, demo/volume.fit.png how it explains the frame"
 
 # Two processes, a file of tests at a time: most of their time one core compiles.

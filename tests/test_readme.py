@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lfjax import io, optics, simulate
+from lfjax import io, optics, pipeline, simulate
 from lfjax.optics import preset
 
 BLOCKS = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8"), re.S)
@@ -16,7 +16,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[1] / "README
 def recording(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LFJAX_CACHE", str(tmp_path / "cache"))
-    z_um = tuple(np.arange(10) - 4.5)
+    z_um = pipeline.default_depths(preset("60x1.2w"))
     psf = optics.cached_psf(preset("60x1.2w"), z_um, 4)
     frames = simulate.raw_recording(0, preset("60x1.2w"), lenslets=8, z_um=z_um, count=3, psf=psf).frames
     for name, frame in (("raw", frames.light_field), ("white", frames.white), ("dark", frames.dark)):
@@ -28,8 +28,8 @@ def test_from_a_frame_to_a_volume(recording):
     names: dict = {}
     exec(BLOCKS[0], names)
     volume, voxel_um = io.read_volume(recording / "volume.ome.tif")
-    assert volume.shape == (10, 32, 32)
-    np.testing.assert_allclose(voxel_um, (1.0, 100 / 240, 100 / 240), rtol=1e-5)
+    assert volume.shape == (11, 32, 32)
+    np.testing.assert_allclose(voxel_um, (1.3, 100 / 240, 100 / 240), rtol=1e-5)
     assert names["result"].correlation > 0.95
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lfjax import optics, performance
-from lfjax.cli.options import DEPTHS, DEVICES, PRESETS, DepthsOption, VoxelsOption, parse_depths
+from lfjax import optics, performance, pipeline
+from lfjax.cli.options import DEVICES, PRESETS, DepthsOption, VoxelsOption, parse_depths
 from lfjax.errors import require
 from lfjax.pipeline import SOLVERS
 
@@ -25,7 +26,7 @@ HEADER = (
 
 def print_info(
     microscope: Annotated[str | None, typer.Argument(help="Preset or TOML file; lists the presets if not given.")] = None,
-    z: DepthsOption = DEPTHS,
+    z: DepthsOption = None,
     voxels: VoxelsOption = 4,
     device: Annotated[
         str | None,
@@ -46,19 +47,26 @@ def print_info(
         for name in PRESETS:
             typer.echo(name)
         return
-    scope, depths = optics.load_microscope(microscope), parse_depths(z)
+    scope = optics.load_microscope(microscope)
+    depths = pipeline.Grid(parse_depths(z), voxels).of(scope).depths
     processor = None if device is None else performance.find_device(device, tflops, bandwidth)
     require(model is None or processor is not None, "--model", str(model), "nothing without --device")
     widths = ", ".join(f"{w:.2f}" for w in optics.sampling_widths(scope, depths))
     typer.echo(scope.to_toml(), nl=False)
+    if scope.camera_pixel_um is None:
+        typer.echo("# camera_pixel_um = ...  # of a raw pixel at the lenslets; not stated, so raw frames are compared with N")
+    else:
+        typer.echo(f"# raw pixels per lenslet: {scope.raw_pitch_px:.3f}")
+    low, high = optics.depth_range(scope)
+    typer.echo(f"# usable depths: {low:.3g} to {high:.3g} um, from which --z takes its default, {depths_text(depths)}")
     typer.echo(f"# one lenslet in the sample: {float(scope.object_pitch_um):.3f} um")
     typer.echo(f"# voxel at s = {voxels}: {scope.voxel_um(voxels):.3f} um")
     typer.echo(f"# half angle: {math.degrees(float(scope.half_angle)):.1f} degrees")
-    typer.echo(f"# sampling distance at z = {z} um, in lenslets: {widths}")
+    typer.echo(f"# sampling distance at these depths, in lenslets: {widths}")
     if processor is None:
         return
     op = performance.abstract_light_field(scope, depths, voxels, lenslets, batch, precision)
-    smooth = performance.abstract_filter(scope, op, depths) if anti_alias else None
+    smooth = performance.abstract_filter(scope, op, depths) if anti_alias and scope.repeats_square else None
     for line in (*_sizes(op, batch, precision), processor.peaks, HEADER):
         typer.echo(f"# {line}")
     for name, spent in performance.operator_costs(op, batch).items():
@@ -71,6 +79,14 @@ def print_info(
         spent, shape = performance.model_cost(model, lenslets, batch)
         typer.echo(f"# {_row(model.name, spent, processor)}")
         typer.echo(f"# {model.name} gives volumes of {' x '.join(map(str, shape))} voxels")
+
+
+def depths_text(z_um: Sequence[float]) -> str:
+    """Depths as `--z` takes them."""
+    steps = [b - a for a, b in zip(z_um, z_um[1:], strict=False)]
+    if len(steps) < 2 or max(steps) - min(steps) > 1e-6 * max(map(abs, z_um)):
+        return ",".join(f"{z:g}" for z in z_um)
+    return f"{z_um[0]:g}:{z_um[-1]:g}:{steps[0]:g}"
 
 
 def _sizes(op: LightField, batch: int, precision: str) -> list[str]:

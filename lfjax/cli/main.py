@@ -8,7 +8,7 @@ import warnings
 import typer
 
 from lfjax import io
-from lfjax.cli import cryo, info, light_field, movie, neurons, train
+from lfjax.cli import cryo, info, light_field, movie, neurons, recording, simulate, train
 from lfjax.errors import CalibrationWarning, LfjaxError
 
 app = typer.Typer(
@@ -21,7 +21,9 @@ app = typer.Typer(
 )
 COMMANDS = (
     ("psf", light_field.write_psf, "--microscope 60x1.2w --z -4.5:4.5:1 --voxels 4 -o psf.h5"),
-    ("simulate", light_field.simulate_frame, "--microscope 60x1.2w --lenslets 25 --sample neurons -o demo"),
+    ("simulate", simulate.simulate_frame, "--microscope 60x1.2w --lenslets 25 --sample neurons -o demo"),
+    ("calibrate", recording.calibrate_camera, "white.tif --dark dark.tif --microscope scope.toml -o calibration.toml"),
+    ("check", recording.check_recording, "raw.h5 --calibration calibration.toml --structure tdtomato.tif"),
     ("rectify", light_field.rectify_frame, "raw.tif --white white.tif --dark dark.tif --microscope 60x1.2w -o lf.tif"),
     (
         "reconstruct",
@@ -35,9 +37,9 @@ COMMANDS = (
     (
         "movie",
         movie.reconstruct_movie,
-        "raw.h5 --microscope scope.toml --white white.tif --solver ista -o volumes.zarr",
+        "raw.h5 --calibration calibration.toml --solver ista -o volumes.zarr",
     ),
-    ("neurons", neurons.extract_neurons, "raw.h5 --structure tdtomato.tif --microscope scope.toml -o neurons.h5"),
+    ("neurons", neurons.extract_neurons, "raw.h5 --structure tdtomato.tif --calibration calibration.toml -o neurons.h5"),
     ("train", train.train_model, "recipe.toml -o model.h5 --folder run"),
     ("evaluate", train.evaluate, "small"),
 )

@@ -7,47 +7,48 @@ from typing import Annotated
 
 import typer
 
-from lfjax import io, optics, pipeline
+from lfjax import pipeline
+from lfjax.cli.groups import grouped
 from lfjax.cli.options import (
-    DEPTHS,
     WARM,
-    DarkOption,
+    CameraOptions,
     DepthsOption,
     DevicesOption,
+    MicroscopeOption,
     MovieArgument,
-    MovieWhiteOption,
-    RateOption,
-    RectifiedOption,
+    MovieOptions,
     RegisterOption,
     SparsityOption,
+    TissueOptions,
     ToleranceOption,
     VariationOption,
     VoxelsOption,
     parse_depths,
+    require_output,
 )
 from lfjax.errors import require
 from lfjax.pipeline import SOLVERS
 from lfjax.progress import track
 
 
+@grouped
 def reconstruct_movie(
     raw: MovieArgument,
     output: Annotated[Path, typer.Option("-o", "--output", help="OME-Zarr folder to write, .zarr.")],
-    microscope: Annotated[str, typer.Option(help="Preset or TOML file; a model brings its own.")] = "60x1.2w",
-    white: MovieWhiteOption = None,
-    dark: DarkOption = None,
-    rectified: RectifiedOption = False,
+    camera: CameraOptions,
+    movie: MovieOptions,
+    tissue: TissueOptions,
+    microscope: MicroscopeOption = None,
     register: RegisterOption = False,
-    background: Annotated[int, typer.Option(help="Rank of the slow background that is subtracted; 0 subtracts none.")] = 0,
+    slow_background: Annotated[int, typer.Option(help="Rank of the slow background that is subtracted; 0 subtracts none.")] = 0,
     solver: Annotated[str, typer.Option(help=f"One of {', '.join(SOLVERS)}.")] = "ista",
     iterations: Annotated[int, typer.Option(help="Iterations per frame.")] = 20,
     model: Annotated[str | None, typer.Option(help="Model file, or `small`, in place of a solver.")] = None,
-    z: DepthsOption = DEPTHS,
+    z: DepthsOption = None,
     voxels: VoxelsOption = 4,
     sparsity: SparsityOption = 1e-3,
     total_variation: VariationOption = 1e-3,
     warm: Annotated[str, typer.Option(help=f"Start of each frame: {', '.join(WARM)}.")] = "background",
-    rate_hz: RateOption = 100.0,
     chunk: Annotated[int, typer.Option(help="Frames per chunk: sets the memory, and the work that a kill costs.")] = 16,
     batch: Annotated[int, typer.Option(help="Frames at once on each device.")] = 4,
     devices: DevicesOption = 1,
@@ -62,22 +63,24 @@ def reconstruct_movie(
     from lfjax import parallel  # loads JAX
 
     me = parallel.join(address, processes, process)
-    require(output.suffix == ".zarr", "--output", str(output), "a name that ends with .zarr")
-    for name, value in (("--rate-hz", rate_hz), ("--iterations", iterations), ("--chunk", chunk), ("--batch", batch)):
+    require_output(output, (".zarr",), overwrite=me.number > 0)
+    for name, value in (("--iterations", iterations), ("--chunk", chunk), ("--batch", batch)):
         require(value > 0, name, value, "a positive number")
-    for name, value in (("--sparsity", sparsity), ("--total-variation", total_variation), ("--background", background)):
-        require(value >= 0, name, value, "zero or more")
-    whites, darks = (None if path is None else io.read_frame(path) for path in (white, dark))
+    for name, weight in (("--sparsity", sparsity), ("--total-variation", total_variation)):
+        require(weight >= 0, name, weight, "zero or more")
+    require(slow_background >= 0, "--slow-background", slow_background, "zero or more")
+    scope = None if model and microscope is None else camera.microscope(microscope)
+    require(not (model and scope), "--microscope", microscope, "nothing beside --model, which brings its own microscope")
     made = pipeline.reconstruct_movie(
-        io.open_movie(raw), output, None if model else optics.load_microscope(microscope),
-        calibration=pipeline.Calibration(whites, darks, rectified), grid=pipeline.Grid(parse_depths(z), voxels),
+        movie.open(raw), output, scope, calibration=camera.read(), grid=pipeline.Grid(parse_depths(z), voxels),
         run=pipeline.Run(chunk, batch, devices), model=model, solver=solver, iterations=iterations, sparsity=sparsity,
-        total_variation=total_variation, warm=warm, register=register, background=background, frame_s=1 / rate_hz,
-        tolerance=tolerance, process=me, settings={"raw": raw.name}, track=track,
+        total_variation=total_variation, warm=warm, register=register, background=slow_background, frame_s=movie.frame_s,
+        bad_frames=movie.bad_frames, tissue=tissue.read(), tolerance=tolerance, process=me, track=track,
     )  # fmt: skip
     if me.number == 0:
         size = " x ".join(f"{v:.3g}" for v in made.voxel_um)
         frames, *volume = made.shape
         typer.echo(
-            f"{made.path}: {frames} volumes of {tuple(volume)}, voxels of {size} um by {made.microscope.name}; opens in napari"
+            f"{made.path}: {frames} volumes of {tuple(volume)}, voxels of {size} um by {made.microscope.name}, "
+            f"{made.trusted:.0%} of the pixels trusted, {len(made.bad)} bad frames; opens in napari"
         )

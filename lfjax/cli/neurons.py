@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from datetime import datetime
 from pathlib import Path
@@ -9,43 +10,64 @@ from typing import Annotated
 
 import typer
 
-from lfjax import activity, io, optics, pipeline, viz
+from lfjax import activity, io, pipeline, simulate, viz
+from lfjax.cli.figures import beside, write_figures
+from lfjax.cli.groups import grouped
+from lfjax.cli.light_field import describe
 from lfjax.cli.options import (
-    DEPTHS,
-    DarkOption,
+    INDICATORS,
+    CameraOptions,
     DepthsOption,
     DevicesOption,
     MicroscopeOption,
     MovieArgument,
-    MovieWhiteOption,
-    RateOption,
-    RectifiedOption,
+    MovieOptions,
     RegisterOption,
+    TissueOptions,
     ToleranceOption,
     VoxelsOption,
     parse_depths,
+    parse_voxel_um,
+    require_output,
 )
 from lfjax.errors import require
 from lfjax.progress import track
 
-SUFFIXES = {"--output": (".h5", ".hdf5"), "--report": (".html", ".pdf"), "--nwb": (".nwb",)}
+FILES = (".h5", ".hdf5")
+FIT = 0.7  # correlation of the mean frame with its model below which a warning is given
+REPORTS = {"--report": (".html", ".pdf"), "--nwb": (".nwb",)}
 
 
+@grouped
 def extract_neurons(
     raw: MovieArgument,
     output: Annotated[Path, typer.Option("-o", "--output", help="HDF5 file to write, .h5.")],
+    camera: CameraOptions,
+    movie: MovieOptions,
+    tissue: TissueOptions,
     structure: Annotated[
-        Path | None, typer.Option(help="Structural volume (tdTomato), same grid; if not given, neurons are found as they fire.")
+        Path | None, typer.Option(help="Structural volume (tdTomato); if not given, neurons are found as they fire.")
     ] = None,
-    microscope: MicroscopeOption = "60x1.2w",
-    white: MovieWhiteOption = None,
-    dark: DarkOption = None,
-    rectified: RectifiedOption = False,
+    structure_voxel_um: Annotated[
+        str | None, typer.Option(help="Its voxel size Z,Y,X, if the file does not tell.", metavar="Z,Y,X")
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="Your own somata: a volume of labels (TIFF, HDF5, NPY), in place of --structure.")
+    ] = None,
+    masks_voxel_um: Annotated[
+        str | None, typer.Option(help="Their voxel size Z,Y,X, if the file does not tell.", metavar="Z,Y,X")
+    ] = None,
+    microscope: MicroscopeOption = None,
     register: RegisterOption = False,
-    z: DepthsOption = DEPTHS,
+    z: DepthsOption = None,
     voxels: VoxelsOption = 4,
-    rate_hz: RateOption = 100.0,
     diameter_um: Annotated[float, typer.Option(help="Diameter of a soma.")] = 12.0,
+    indicator: Annotated[str, typer.Option(help=f"Calcium indicator: {', '.join(INDICATORS)}.")] = "jgcamp8f",
+    rise_ms: Annotated[float | None, typer.Option(help="Half-rise time, if not that of the indicator.")] = None,
+    decay_ms: Annotated[float | None, typer.Option(help="Half-decay time, if not that of the indicator.")] = None,
+    false_discovery: Annotated[
+        float, typer.Option(help="Largest expected fraction of false neurons, without --structure.")
+    ] = 0.05,
     chunk: Annotated[int, typer.Option(help="Frames per chunk: sets the memory.")] = 256,
     devices: DevicesOption = 1,
     report: Annotated[Path | None, typer.Option(help="One page to look at: .html or .pdf.")] = None,
@@ -53,33 +75,76 @@ def extract_neurons(
     session_start: Annotated[
         str | None, typer.Option(help="Start of the recording, with time zone: 2026-03-04T10:30:00+00:00.")
     ] = None,
+    session: Annotated[Path | None, typer.Option(help="TOML file about subject and session, for --nwb.")] = None,
+    suite2p: Annotated[Path | None, typer.Option(help="Folder to write for suite2p's window.")] = None,
     tolerance: ToleranceOption = 0.02,
 ) -> None:
-    """Neurons of a movie without volumes in between: places, footprints, time courses, dF/F, spikes.
+    """Neurons of a movie without volumes in between: places, footprints, time courses, dF/F, spikes; NAME.json tells how.
 
     The time courses are kept in a folder beside the result during the run. Started again after an interruption, the command
     resumes.
     """
-    require(rate_hz > 0, "--rate-hz", rate_hz, "a positive number")
-    for (option, suffixes), path in zip(SUFFIXES.items(), (output, report, nwb), strict=True):
-        require(path is None or path.suffix in suffixes, option, str(path), f"a name that ends with {' or '.join(suffixes)}")
-    require(session_start is None or nwb is not None, "--session-start", session_start, "nothing without --nwb")
-    start = None if nwb is None else _instant(session_start)
-    whites, darks = (None if path is None else io.read_frame(path) for path in (white, dark))
-    volume = None if structure is None else io.read_volume(structure).array
-    found = pipeline.extract_neurons(
-        io.open_movie(raw), optics.load_microscope(microscope), output.with_suffix(".courses.zarr"), structure=volume,
-        calibration=pipeline.Calibration(whites, darks, rectified), grid=pipeline.Grid(parse_depths(z), voxels),
-        run=pipeline.Run(chunk=chunk, devices=devices), register=register, diameter_um=diameter_um, frame_s=1 / rate_hz,
-        tolerance=tolerance, track=track,
+    require_output(output, FILES)
+    for (option, suffixes), path in zip(REPORTS.items(), (report, nwb), strict=True):
+        if path is not None:
+            require_output(path, suffixes, option=option)
+    for option, value in (("--session-start", session_start), ("--session", session)):
+        require(value is None or nwb is not None, option, str(value), "nothing without --nwb")
+    require(suite2p is None or not suite2p.exists(), "--suite2p", str(suite2p), "a new folder: it exists already")
+    about = {} if session is None else activity.read_session(session)
+    if nwb is not None and (session_start is not None or "session_start" not in about):
+        about["session_start"] = _instant(session_start)
+    sensor = simulate.find_indicator(indicator, rise_ms=rise_ms, decay_ms=decay_ms)
+    above, depths = tissue.read(), parse_depths(z)
+    scope, known = camera.microscope(microscope), camera.read()
+    volume = None if structure is None else io.read_volume(structure)
+    own = None if masks is None else activity.read_masks(masks)
+    stated = parse_voxel_um("--structure-voxel-um", structure_voxel_um)
+    apart = parse_voxel_um("--masks-voxel-um", masks_voxel_um)
+    made = pipeline.extract_neurons(
+        movie.open(raw), output, scope, structure=None if volume is None else volume.array,
+        structure_um=stated or (None if volume is None else volume.voxel_um), masks=None if own is None else own.array,
+        masks_um=apart or (None if own is None else own.voxel_um), calibration=known,
+        grid=pipeline.Grid(depths, voxels), run=pipeline.Run(chunk=chunk, devices=devices), register=register,
+        diameter_um=diameter_um, indicator=sensor, false_discovery=false_discovery, frame_s=movie.frame_s,
+        bad_frames=movie.bad_frames, tissue=above, tolerance=tolerance, track=track,
     )  # fmt: skip
-    activity.write_neurons(output, found)
+    found, bad = made.neurons, made.recording.survey.bad
+    figures = {
+        "z_um": made.recording.grid.depths, "voxel_um": found.voxel_um, "trusted": made.trusted,
+        "saturated": made.recording.survey.saturated, "correlation": made.correlation, "frames": found.dff.shape[1],
+        "frame_s": found.frame_s, "bad_frames": {str(number): reason for number, reason in bad.items()},
+        "lost_frames": made.recording.survey.dropped, "neurons": len(found),
+        "without_baseline": int((~found.valid).sum()),
+        "false_discovery": made.false_discovery if math.isfinite(made.false_discovery) else None,
+    }  # fmt: skip
+    write_figures(f"{beside(output, FILES)}json", raw, camera, made.recording.rectifier, figures)
     if report is not None:
-        viz.write_report(report, found, volume, title=raw.name)
-    if nwb is not None and start is not None:
-        activity.write_nwb(nwb, found, session_start=start, description=f"light-field recording {raw.name}")
+        viz.write_report(report, found, made.structure, title=Path(raw).name)
+    if nwb is not None:
+        told = {"description": f"light-field recording {Path(raw).name}", "indicator": indicator}
+        activity.write_nwb(nwb, found, **told | about)
+    if suite2p is not None:
+        activity.write_suite2p(suite2p, found, structure=made.structure, decay_s=sensor.time_constants_s[1])
+    typer.echo(describe(made.recording.rectifier, made.trusted))
+    if made.correlation < FIT:
+        typer.echo(
+            f"warning: neurons and neuropil explain the mean frame with a correlation of {made.correlation:.2f} only; is the "
+            "structure of this tissue, in place and not mirrored, and are depths and microscope right?",
+            err=True,
+        )
     peak, spikes = statistics.median(activity.peak_dff(found.dff)), sum(map(len, found.spikes))
-    typer.echo(f"{output}: {len(found)} neurons, {found.dff.shape[1]} frames, peak dF/F {peak:.2f} (median), {spikes} spikes")
+    dark = int((~found.valid).sum())
+    notes = [f"{dark} without a baseline above the noise, whose dF/F is 0"] if dark else []
+    if math.isfinite(made.false_discovery):
+        notes.append(f"about {made.false_discovery:.1%} of them false")
+    if made.recording.survey.saturated:
+        notes.append(f"{made.recording.survey.saturated:.2g} of the values saturated")
+    notes += [f"{len(bad)} bad frames ({movie.bad_frames})"] if bad else []
+    typer.echo(
+        f"{output}: {len(found)} neurons, {found.dff.shape[1]} frames, fit of the mean frame {made.correlation:.3f}, peak dF/F "
+        f"{peak:.2f} (median), {spikes} spikes" + "".join(f", {note}" for note in notes)
+    )
 
 
 def _instant(text: str | None) -> datetime:
@@ -87,6 +152,11 @@ def _instant(text: str | None) -> datetime:
         instant = datetime.fromisoformat(text or "")
     except ValueError:
         instant = None
-    require(instant is not None and instant.tzinfo is not None, "--session-start", text, "a time with its zone, in ISO 8601")
+    require(
+        instant is not None and instant.tzinfo is not None,
+        "--session-start",
+        text,
+        "a time with its zone, in ISO 8601, or `start` in --session",
+    )
     assert instant is not None
     return instant

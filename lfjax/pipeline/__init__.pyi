@@ -1,5 +1,13 @@
+from lfjax.pipeline.checks import Finding as Finding, check_recording as check_recording
 from lfjax.pipeline.methods import SOLVERS as SOLVERS
 from lfjax.pipeline.movies import MovieVolumes as MovieVolumes, reconstruct_movie as reconstruct_movie
-from lfjax.pipeline.neurons import extract_neurons as extract_neurons
-from lfjax.pipeline.settings import Calibration as Calibration, Grid as Grid, Run as Run
+from lfjax.pipeline.neurons import Extraction as Extraction, extract_neurons as extract_neurons
+from lfjax.pipeline.recording import Recording as Recording, open_recording as open_recording
+from lfjax.pipeline.settings import (
+    Calibration as Calibration,
+    Grid as Grid,
+    Run as Run,
+    Tissue as Tissue,
+    default_depths as default_depths,
+)
 from lfjax.pipeline.volumes import Reconstruction as Reconstruction, reconstruct as reconstruct

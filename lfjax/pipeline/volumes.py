@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -10,13 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from lfjax import metrics, solvers
 from lfjax.errors import CalibrationError, require
-from lfjax.optics import PSF, AntiAlias, LightField, Microscope, Rectifier, cached_psf
+from lfjax.optics import PSF, AntiAlias, LightField, Microscope, Rectifier, cached_psf, find_saturation
+from lfjax.optics.camera.trust import require_trusted
+from lfjax.optics.microscope import require_square
 from lfjax.pipeline.methods import SOLVERS
-from lfjax.pipeline.settings import Calibration, Grid
+from lfjax.pipeline.settings import Calibration, Grid, Tissue
 
 
 class Reconstruction(NamedTuple):
@@ -28,6 +31,8 @@ class Reconstruction(NamedTuple):
         light_field: (row, col), rectified and flattened data.
         image: (row, col), H x, the re-synthesised light field.
         mask: (row, col), the trusted pixels.
+        trusted: share of the trusted pixels.
+        saturated: share of the raw pixels that are saturated.
         correlation: Pearson correlation of `light_field` and `image` over the fitted pixels.
         withheld_correlation: the same over the trusted pixels that the fit did not see; None if there are none.
         objective: (iterations + 1,), objective of the solver, the start first.
@@ -40,6 +45,8 @@ class Reconstruction(NamedTuple):
     light_field: Float[Array, "row col"]
     image: Float[Array, "row col"]
     mask: Bool[Array, "row col"]
+    trusted: float
+    saturated: float
     correlation: float
     withheld_correlation: float | None
     objective: np.ndarray
@@ -49,19 +56,20 @@ class Reconstruction(NamedTuple):
 
 def reconstruct(
     frame: ArrayLike,
-    microscope: Microscope,
+    microscope: Microscope | None = None,
     *,
     calibration: Calibration | None = None,
     grid: Grid | None = None,
+    tissue: Tissue | None = None,
     white: ArrayLike | None = None,
     dark: ArrayLike | float | None = None,
-    z_um: Sequence[float] | NDArray[np.floating[Any]] | None = None,
+    z_um: Sequence[float] | None = None,
     voxels_per_lenslet: int | None = None,
     solver: str | solvers.Solver = "richardson_lucy",
     iterations: int | None = None,
     sparsity: float = 1e-3,
     total_variation: float = 1e-3,
-    anti_alias: bool = True,
+    anti_alias: bool | None = None,
     withhold: float = 0.0,
     saturation: float | None = None,
     psf: PSF | None = None,
@@ -73,19 +81,20 @@ def reconstruct(
     The frame is rectified and flattened to y, and the solver fits y ~ H x over the trusted pixels with x >= 0.
 
     Args:
-        frame: (row, col), raw camera frame.
-        microscope: its parameters, or a preset.
-        calibration: white and dark frame, see `Rectifier.calibrate`.
+        frame: (row, col), camera frame.
+        microscope: its parameters, or a preset. None: those of the calibration.
+        calibration: white and dark frame, what is known of the lenslets, or a calibration made before.
         grid: depths of the planes and voxels per lenslet.
-        white, dark: the same as `Calibration(white, dark)`.
+        tissue: tissue that scatters the light. None: clear.
+        white, dark, saturation: the same as `Calibration(white, dark, saturation=...)`.
         z_um, voxels_per_lenslet: the same as `Grid(z_um, voxels_per_lenslet)`.
         solver: a name in `SOLVERS`, or any solver object.
         iterations: number of iterations. None: the default of the named solver, or 30.
         sparsity: l1 weight as a fraction of the weight that makes the volume zero (ista, fista, admm).
         total_variation: TV weight in the same unit (admm).
-        anti_alias: smooth each plane to the sampling of the microscope at its depth, see `optics.AntiAlias`.
+        anti_alias: smooth each plane to the sampling of the microscope at its depth, see `optics.AntiAlias`. None: where the
+            lenslets are square and alike, for which the filter is made.
         withhold: fraction of the trusted pixels that the fit does not see, to measure how well the volume predicts them.
-        saturation: raw value at and above which a pixel is saturated. None: the maximum of the dtype for integer frames.
         psf: the PSF, which then sets depths and voxels. None: it is computed, or read from the cache.
         tolerance: largest convergence error of the PSF, see `compute_psf`.
         track: wraps loops to show their progress, see `lfjax.progress.track`.
@@ -94,40 +103,50 @@ def reconstruct(
         LfjaxError: names the argument, its value and the expected one.
     """
     require(not isinstance(solver, str) or solver in SOLVERS, "solver", solver, f"one of {', '.join(SOLVERS)}")
+    require(iterations is None or iterations >= 1, "iterations", iterations, "1 or more")
     require(0 <= withhold < 1, "withhold", withhold, "a fraction from 0 to below 1")
-    known = calibration or Calibration(white, dark)
-    require(not known.rectified, "calibration.rectified", True, "False: a raw frame")
+    for name, value in (("sparsity", sparsity), ("total_variation", total_variation)):
+        require(0 <= value < math.inf, name, value, "zero or more")
     raw = np.asarray(frame)
-    rectifier = Rectifier.calibrate(microscope, raw, white=known.white, dark=known.dark)
+    rectifier = (calibration or Calibration(white, dark, saturation=saturation)).prepare(microscope, raw)
+    scope = rectifier.microscope
+    filtered = scope.repeats_square if anti_alias is None else anti_alias
+    if filtered:
+        require_square(scope)
+    cells = None
+    if psf is None:
+        cells = (grid or Grid(z_um, Grid.voxels if voxels_per_lenslet is None else voxels_per_lenslet)).of(scope)
     counts, trusted = rectifier(raw), np.asarray(rectifier.mask)
     if not np.any(trusted & (np.asarray(counts) > 0)):
         raise CalibrationError("frame minus dark frame is nowhere positive: expected a frame brighter than dark")
-    if saturation is None and np.issubdtype(raw.dtype, np.integer):
-        saturation = float(np.iinfo(raw.dtype).max)
-    if saturation is not None:
-        trusted = trusted & ~rectifier.saturated(raw, saturation)
+    level = find_saturation(raw) if rectifier.saturation is None else rectifier.saturation
+    if level is not None:
+        trusted = trusted & ~rectifier.saturated(raw, level)
+        require_trusted(trusted, f"pixels reach {level:g} counts, where the camera saturates: shorten the exposure")
     held = trusted & (np.random.default_rng(0).random(trusted.shape) < withhold)
     fitted = trusted & ~held
 
-    if psf is None:
-        depths = Grid.z_um if z_um is None else tuple(float(z) for z in z_um)
-        cells = grid or Grid(depths, Grid.voxels if voxels_per_lenslet is None else voxels_per_lenslet)
-        psf = cached_psf(microscope, cells.z_um, cells.voxels, tolerance=tolerance, track=track)
+    if cells is not None:
+        psf = cached_psf(scope, cells.depths, cells.voxels, tolerance=tolerance, track=track)
+    assert psf is not None
     light_field = rectifier.flatten(counts, psf)
     op = LightField(psf, rectifier.field)
-    problem = solvers.Problem(op, light_field, jnp.asarray(fitted.astype(light_field.dtype)))
+    seen = op if tissue is None else tissue.before(op, psf)
+    problem = solvers.Problem(seen, light_field, jnp.asarray(fitted.astype(light_field.dtype)))
     if isinstance(solver, str):
         method, default = _solver(problem, solver, sparsity, total_variation), SOLVERS[solver][1]
     else:
         method, default = solver, 30
-    smooth = AntiAlias(microscope, psf.z_um, psf.voxels_per_lenslet, op.in_shape[1:]) if anti_alias else None
-    result = solvers.run(method, problem, iterations or default, smooth=smooth, track=track)
+    smooth = AntiAlias(scope, psf.z_um, psf.voxels_per_lenslet, op.in_shape[1:]) if filtered else None
+    result = solvers.run(method, problem, default if iterations is None else iterations, smooth=smooth, track=track)
     return Reconstruction(
         volume=result.x,
         voxel_um=psf.voxel_um,
         light_field=light_field,
         image=result.image,
         mask=jnp.asarray(trusted),
+        trusted=float(trusted.mean()),
+        saturated=0.0 if level is None else float(np.mean(raw >= level)),
         correlation=float(_correlation(light_field, result.image, fitted)),
         withheld_correlation=float(_correlation(light_field, result.image, held)) if withhold else None,
         objective=result.objective,

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from lfjax.errors import FileError, ParameterError, require, require_shape
-from lfjax.io import open_movie, writing
+from lfjax.io import Movie, open_movie, writing
 
 
 @runtime_checkable
@@ -140,15 +140,16 @@ def _stack(arrays: list[np.ndarray]) -> np.ndarray:
     return np.stack(arrays).astype(np.float32)
 
 
-def open_pairs(path: str | Path) -> tuple[h5py.Dataset, h5py.Dataset]:
+def open_pairs(path: str | Path) -> tuple[Movie, h5py.Dataset]:
     """Labelled pairs from HDF5: datasets `frames` (n, row, col) and `volumes` (n, z, y, x), read as they are drawn.
 
     Raises:
         FileError: the file is missing or broken, or holds other datasets.
     """
-    frames = open_movie(path)
-    volumes = frames.file.get("volumes") if isinstance(frames, h5py.Dataset) else None
-    if volumes is None or volumes.ndim != 4 or len(volumes) != len(frames) or volumes.dtype.kind not in "uif":
+    frames = open_movie(path, dataset="frames")
+    volumes = h5py.File(path, "r").get("volumes")
+    there = isinstance(volumes, h5py.Dataset) and volumes.dtype.kind in "uif"
+    if not there or volumes.ndim != 4 or len(volumes) != len(frames):
         raise FileError(f"{path}: expected the datasets `frames` (n, row, col) and `volumes` (n, z, y, x) of numbers")
     return frames, volumes
 

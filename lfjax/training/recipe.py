@@ -253,8 +253,8 @@ class Recipe:
         """
         voxels, pixels = self.cells
         if self.data.pairs:
-            frames, volumes = open_pairs(self.data.pairs)
-            return TrainingSet(frames, volumes, [open_movie(name) for name in self.data.movies], pixels, voxels).check()
+            labelled, volumes = open_pairs(self.data.pairs)
+            return TrainingSet(labelled, volumes, [open_movie(name) for name in self.data.movies], pixels, voxels).check()
         simulated, key = experiment(), jax.random.key(self.data.seed)
         stack = simulated.stack(jax.random.fold_in(key, 0), self.data.windows, fields=self.data.fields)
         movies = [simulated.movie(jax.random.fold_in(key, 1 + i), self.data.frames) for i in range(self.data.unlabelled)]

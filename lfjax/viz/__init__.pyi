@@ -1,3 +1,4 @@
+from lfjax.viz.camera import lenslet_grid as lenslet_grid
 from lfjax.viz.cryo import image_grid as image_grid, sections as sections, shell_correlations as shell_correlations
 from lfjax.viz.neurons import (
     activity_page as activity_page,

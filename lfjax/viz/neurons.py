@@ -151,12 +151,13 @@ def activity_page(neurons: Neurons, structure: ArrayLike | None = None, *, title
 
 
 def summary(neurons: Neurons) -> str:
-    """One line with the numbers of neurons, spikes and frames, and the size of the volume."""
-    frames = np.shape(neurons.dff)[1]
+    """One line with the numbers of neurons, of those without a defined dF/F, of spikes and frames, and the volume's size."""
+    frames, undefined = np.shape(neurons.dff)[1], int(np.sum(~np.asarray(neurons.valid)))
+    without = f" ({undefined} with F0 within the noise: no dF/F)" if undefined else ""
     size = " x ".join(f"{length:.4g}" for length in _lengths_um(neurons))
     return (
-        f"{len(neurons)} neurons, {sum(map(len, neurons.spikes))} spikes, {frames} frames at {1 / neurons.frame_s:.4g} Hz "
-        f"({frames * neurons.frame_s:.4g} s), volume (z, y, x) {size} µm"
+        f"{len(neurons)} neurons{without}, {sum(map(len, neurons.spikes))} spikes, {frames} frames at "
+        f"{1 / neurons.frame_s:.4g} Hz ({frames * neurons.frame_s:.4g} s), volume (z, y, x) {size} µm"
     )
 
 

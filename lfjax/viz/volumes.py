@@ -21,25 +21,35 @@ BLANK = "#26324a"  # colour of masked pixels
 SIDE_INCH = 6.0  # longest side of the images of a figure
 
 
-def projections(volume: ArrayLike, voxel_um: tuple[float, float, float], path: str | Path | None = None) -> Figure:
+def projections(
+    volume: ArrayLike,
+    voxel_um: tuple[float, float, float],
+    path: str | Path | None = None,
+    *,
+    z_um: Sequence[float] | None = None,
+) -> Figure:
     """Maximum projections of a volume: xy, yz to its right and xz below it, aligned and at one scale.
 
     Args:
         volume: (z, y, x).
         voxel_um: voxel size (z, y, x) in micrometres.
         path: PNG file to write; None: no file.
+        z_um: depth of each plane, evenly spaced; the figure then shows the depths of the first and last planes, with signs.
 
     Returns:
         The figure.
 
     Raises:
-        ShapeError: the volume has other than three axes.
+        ShapeError: the volume has other than three axes, or `z_um` other than one depth per plane.
     """
     data = _volume(volume)
+    if z_um is not None:
+        require_shape("z_um", np.shape(z_um), (len(data),))
     depth, height, width = (n * v for n, v in zip(data.shape, voxel_um, strict=True))
     inch = SIDE_INCH / max(width + depth, height + depth)  # per micrometre
     x0, gap, top, bottom = 0.35, 0.1, 0.3, 0.5
     w, h, d = width * inch, height * inch, depth * inch
+    x0 += 0.0 if z_um is None else 0.3
     size = (max(x0 + w + gap + d + 0.1, 2.0), bottom + d + gap + h + top)
     figure = new_figure(size)
     limits = {"cmap": "gray", "vmin": min(0.0, data.min()), "vmax": data.max(), "aspect": "auto"}
@@ -56,8 +66,20 @@ def projections(volume: ArrayLike, voxel_um: tuple[float, float, float], path: s
             _text(figure, left + wide / 2, low + high + 0.05, name, ha="center", va="bottom")
         else:
             _text(figure, x0 - 0.08, low + high / 2, name, ha="right", va="center")
+        if z_um is not None and name == "xz":
+            _depth_labels(figure, z_um, (x0 - 0.08, low, high))
     _scale_bar(figure, x0, 0.22, width, inch)
     return saved(figure, path)
+
+
+def _depth_labels(figure: Figure, z_um: Sequence[float], place: tuple[float, float, float]) -> None:
+    """Depths of the first plane, at the top of the xz panel, and of the last one, at its bottom, where there is room."""
+    right, low, high = place
+    if high < 0.45:
+        _text(figure, right - 0.2, low + high / 2, f"z {z_um[0]:+.3g}\nto {z_um[-1]:+.3g}", ha="right", va="center", fontsize=6)
+        return
+    _text(figure, right, low + high, f"z {z_um[0]:+.3g} µm", ha="right", va="top", fontsize=7)
+    _text(figure, right, low, f"z {z_um[-1]:+.3g} µm", ha="right", va="bottom", fontsize=7)
 
 
 def planes(
@@ -94,7 +116,7 @@ def planes(
         axes = figure.add_axes((left / size[0], low / size[1], w / size[0], h / size[1]), label=f"plane {i}")
         axes.imshow(plane, cmap="gray", vmin=min(0.0, data.min()), vmax=data.max(), aspect="auto")
         axes.set_axis_off()
-        _text(figure, left + w / 2, low + h + 0.04, f"{z:.4g} µm", ha="center", va="bottom")
+        _text(figure, left + w / 2, low + h + 0.04, f"{z:+.4g} µm", ha="center", va="bottom")
     _scale_bar(figure, margin, 0.22, width, inch)
     return saved(figure, path)
 

@@ -45,8 +45,8 @@ def test_help_and_import_load_no_arrays(code, tmp_path):
 def test_reconstruct_compiles_few_programs_and_keeps_them(folder):
     """Also: it loads nothing that it does not need, and the process ends as the command did."""
     command = (
-        "reconstruct", "sim/light_field.tif", "--white", "sim/white.tif", "--dark", "sim/dark.tif", "--z=-1.5:1.5:1",
-        "--voxels", 2, "-o", "own/volume.h5",
+        "reconstruct", "sim/light_field.tif", "--microscope", "60x1.2w", "--white", "sim/white.tif", "--dark",
+        "sim/dark.tif", "--z=-1.5:1.5:1", "--voxels", 2, "-o", "own/volume.h5",
     )  # fmt: skip
     done = python(COUNT, *command, cwd=folder, LFJAX_CACHE=str(folder / "cache"))
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,6 @@
 """Losses against closed forms; the training loop with all of its options, reproducible from a seed."""
 
 import equinox as eqx
-import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +10,7 @@ from flax import nnx
 
 from lfjax import models, training
 from lfjax.errors import FileError, ParameterError
+from lfjax.io import Movie
 from lfjax.optics import PSF, LightField, Microscope
 from lfjax.training import losses
 from lfjax.training.data import open_movie, open_pairs, write_pairs
@@ -172,7 +172,7 @@ def test_files_are_read_sample_by_sample(data, tmp_path):
     tifffile.imwrite(tmp_path / "movie.tif", data.movies[0], photometric="minisblack")
     frames, volumes = open_pairs(tmp_path / "pairs.h5")
     movie = open_movie(tmp_path / "movie.tif")
-    assert isinstance(frames, h5py.Dataset) and isinstance(movie, np.memmap)
+    assert isinstance(frames, Movie) and isinstance(movie, Movie)
     streamed = training.TrainingSet(frames, volumes, [movie], (N, N), (S, S)).check()
     for a, b in zip(streamed.batch(0, 3, 2, 2), data.batch(0, 3, 2, 2), strict=True):
         np.testing.assert_array_equal(a, b)
