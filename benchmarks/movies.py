@@ -7,6 +7,8 @@ LFJAX_PARTS=discover,memory,runs,devices,costs runs only those parts and replace
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -33,6 +35,15 @@ TOY = Size(
     aperture=0.5, tolerance=0.5, iterations=5, moments=8, folder="toy",
 )  # fmt: skip
 SOMA_UM = 12.0
+RECTIFIED = {
+    "neurons found with structure, within one soma radius: F1": 0.98571,
+    "direct path: correlation with the true dF/F, median": 0.98773,
+    "direct path: spike F1 within 20 ms, median": 1.0,
+    "Richardson-Lucy 20: correlation with the true dF/F, median": 0.97883,
+    "ISTA 20: correlation with the true dF/F, median": 0.97886,
+    "direct path, first 400 frames: correlation with the true dF/F, median": 0.98281,
+}
+"""Figures of rectified frames, from the results of commit 079a541."""
 
 
 def traces_of(volumes: np.ndarray, recording: Recording) -> np.ndarray:
@@ -89,38 +100,71 @@ def within(centres: np.ndarray, recording: Recording, size: Size) -> np.ndarray:
     return centres[np.all((centres > edge) & (centres < extent - edge), axis=1)]
 
 
-def direct(
-    report: Report, recording: Recording, size: Size, frames: Any, mean: np.ndarray
-) -> tuple[Any, dict[str, float], np.ndarray]:
-    """Neurons from structure, time courses from frames."""
-    somata = activity.segment_somata(recording.structure, recording.voxel_um)
-    found = within(somata.centres_um, recording, size)
+def command(*arguments: str) -> float:
+    """Run a command of lfjax in a process of its own, and return the seconds that it takes."""
+    begin = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "lfjax.cli.main", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return time.perf_counter() - begin
+
+
+def direct(report: Report, recording: Recording, size: Size) -> tuple[Any, dict[str, float], np.ndarray]:
+    """`lfjax neurons` with the structural volume, on the raw movie."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "neurons.h5"
+        structure = ("--structure", str(recording.folder / "structure.ome.tif"))
+        spent = command("neurons", str(recording.path), *recording.arguments, *structure, "-o", str(output))
+        neurons = activity.read_neurons(output)
+    found = within(neurons.centres_um, recording, size)
     score = metrics.f1_score(found, recording.centres_um, SOMA_UM / 2)
     report.at_least("neurons found with structure, within one soma radius: F1", score, 0.9)
+    pairs = matched(neurons.centres_um, recording.centres_um)
+    count = neurons.dff.shape[1]
+    report.row("lfjax neurons, raw frames to file, all included: frames per second", count / spent, "1/s")
+    return neurons, add_scores(report, "direct path", neurons.dff, recording, pairs, count / spent), pairs
+
+
+def shares(report: Report, recording: Recording, ready: movies.LightFields) -> float:
+    """Frames per second of each stage of the direct path by itself; returns that of the extraction."""
+    raw, block = io.open_movie(recording.path), slice(0, min(256, len(ready.frames)))
+    somata = activity.segment_somata(recording.structure, recording.voxel_um)
     masks = somata.masks()
-    footprints = (masks * np.maximum(recording.structure, 0)).astype(np.float32)
     rings = activity.neuropil_rings(somata.centres_um, masks, recording.voxel_um)
-    with tempfile.TemporaryDirectory() as folder:
-        neurons = activity.extract(
-            frames, recording.op, somata.centres_um, footprints, Path(folder) / "run.zarr", frame_s=FRAME_S,
-            voxel_um=recording.voxel_um, mean=mean, neuropil=rings,
-        )  # fmt: skip
-    images = activity.direct_images(recording.op, footprints, mean, neuropil=rings)
-    block = jnp.asarray(np.asarray(frames[: min(256, len(frames))], np.float32))
-    rate = len(block) / seconds(images.time_courses, block)
-    pairs = matched(somata.centres_um, recording.centres_um)
-    return neurons, add_scores(report, "direct path", neurons.dff, recording, pairs, rate), pairs
+    images = activity.direct_images(
+        recording.op, (masks * np.maximum(recording.structure, 0)).astype(np.float32), ready.mean, neuropil=rings,
+        weights=ready.weights,
+    )  # fmt: skip
+    frames = jnp.asarray(np.asarray(ready.frames[block], np.float32))
+    count = len(frames)
+    spent = {
+        "reading": float(np.median([timed(lambda: np.asarray(raw[block])) for _ in range(5)])),
+        "reading and rectifying": float(np.median([timed(lambda: np.asarray(ready.frames[block])) for _ in range(5)])),
+        "extraction": seconds(images.time_courses, frames),
+    }
+    spent["rectifying"] = spent.pop("reading and rectifying") - spent["reading"]
+    for name, took in spent.items():
+        report.row(f"direct path, {name}: frames per second", count / took, "1/s")
+        report.row(f"direct path, {name}: share of these three", took / sum(spent.values()), "")
+    return count / spent["extraction"]
 
 
-def by_volumes(report: Report, recording: Recording, size: Size, frames: Any, mean: np.ndarray) -> dict[str, dict[str, float]]:
+def timed(function: Callable[[], Any]) -> float:
+    """Seconds that a call takes."""
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin
+
+
+def by_volumes(report: Report, recording: Recording, size: Size, ready: movies.LightFields) -> dict[str, dict[str, float]]:
     """Traces from volumes of the first frames, by solvers, and by the small model where it fits."""
-    op, shown, n = recording.op, min(size.shown, len(frames)), size.iterations
-    light = np.maximum(mean, 0)
+    op, shown, n, frames = recording.op, min(size.shown, len(ready.frames)), size.iterations, ready.frames
+    light = np.maximum(ready.mean, 0)
+    trust = {"weights": ready.weights}
     ista = eqx.filter_jit(lambda p: solvers.ISTA(1e-3 * p.lambda_max(), 1 / p.lipschitz()))
     methods: dict[str, Callable[[Any], Any]] = {
-        f"Richardson-Lucy {n}": movies.frame_solver(lambda p: solvers.RichardsonLucy(), op, light, n, warm=False),
-        f"ISTA {n}": movies.frame_solver(ista, op, light, n, warm=False),
-        f"ISTA {n}, from the background": movies.frame_solver(ista, op, light, n),
+        f"Richardson-Lucy {n}": movies.frame_solver(lambda p: solvers.RichardsonLucy(), op, light, n, warm=False, **trust),
+        f"ISTA {n}": movies.frame_solver(ista, op, light, n, warm=False, **trust),
+        f"ISTA {n}, from the background": movies.frame_solver(ista, op, light, n, **trust),
     }
     if size.pixels == 9 and size.depths == 11:
         methods["UnfoldedISTA (small model)"] = training.small_model().network
@@ -189,18 +233,20 @@ def picture(neurons: Any, recording: Recording, pairs: np.ndarray) -> None:
     plt.close(figure)
 
 
-def without_structure(report: Report, recording: Recording, size: Size, frames: Any) -> None:
-    """Neurons found by their activity."""
-    found = activity.discover(frames, FRAME_S, recording.op, recording.voxel_um, count=size.moments, iterations=size.iterations)
-    places = within(found, recording, size)
+def without_structure(report: Report, recording: Recording, size: Size) -> None:
+    """`lfjax neurons` without a structural volume: neurons found by their activity."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "neurons.h5"
+        command("neurons", str(recording.path), *recording.arguments, "-o", str(output))
+        places = within(activity.read_neurons(output).centres_um, recording, size)
     alone = metrics.f1_score(places, recording.centres_um, SOMA_UM / 2)
     report.at_least("neurons found without structure, within one soma radius: F1", alone, 0.8)
 
 
-def _parts(report: Report, recording: Recording, size: Size, frames: Any, names: list[str]) -> None:
+def _parts(report: Report, recording: Recording, size: Size, names: list[str]) -> None:
     for name in names:
         if name == "discover":
-            without_structure(report, recording, size, frames)
+            without_structure(report, recording, size)
         elif name == "memory":
             memory(report, recording.path)
         else:
@@ -212,27 +258,36 @@ def _of_recording(report: Report, size: Size) -> None:
     """All rows that need the simulated recording."""
     with tempfile.TemporaryDirectory() as temporary:
         recording = record(size, Path(temporary) if report.toy else FOLDER)
-        frames = io.open_movie(recording.path)
-        mean = movies.mean_frame(frames, 200)
         report.row("neurons inside the border", len(recording.centres_um), "")
         if os.environ.get("LFJAX_PARTS"):
-            _parts(report, recording, size, frames, os.environ["LFJAX_PARTS"].split(","))
+            _parts(report, recording, size, os.environ["LFJAX_PARTS"].split(","))
             return
-        neurons, scores, pairs = direct(report, recording, size, frames, mean)
-        volumes = by_volumes(report, recording, size, frames, mean)
+        neurons, scores, pairs = direct(report, recording, size)
+        ready = recording.ready(size.tolerance)
+        volumes = by_volumes(report, recording, size, ready)
         dff = activity.dff(neurons.fluorescence[:, : size.shown], FRAME_S, window_s=2.0)
         name, rate = f"direct path, first {size.shown} frames", "frames per second"
-        short = add_scores(report, name, dff, recording, pairs, scores[rate])
+        short = add_scores(report, name, dff, recording, pairs, shares(report, recording, ready))
         correlation, name = "correlation with the true dF/F, median", f"ISTA {size.iterations}"
         gain = short[correlation] - volumes[name][correlation]
         report.at_least(f"direct path against {name}, same frames: correlation gained", gain, 0)
         report.at_least(f"direct path against {name}: ratio of frames per second", short[rate] / volumes[name][rate], 20)
         report.at_least("direct path: correlation with the true dF/F, median", scores[correlation], 0.9)
         report.at_most("direct path: crosstalk beyond 40 um", abs(scores["crosstalk beyond 40 um, mean"]), 0.1)
-        without_structure(report, recording, size, frames)
+        against_rectified(report)
+        without_structure(report, recording, size)
         memory(report, recording.path)
         if not report.toy:
             picture(neurons, recording, pairs)
+
+
+def against_rectified(report: Report) -> None:
+    """Rows of the same recording that began behind the rectifier (commit 079a541), beside those from raw frames."""
+    if report.toy:
+        return
+    values = {row["name"]: row["value"] for row in report.rows}
+    for name, before in RECTIFIED.items():
+        report.at_least(f"{name}: raw against rectified", values[name] / before, 0.98)
 
 
 def main() -> None:
