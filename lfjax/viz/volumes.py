@@ -116,7 +116,7 @@ def planes(
         axes = figure.add_axes((left / size[0], low / size[1], w / size[0], h / size[1]), label=f"plane {i}")
         axes.imshow(plane, cmap="gray", vmin=min(0.0, data.min()), vmax=data.max(), aspect="auto")
         axes.set_axis_off()
-        _text(figure, left + w / 2, low + h + 0.04, f"{z:+.4g} µm", ha="center", va="bottom")
+        _text(figure, left + w / 2, low + h + 0.04, f"{z:+.4g} µm" if z else "0 µm", ha="center", va="bottom")
     _scale_bar(figure, margin, 0.22, width, inch)
     return saved(figure, path)
 

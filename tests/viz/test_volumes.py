@@ -57,7 +57,7 @@ def test_planes_are_titled_with_their_depths(volume):
     for i, z in enumerate(z_um):
         (axes,) = [a for a in figure.axes if a.get_label() == f"plane {i}"]
         np.testing.assert_array_equal(axes.images[0].get_array(), volume[i])
-        assert titles[i] == f"{z:g} µm"
+        assert titles[i] == (f"{z:+g} µm" if z else "0 µm")
         assert axes.images[0].get_clim() == figure.axes[0].images[0].get_clim()
     left, low, right, high = inches(figure, "plane 0")
     np.testing.assert_allclose((high - low) / (right - left), 20 * 1.5 / 40)
