@@ -119,9 +119,9 @@ def vesicle(report: Report, folder: Path) -> None:
         ("correlation", "correlation", 0.974, ()),
         ("correlation on withheld pixels", "withheld_correlation", 0.9636, ("--withhold", "0.1")),
     ):
-        done = run("reconstruct", *frames, *fista, *more, "-o", str(folder / "vesicle.tif"))
+        done = run("reconstruct", *frames, *fista, *more, "-o", str(folder / f"vesicle_{key}.tif"))
         assert done.returncode == 0, done.stderr
-        value = json.loads((folder / "vesicle.json").read_text())[key]
+        value = json.loads((folder / f"vesicle_{key}.json").read_text())[key]
         report.at_least(f"vesicle, FISTA, 320 iterations: {name}", value, bound)
 
 
