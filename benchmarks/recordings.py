@@ -31,7 +31,7 @@ def light_field_cases(report: Report, folder: Path) -> None:
     wide, near = ("--z=-40:40:20", "--voxels", "3"), ("--z=-12:12:3", "--voxels", "5")
 
     def figures(name: str, *options: str) -> tuple[dict[str, float], str]:
-        output = folder / f"{name.split('.')[0]}.tif"
+        output = folder / f"{name.split('.')[0]}_{len(list(folder.iterdir()))}.tif"
         done = run("reconstruct", str(LIGHT_FIELDS / name), *options, "--iterations", "30", "-o", str(output))
         return (json.loads(output.with_suffix(".json").read_text()) if done.returncode == 0 else {}), done.stderr
 
