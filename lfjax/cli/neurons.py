@@ -95,8 +95,11 @@ def extract_neurons(
     if nwb is not None and (session_start is not None or "session_start" not in about):
         about["session_start"] = _instant(session_start)
     sensor = simulate.find_indicator(indicator, rise_ms=rise_ms, decay_ms=decay_ms)
-    above, depths = tissue.read(), parse_depths(z)
-    scope, known = camera.microscope(microscope), camera.read()
+    above, grid = tissue.read(), pipeline.Grid(parse_depths(z), voxels)
+    scope = camera.microscope(microscope)
+    if scope is not None:
+        grid.of(scope)  # refused before any frame is read
+    known = camera.read()
     volume = None if structure is None else io.read_volume(structure)
     own = None if masks is None else activity.read_masks(masks)
     stated = parse_voxel_um("--structure-voxel-um", structure_voxel_um)
@@ -105,7 +108,7 @@ def extract_neurons(
         movie.open(raw), output, scope, structure=None if volume is None else volume.array,
         structure_um=stated or (None if volume is None else volume.voxel_um), masks=None if own is None else own.array,
         masks_um=apart or (None if own is None else own.voxel_um), calibration=known,
-        grid=pipeline.Grid(depths, voxels), run=pipeline.Run(chunk=chunk, devices=devices), register=register,
+        grid=grid, run=pipeline.Run(chunk=chunk, devices=devices), register=register,
         diameter_um=diameter_um, indicator=sensor, false_discovery=false_discovery, frame_s=movie.frame_s,
         bad_frames=movie.bad_frames, tissue=above, tolerance=tolerance, track=track,
     )  # fmt: skip

@@ -68,13 +68,16 @@ def check_recording(
     diameter_um: Annotated[float, typer.Option(help="Diameter of a soma.")] = 12.0,
 ) -> None:
     """Look at a recording before the work: exit code 1 where something would spoil the result."""
-    scope, known = camera.microscope(microscope), camera.read()
+    scope, grid = camera.microscope(microscope), pipeline.Grid(parse_depths(z), voxels)
+    if scope is not None:
+        grid.of(scope)  # refused before any frame is read
+    known = camera.read()
     volume = None if structure is None else io.read_volume(structure)
     stated = parse_voxel_um("--structure-voxel-um", structure_voxel_um)
     found = pipeline.check_recording(
         movie.open(raw), scope, structure=None if volume is None else volume.array,
         structure_um=stated or (None if volume is None else volume.voxel_um), calibration=known,
-        grid=pipeline.Grid(parse_depths(z), voxels), diameter_um=diameter_um, frame_s=movie.frame_s, track=track,
+        grid=grid, diameter_um=diameter_um, frame_s=movie.frame_s, track=track,
     )  # fmt: skip
     for finding in found:
         typer.echo(f"{MARKS[finding.level]}  {finding.name:16s} {finding.text}")

@@ -39,6 +39,11 @@ class Survey(NamedTuple):
     bad: dict[int, str]
     dropped: dict[int, int]
 
+    @property
+    def still(self) -> bool:
+        """Whether all good frames are the same."""
+        return np.array_equal(self.mean, self.peak.astype(np.float32))
+
 
 class _Marks(NamedTuple):
     """What the first pass notes of every frame.

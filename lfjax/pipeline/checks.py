@@ -116,7 +116,7 @@ def _bad(seen: Survey, frames: Any) -> Finding:
         named = name_first(dict(sorted(texts.items())))
         text = f"{len(seen.bad)} of {count} are bad, {lost} were lost ({named}); say --bad-frames skip or interpolate"
         return Finding("bad frames", text, "problem")
-    if count > 1 and np.array_equal(seen.mean.astype(np.float32), np.asarray(seen.peak, np.float32)):
+    if count > 1 and seen.still:
         return Finding("bad frames", "all frames are the same: nothing fires in them", "problem")
     if count < FEWEST:
         return Finding("bad frames", f"none, but {count} frames tell nothing about activity", "note")

@@ -135,6 +135,8 @@ def extract_neurons(
     recording = open_recording(
         frames, microscope, calibration, grid, frame_s=frame_s, bad_frames=bad_frames, step_um=diameter_um, track=track
     )
+    still = len(frames) > 1 and recording.survey.still
+    require(not still, "frames", f"{len(frames)} times the same frame", "a recording, in which at least the noise changes")
     shape, voxel_um = recording.volume_grid()  # what does not fit is refused before the PSF is computed
     extent_um = min(n * v for n, v in zip(shape[1:], voxel_um[1:], strict=True))
     expected = f"a size above 0 and below the field's {extent_um:.3g} um"

@@ -155,6 +155,8 @@ def test_what_cannot_be_is_refused_before_the_frames_are_fitted(made, cache, tmp
         pipeline.Grid((0.0, -1.0)).of(SCOPE)
     with pytest.raises(CalibrationError, match="the camera saturates: shorten the exposure"):
         neurons(np.minimum(400 * frames.astype(np.uint32), 65535).astype(np.uint16), tmp_path / "n.h5", movie)
+    with pytest.raises(ParameterError, match="20 times the same frame"):
+        neurons(np.stack([frames[0]] * 20), tmp_path / "n.h5", movie)
     assert not list(tmp_path.iterdir())
 
 
