@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,16 +119,19 @@ def kills(report: Report, folder: Path) -> None:
     assert whole is not None
     output, draw = raw / "killed.h5", random.Random(0)
     number, half, phases = 2 if report.toy else 20, 0, {"before": 0, "frames": 0, "spikes": 0}
-    for _ in range(number):
+    courses, partial = raw / "killed.courses.zarr", raw / ".killed.courses.zarr.partial"
+    for turn in range(number):
+        if turn % 2 == 0:  # from the start; the others resume
+            for kept in (courses, partial):
+                shutil.rmtree(kept, ignore_errors=True)
         process = subprocess.Popen(
             [*LFJAX, "neurons", *arguments_of(raw), *structure, "-o", str(output)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        time.sleep(draw.uniform(0.2, 1.0) * spent)
+        time.sleep(draw.uniform(0.2, 0.9) * spent)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        courses, partial = raw / "killed.courses.zarr", raw / ".killed.courses.zarr.partial"
         phases["spikes" if courses.exists() else "frames" if partial.exists() else "before"] += 1
         if output.exists():  # the run ended before the kill
             half += not same(activity.read_neurons(output), whole)
