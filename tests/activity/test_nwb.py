@@ -156,7 +156,8 @@ def described(tmp_path):
 
 
 def test_the_inspector_has_nothing_to_say(neurons, described, tmp_path):
-    nwbinspector = pytest.importorskip("nwbinspector")
+    import nwbinspector  # takes a second
+
     several = replace(neurons, neuropil=neurons.fluorescence)  # with an event of two spikes at one time
     activity.write_nwb(tmp_path / "a.nwb", several, **described)
     assert not pynwb.validate(path=str(tmp_path / "a.nwb"))

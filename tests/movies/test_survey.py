@@ -73,7 +73,6 @@ def test_the_saturated_share_is_that_of_the_good_frames():
 
 @pytest.mark.parametrize("hot", [False, True])
 def test_the_level_of_saturation_is_found(hot):
-    pytest.importorskip("lfjax.optics.camera.pixels")
     frames = np.minimum(recording(light=8 * LIGHT), 4095)
     if hot:
         frames[:, 3, 3] = 60000  # above the level: a second pass counts
