@@ -1,4 +1,4 @@
-"""The command `lfjax simulate`: a raw frame, or with --frames a raw movie, and the truth."""
+"""The command `lfjax simulate`: simulates a raw frame, or a raw movie with --frames, together with the truth."""
 
 from __future__ import annotations
 
