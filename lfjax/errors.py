@@ -26,7 +26,15 @@ class CalibrationError(LfjaxError):
     """The lenslet lattice cannot be found in the frames given."""
 
 
-class CalibrationWarning(UserWarning):
+class LfjaxWarning(UserWarning):
+    """Base of all warnings of lfjax; commands print them."""
+
+
+class DataWarning(LfjaxWarning):
+    """A file says something unusual; the message tells how lfjax reads it."""
+
+
+class CalibrationWarning(LfjaxWarning):
     """The frames and the stated parameters disagree; lfjax follows the frames."""
 
 

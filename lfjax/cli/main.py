@@ -9,7 +9,7 @@ import typer
 
 from lfjax import io
 from lfjax.cli import cryo, info, light_field, movie, neurons, recording, simulate, train
-from lfjax.errors import CalibrationWarning, LfjaxError
+from lfjax.errors import LfjaxError, LfjaxWarning
 
 app = typer.Typer(
     help="Light-field microscopy: from a raw camera frame to a calibrated 3-D volume. Networks: train, evaluate. "
@@ -61,7 +61,7 @@ def run() -> None:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
-    if issubclass(category, CalibrationWarning):
+    if issubclass(category, LfjaxWarning):
         typer.echo(f"warning: {message}", err=True)
 
 

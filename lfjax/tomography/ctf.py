@@ -5,7 +5,11 @@
     df = (dU + dV) / 2 + (dU - dV) / 2 cos 2 (theta - alpha),    theta = atan2(ky, kx)
 
 Defocus is positive for underfocus. Particles are bright (dark ones are inverted), so the CTF starts at +w. (Rohou &
-Grigorieff, J. Struct. Biol. 192, 216 (2015).)
+Grigorieff, J. Struct. Biol. 192, 216 (2015).) Higher aberrations make it complex, see `aberrations`.
+
+Programs write images as they are, or with the CTF's sign or the CTF itself multiplied in. `Ctf` knows which, so that three
+functions serve all: the transfer function H of the images as recorded, the power |CTF|^2, and the factor m with
+m H = |CTF|^2, which turns a recorded image into its part of the data term of every least-squares problem.
 """
 
 from __future__ import annotations
@@ -14,10 +18,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Int
 
-from lfjax.errors import require
+from lfjax.errors import require, require_shape
 from lfjax.linop import LinearOperator, Shape
+from lfjax.tomography.aberrations import Aberrations
+
+AS_RECORDED, PHASE_FLIPPED, PREMULTIPLIED = 0, 1, 2
+"""What a program has done to an image: nothing, multiplied it by the sign of its CTF, or by its CTF."""
 
 
 @jax.jit
@@ -40,6 +48,8 @@ class Ctf(eqx.Module):
         phase_shift_rad: shift of a phase plate.
         b_factor_angstrom2: B of the envelope; 0: no envelope.
         scale: factor a of the whole function.
+        aberrations: beam tilt and other higher aberrations; None: none.
+        applied: AS_RECORDED, PHASE_FLIPPED or PREMULTIPLIED; None: as recorded.
     """
 
     defocus_u_angstrom: Float[Array, "..."]
@@ -51,6 +61,8 @@ class Ctf(eqx.Module):
     phase_shift_rad: Float[Array, "..."]
     b_factor_angstrom2: Float[Array, "..."]
     scale: Float[Array, "..."]
+    aberrations: Aberrations | None
+    applied: Int[Array, "..."] | None
 
     def __init__(
         self,
@@ -64,6 +76,8 @@ class Ctf(eqx.Module):
         phase_shift_rad: ArrayLike = 0.0,
         b_factor_angstrom2: ArrayLike = 0.0,
         scale: ArrayLike = 1.0,
+        aberrations: Aberrations | None = None,
+        applied: Int[ArrayLike, "..."] | None = None,
     ) -> None:
         """None as `defocus_v_angstrom`: no astigmatism."""
         defocus_v_angstrom = defocus_u_angstrom if defocus_v_angstrom is None else defocus_v_angstrom
@@ -73,35 +87,87 @@ class Ctf(eqx.Module):
         self.cs_mm, self.amplitude_contrast = jnp.asarray(cs_mm, float), jnp.asarray(amplitude_contrast, float)
         self.phase_shift_rad = jnp.asarray(phase_shift_rad, float)
         self.b_factor_angstrom2, self.scale = jnp.asarray(b_factor_angstrom2, float), jnp.asarray(scale, float)
+        self.aberrations, self.applied = aberrations, None if applied is None else jnp.asarray(applied, int)
 
-    def __call__(self, kx: Float[ArrayLike, "..."], ky: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
-        """CTF at spatial frequencies in 1 / angstrom."""
+    def each(self, count: int) -> Ctf:
+        """The same optics for each of `count` images; an attribute that counts the images already stays.
+
+        Raises:
+            ShapeError: an attribute counts other than `count` images.
+        """
+        aberrations = None if self.aberrations is None else self.aberrations.each(count)
+
+        def broadcast(leaf: Array) -> Array:
+            require_shape("ctf", leaf.shape, (count,) if leaf.ndim else ())
+            return jnp.broadcast_to(leaf, (count,))
+
+        plain = eqx.tree_at(lambda c: c.aberrations, self, None, is_leaf=lambda leaf: leaf is None)
+        filled = jax.tree.map(broadcast, plain)
+        return eqx.tree_at(lambda c: c.aberrations, filled, aberrations, is_leaf=lambda leaf: leaf is None)
+
+    def __call__(self, kx: Float[ArrayLike, "..."], ky: Float[ArrayLike, "..."]) -> Array:
+        """Transfer function H of the images as recorded, at frequencies in 1 / angstrom; complex with odd aberrations."""
         return _transfer(self, kx, ky)
 
-    def grid(self, shape: tuple[int, int], pixel_angstrom: ArrayLike) -> Float[Array, "y x"]:
-        """CTF at the frequencies of `rfft2` of an image (y, x)."""
+    def matched(self, kx: Float[ArrayLike, "..."], ky: Float[ArrayLike, "..."]) -> Array:
+        """Factor m with m H = |CTF|^2: conj(CTF) for images as they are; a premultiplied image has had it."""
+        return _matched(self, kx, ky)
+
+    def power(self, kx: Float[ArrayLike, "..."], ky: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
+        """|CTF|^2, whatever has been applied to the images."""
+        return _power(self, kx, ky)
+
+    def grid(self, shape: tuple[int, int], pixel_angstrom: ArrayLike) -> Array:
+        """Transfer function at the frequencies of `rfft2` of an image (y, x)."""
         ky, kx = (jnp.asarray(f(n)) / pixel_angstrom for f, n in zip((np.fft.fftfreq, np.fft.rfftfreq), shape, strict=True))
         return self(kx[None, :], ky[:, None])
 
 
-@jax.jit
-def _transfer(ctf: Ctf, kx: ArrayLike, ky: ArrayLike) -> Array:
+def _contrast(ctf: Ctf, kx: ArrayLike, ky: ArrayLike) -> tuple[Array, Array | None]:
+    """The real CTF and, where there are odd aberrations, the phase factor beside it."""
     kx, ky = jnp.asarray(kx), jnp.asarray(ky)
     wave = wavelength_angstrom(ctf.voltage_kv)
+    odd = even = None
+    if ctf.aberrations is not None:
+        kx, ky = ctf.aberrations.magnified(kx, ky)
+        odd, even = ctf.aberrations.odd_phase(kx, ky, ctf.cs_mm, wave), ctf.aberrations.even_phase(kx, ky)
     s2 = kx**2 + ky**2
     mean = (ctf.defocus_u_angstrom + ctf.defocus_v_angstrom) / 2
     half = (ctf.defocus_u_angstrom - ctf.defocus_v_angstrom) / 2
     # s^2 cos 2 (theta - alpha) without an angle, smooth at the origin
     double = (kx**2 - ky**2) * jnp.cos(2 * ctf.angle_rad) + 2 * kx * ky * jnp.sin(2 * ctf.angle_rad)
     chi = jnp.pi * wave * (mean * s2 + half * double) - jnp.pi / 2 * ctf.cs_mm * 1e7 * wave**3 * s2**2
-    chi = chi + ctf.phase_shift_rad
+    chi = chi + ctf.phase_shift_rad + (0 if even is None else even)
     w = ctf.amplitude_contrast
     envelope = ctf.scale * jnp.exp(-ctf.b_factor_angstrom2 / 4 * s2)
-    return (jnp.sqrt(1 - w**2) * jnp.sin(chi) + w * jnp.cos(chi)) * envelope
+    real = (jnp.sqrt(1 - w**2) * jnp.sin(chi) + w * jnp.cos(chi)) * envelope
+    return real, None if odd is None else jax.lax.complex(jnp.cos(odd), jnp.sin(odd))
+
+
+@jax.jit
+def _transfer(ctf: Ctf, kx: ArrayLike, ky: ArrayLike) -> Array:
+    real, phase = _contrast(ctf, kx, ky)
+    if ctf.applied is not None:
+        real = jnp.select([ctf.applied == PHASE_FLIPPED, ctf.applied == PREMULTIPLIED], [jnp.abs(real), real**2], real)
+    return real if phase is None else real * phase
+
+
+@jax.jit
+def _matched(ctf: Ctf, kx: ArrayLike, ky: ArrayLike) -> Array:
+    real, phase = _contrast(ctf, kx, ky)
+    if ctf.applied is not None:
+        flipped, done = ctf.applied == PHASE_FLIPPED, ctf.applied == PREMULTIPLIED
+        real = jnp.select([flipped, done], [jnp.abs(real), jnp.ones_like(real)], real)
+    return real if phase is None else real * phase.conj()
+
+
+@jax.jit
+def _power(ctf: Ctf, kx: ArrayLike, ky: ArrayLike) -> Array:
+    return _contrast(ctf, kx, ky)[0] ** 2
 
 
 class ApplyCtf(LinearOperator):
-    """Periodic filter of images (y, x) by a CTF, for even and odd sizes; its own transpose up to rounding.
+    """Periodic filter of images (y, x) by a CTF, for even and odd sizes; without odd aberrations it is its own transpose.
 
     At the Nyquist row and column of an even size, where a frequency and its negative are one, the filter takes the mean of both
     values.

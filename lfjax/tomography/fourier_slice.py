@@ -79,10 +79,12 @@ class Plane:
         kx, ky = np.arange(n // 2 + 1), np.r_[: n // 2 + 1, -(n // 2) : 0]
         return kx, ky, np.hypot(kx, ky[:, None]) <= (np.inf if self.cutoff is None else self.cutoff * n / 2)
 
-    def coordinates(self, rotation: Float[Array, "3 3"]) -> Float[Array, "3 m"]:
-        """R^T (kx, ky, 0) in cells of the spectrum."""
-        k = jnp.asarray(self.frequencies * (self.grid / self.size), rotation.dtype)
-        return rotation[0][:, None] * k[0] + rotation[1][:, None] * k[1]
+    def coordinates(self, view: View) -> Float[Array, "3 m"]:
+        """R^T (kx, ky, 0) in cells of the spectrum; with an anisotropic magnification M, of M k."""
+        kx, ky = jnp.asarray(self.frequencies * (self.grid / self.size), view.rotation.dtype)
+        if view.ctf is not None and view.ctf.aberrations is not None:
+            kx, ky = view.ctf.aberrations.magnified(kx, ky)
+        return view.rotation[0][:, None] * kx + view.rotation[1][:, None] * ky
 
     def image(self, values: Complex[Array, " m"], view: View) -> Float[Array, "y x"]:
         """The image of these samples of V^: filtered, displaced, its centre at n // 2."""
@@ -108,12 +110,21 @@ class Plane:
         kx, ky = self.frequencies.astype(int)
         return half[ky, kx]
 
-    def transfer(self, view: View) -> Float[Array, " m"] | float:
-        """The CTF at the samples; 1 without a CTF."""
-        if view.ctf is None:
-            return 1.0
-        kx, ky = jnp.asarray(self.frequencies, view.shift.dtype) / (self.size * view.pixel_angstrom)
-        return view.ctf(kx, ky)
+    def transfer(self, view: View) -> Array | float:
+        """The transfer function of the images as recorded, at the samples; 1 without a CTF."""
+        return 1.0 if view.ctf is None else view.ctf(*self._physical(view))
+
+    def matched(self, view: View) -> Array | float:
+        """Factor of recorded samples in the data term, see `Ctf.matched`; 1 without a CTF."""
+        return 1.0 if view.ctf is None else view.ctf.matched(*self._physical(view))
+
+    def power(self, view: View) -> Array | float:
+        """|CTF|^2 at the samples; 1 without a CTF."""
+        return 1.0 if view.ctf is None else view.ctf.power(*self._physical(view))
+
+    def _physical(self, view: View) -> Float[Array, "2 m"]:
+        """Frequencies of the samples in 1 / angstrom."""
+        return jnp.asarray(self.frequencies, view.shift.dtype) / (self.size * view.pixel_angstrom)
 
     def samples(self, image: Float[Array, "y x"], shift: Float[Array, "2"]) -> Complex[Array, " m"]:
         """Transform of an image about its displaced centre, at the samples: V^ times the CTF."""
@@ -121,7 +132,7 @@ class Plane:
 
     def project(self, spectrum: Complex[Array, "gz gy gx"], view: View) -> Float[Array, "y x"]:
         """One image."""
-        return self.image(gridding.interpolate(spectrum, self.coordinates(view.rotation), self.kernel, self.grid), view)
+        return self.image(gridding.interpolate(spectrum, self.coordinates(view), self.kernel, self.grid), view)
 
     def back_project(
         self, target: Float[Array, "gz gy gx 2"], views: View, images: Float[Array, "n y x"]
@@ -139,7 +150,7 @@ class Plane:
         self, target: Float[Array, "gz gy gx c"], views: View, values: Float[Array, "n m c"]
     ) -> Float[Array, "gz gy gx c"]:
         """Samples of a batch (real and imaginary part, then even values) spread at `coordinates`, added to `target`."""
-        k = jnp.moveaxis(jax.vmap(self.coordinates)(views.rotation), 0, 1)
+        k = jnp.moveaxis(jax.vmap(self.coordinates)(views), 0, 1)
         return gridding.spread(target, k, values, self.kernel, self.grid)
 
 
@@ -255,7 +266,7 @@ class FourierSlice(LinearOperator):
         self.rotations = rotations
         self.shifts = floating(np.zeros((count, 2), rotations.dtype) if shifts is None else shifts)
         require_shape("shifts", self.shifts.shape, (count, 2))
-        self.ctf = None if ctf is None else jax.tree.map(lambda leaf: _one_each("ctf", leaf, count), ctf)
+        self.ctf = None if ctf is None else ctf.each(count)
         self.pixel_angstrom = _one_each("pixel_angstrom", floating(pixel_angstrom), count)
         grid = 2 * good_size(math.ceil(padding * size / 2))
         require(kernel == "trilinear" or not isinstance(kernel, str), "kernel", kernel, '"trilinear" or a number of taps')

@@ -128,9 +128,8 @@ def _spread(total: Array, plane: Plane, views: View, images: Array, counted: Boo
     ramp = jnp.asarray(np.maximum(np.hypot(*plane.frequencies), NEAR), total.dtype)
 
     def one(view: View, image: Array) -> Array:
-        transfer = plane.transfer(view)
-        data = plane.samples(image, view.shift) * transfer
-        return jnp.stack([data.real, data.imag, jnp.broadcast_to(transfer**2, data.shape)], axis=-1) * ramp[:, None]
+        data = plane.samples(image, view.shift) * plane.matched(view)
+        return jnp.stack([data.real, data.imag, jnp.broadcast_to(plane.power(view), data.shape)], axis=-1) * ramp[:, None]
 
     return plane.spread(total, views, jnp.where(counted[:, None, None], jax.vmap(one)(views, images), 0))
 

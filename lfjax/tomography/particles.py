@@ -30,6 +30,7 @@ class Particles(eqx.Module):
         ctf: optics, with n numbers per attribute; None: no CTF.
         pixel_angstrom: pixel size of each image.
         half: half-set of each image, 1 or 2; 0: no half-set.
+        group: number of the optics group of each image, from 0.
     """
 
     rotations: Float[Array, "n 3 3"]
@@ -37,6 +38,7 @@ class Particles(eqx.Module):
     ctf: Ctf | None
     pixel_angstrom: Float[Array, " n"]
     half: Int[Array, " n"]
+    group: Int[Array, " n"]
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class Particles(eqx.Module):
         ctf: Ctf | None = None,
         pixel_angstrom: ArrayLike = 1.0,
         half: Int[ArrayLike, " n"] | None = None,
+        group: Int[ArrayLike, " n"] | None = None,
     ) -> None:
         """Raises `ShapeError` if the lengths differ; a single number of `ctf` or `pixel_angstrom` counts for all images."""
         rotations = jnp.asarray(rotations, float)
@@ -54,10 +57,12 @@ class Particles(eqx.Module):
         self.rotations = rotations
         self.shifts = jnp.asarray(np.zeros((n, 2)) if shifts is None else shifts, float)
         require_shape("shifts", self.shifts.shape, (n, 2))
-        self.ctf = None if ctf is None else jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (n,)), ctf)
+        self.ctf = None if ctf is None else ctf.each(n)
         self.pixel_angstrom = jnp.broadcast_to(jnp.asarray(pixel_angstrom, float), (n,))
         self.half = jnp.asarray(np.zeros(n, int) if half is None else half, int)
         require_shape("half", self.half.shape, (n,))
+        self.group = jnp.asarray(np.zeros(n, int) if group is None else group, int)
+        require_shape("group", self.group.shape, (n,))
 
     def __len__(self) -> int:
         return self.rotations.shape[0]
@@ -151,7 +156,7 @@ def _draw(
         low, high = defocus_angstrom
         mean = jax.random.uniform(keys[1], (count,), minval=low, maxval=high)
         angle = jax.random.uniform(keys[2], (count,), minval=0.0, maxval=np.pi)
-        ctf = Ctf(mean + astigmatism_angstrom / 2, mean - astigmatism_angstrom / 2, angle, **optics)
+        ctf = Ctf(mean + astigmatism_angstrom / 2, mean - astigmatism_angstrom / 2, angle, **optics)  # type: ignore[arg-type]
     return Particles(
         random_rotations(keys[0], count),
         shifts=shift_px * jax.random.normal(keys[3], (count, 2)),

@@ -12,6 +12,7 @@ import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
@@ -77,9 +78,7 @@ def refine_poses(
     for cutoff in cutoffs:
         plane = Plane(size, grid, taps, cutoff)
         views, ratio = _stage(plane, steps, batch, spectrum, views, images)
-    found = Particles(
-        views.rotation, shifts=views.shift, ctf=particles.ctf, pixel_angstrom=particles.pixel_angstrom, half=particles.half
-    )
+    found = eqx.tree_at(lambda p: (p.rotations, p.shifts), particles, (views.rotation, views.shift))
     return Refinement(found, ratio)
 
 
@@ -97,7 +96,7 @@ def _stage(plane: Plane, steps: int, batch: int, spectrum: Array, views: View, i
 
         def residual(move: Array, view: View) -> Array:
             here = _moved(view, move)
-            values = gridding.interpolate(spectrum, plane.coordinates(here.rotation), plane.kernel, plane.grid)
+            values = gridding.interpolate(spectrum, plane.coordinates(here), plane.kernel, plane.grid)
             moved = plane.at_samples(plane.displacement(here.shift)) * centre.conj()
             misfit = values * plane.transfer(here) * moved - seen
             return jnp.concatenate([misfit.real, misfit.imag])
