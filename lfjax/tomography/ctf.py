@@ -5,11 +5,19 @@
     df = (dU + dV) / 2 + (dU - dV) / 2 cos 2 (theta - alpha),    theta = atan2(ky, kx)
 
 Defocus is positive for underfocus. Particles are bright (dark ones are inverted), so the CTF starts at +w. (Rohou &
-Grigorieff, J. Struct. Biol. 192, 216 (2015).) Higher aberrations make it complex, see `aberrations`.
+Grigorieff, J. Struct. Biol. 192, 216 (2015).) Beam tilt and higher aberrations multiply it by exp(i phi) and take gamma from
+chi, and an anisotropic magnification evaluates it at M k; see `aberrations`.
 
-Programs write images as they are, or with the CTF's sign or the CTF itself multiplied in. `Ctf` knows which, so that three
-functions serve all: the transfer function H of the images as recorded, the power |CTF|^2, and the factor m with
-m H = |CTF|^2, which turns a recorded image into its part of the data term of every least-squares problem.
+Programs write images as they are, or with the CTF's sign or the CTF itself multiplied in, both without exp(i phi), as
+RELION's `--phase_flip` and `--premultiply_ctf` do. `Ctf` knows which, so that three functions serve all:
+
+| images | transfer function H | matched factor m | power |
+|---|---|---|---|
+| AS_RECORDED | CTF exp(i phi) | CTF exp(-i phi) | CTF^2 |
+| PHASE_FLIPPED | abs(CTF) exp(i phi) | abs(CTF) exp(-i phi) | CTF^2 |
+| PREMULTIPLIED | CTF^2 exp(i phi) | exp(-i phi) | CTF^2 |
+
+m H = CTF^2, so m turns a recorded image into its part of the data term of every least-squares problem.
 """
 
 from __future__ import annotations
@@ -25,7 +33,7 @@ from lfjax.linop import LinearOperator, Shape
 from lfjax.tomography.aberrations import Aberrations
 
 AS_RECORDED, PHASE_FLIPPED, PREMULTIPLIED = 0, 1, 2
-"""What a program has done to an image: nothing, multiplied it by the sign of its CTF, or by its CTF."""
+"""Numbers of `Ctf.applied`: a program has left an image as it is, or multiplied it by the sign of its CTF, or by its CTF."""
 
 
 @jax.jit
@@ -48,8 +56,10 @@ class Ctf(eqx.Module):
         phase_shift_rad: shift of a phase plate.
         b_factor_angstrom2: B of the envelope; 0: no envelope.
         scale: factor a of the whole function.
-        aberrations: beam tilt and other higher aberrations; None: none.
-        applied: AS_RECORDED, PHASE_FLIPPED or PREMULTIPLIED; None: as recorded.
+        exposure_per_angstrom2: electrons per square angstrom before the image, for the envelope of radiation damage
+            exp(-d / (2 (0.245 s^-1.665 + 2.81))) of Grant & Grigorieff, eLife 4, e06980 (2015); None: none.
+        aberrations: beam tilt, Zernike coefficients and magnification; None: none.
+        applied: AS_RECORDED (0), PHASE_FLIPPED (1) or PREMULTIPLIED (2), see the module; None: as recorded.
     """
 
     defocus_u_angstrom: Float[Array, "..."]
@@ -61,6 +71,7 @@ class Ctf(eqx.Module):
     phase_shift_rad: Float[Array, "..."]
     b_factor_angstrom2: Float[Array, "..."]
     scale: Float[Array, "..."]
+    exposure_per_angstrom2: Float[Array, "..."] | None
     aberrations: Aberrations | None
     applied: Int[Array, "..."] | None
 
@@ -76,6 +87,7 @@ class Ctf(eqx.Module):
         phase_shift_rad: ArrayLike = 0.0,
         b_factor_angstrom2: ArrayLike = 0.0,
         scale: ArrayLike = 1.0,
+        exposure_per_angstrom2: ArrayLike | None = None,
         aberrations: Aberrations | None = None,
         applied: Int[ArrayLike, "..."] | None = None,
     ) -> None:
@@ -87,6 +99,7 @@ class Ctf(eqx.Module):
         self.cs_mm, self.amplitude_contrast = jnp.asarray(cs_mm, float), jnp.asarray(amplitude_contrast, float)
         self.phase_shift_rad = jnp.asarray(phase_shift_rad, float)
         self.b_factor_angstrom2, self.scale = jnp.asarray(b_factor_angstrom2, float), jnp.asarray(scale, float)
+        self.exposure_per_angstrom2 = None if exposure_per_angstrom2 is None else jnp.asarray(exposure_per_angstrom2, float)
         self.aberrations, self.applied = aberrations, None if applied is None else jnp.asarray(applied, int)
 
     def each(self, count: int) -> Ctf:
@@ -118,9 +131,16 @@ class Ctf(eqx.Module):
         return _power(self, kx, ky)
 
     def grid(self, shape: tuple[int, int], pixel_angstrom: ArrayLike) -> Array:
-        """Transfer function at the frequencies of `rfft2` of an image (y, x)."""
-        ky, kx = (jnp.asarray(f(n)) / pixel_angstrom for f, n in zip((np.fft.fftfreq, np.fft.rfftfreq), shape, strict=True))
-        return self(kx[None, :], ky[:, None])
+        """Transfer function at the frequencies of `rfft2` of an image (y, x); at a Nyquist frequency the mean of both signs."""
+        ny, nx = shape
+        kx, ky = np.fft.rfftfreq(nx), np.fft.fftfreq(ny)
+        kx, ky = (np.append(k, -k[n // 2]) if n % 2 == 0 else k for k, n in ((kx, nx), (ky, ny)))
+        values = self(jnp.asarray(kx)[None, :] / pixel_angstrom, jnp.asarray(ky)[:, None] / pixel_angstrom)
+        if ny % 2 == 0:
+            values = values[:-1].at[ny // 2].add(values[-1]).at[ny // 2].divide(2)
+        if nx % 2 == 0:
+            values = jnp.append(values[:, :-2], (values[:, -2:-1] + values[:, -1:]) / 2, axis=1)
+        return values
 
 
 def _contrast(ctf: Ctf, kx: ArrayLike, ky: ArrayLike) -> tuple[Array, Array | None]:
@@ -137,9 +157,12 @@ def _contrast(ctf: Ctf, kx: ArrayLike, ky: ArrayLike) -> tuple[Array, Array | No
     # s^2 cos 2 (theta - alpha) without an angle, smooth at the origin
     double = (kx**2 - ky**2) * jnp.cos(2 * ctf.angle_rad) + 2 * kx * ky * jnp.sin(2 * ctf.angle_rad)
     chi = jnp.pi * wave * (mean * s2 + half * double) - jnp.pi / 2 * ctf.cs_mm * 1e7 * wave**3 * s2**2
-    chi = chi + ctf.phase_shift_rad + (0 if even is None else even)
+    chi = chi + ctf.phase_shift_rad - (0 if even is None else even)
     w = ctf.amplitude_contrast
     envelope = ctf.scale * jnp.exp(-ctf.b_factor_angstrom2 / 4 * s2)
+    if ctf.exposure_per_angstrom2 is not None:
+        power = (s2 + 1e-12) ** (1.665 / 2)  # kept off 0, where its derivative has a pole
+        envelope = envelope * jnp.exp(-ctf.exposure_per_angstrom2 / 2 * power / (0.245 + 2.81 * power))
     real = (jnp.sqrt(1 - w**2) * jnp.sin(chi) + w * jnp.cos(chi)) * envelope
     return real, None if odd is None else jax.lax.complex(jnp.cos(odd), jnp.sin(odd))
 

@@ -13,7 +13,8 @@ from lfjax.illumination import PointScan, Timing, TwoPhoton, Widefield
 from lfjax.models import LinearForwardNet
 from lfjax.optics import PSF, Alignment, AntiAlias, LightField, Microscope, MultiView, Resample, Scattering
 from lfjax.solvers.admm import Gradient
-from lfjax.tomography.ctf import ApplyCtf, Ctf
+from lfjax.tomography.aberrations import Aberrations
+from lfjax.tomography.ctf import AS_RECORDED, PHASE_FLIPPED, PREMULTIPLIED, ApplyCtf, Ctf
 from lfjax.tomography.fourier_slice import FourierSlice
 from lfjax.tomography.images import Shift
 from lfjax.tomography.rays import Rays
@@ -59,6 +60,16 @@ def blur(shape: tuple[int, ...] = (4, 6)) -> linop.FunctionOperator:
 
 def positions() -> np.ndarray:
     return np.random.default_rng(0).uniform(-2, 12, (5, 7, 2))
+
+
+def aberrations(*tilt: list[float]) -> Aberrations:
+    """Aberrations of every kind, at frequencies about 0.2 / angstrom; one image for each tilt in mrad, none: one for all."""
+    return Aberrations(
+        beam_tilt_rad=1e-3 * np.array(tilt or [3.0, -5.0]),
+        odd=[1.0, -2.0, 50.0, 0.0, 30.0, -60.0],
+        even=[0.3, 10.0, 2.0, -5.0, 200.0, 0.0, 50.0],
+        magnification=[[1.05, 0.06], [-0.04, 0.95]],
+    )
 
 
 OPERATORS: dict[str, Callable[[], linop.LinearOperator]] = {
@@ -117,5 +128,21 @@ OPERATORS: dict[str, Callable[[], linop.LinearOperator]] = {
     "Rays, fan": lambda: Rays.fan(jnp.linspace(0.1, 6.0, 4), 8, 20.0, 10.0, 9, 1.5),
     "Rays, parallel in space": lambda: Rays.parallel_3d(poses(3), 6),
     "Rays, cone": lambda: Rays.cone(jnp.linspace(0.1, 6.0, 3), (4, 6, 6), 20.0, 10.0, (5, 7)),
+    "ApplyCtf, aberrations": lambda: ApplyCtf(Ctf(15000.0, 12000.0, 0.5, aberrations=aberrations()), (8, 10), 2.0),
+    "ApplyCtf, aberrations, odd, phases flipped": lambda: ApplyCtf(
+        Ctf(15000.0, aberrations=aberrations(), applied=PHASE_FLIPPED), (9, 7), 2.0
+    ),
+    "FourierSlice, aberrations, as recorded, flipped and premultiplied": lambda: FourierSlice(
+        poses(3),
+        6,
+        shifts=jnp.asarray([[0.5, -2.0], [0.0, 1.5], [3.0, 0.2]]),
+        ctf=Ctf(
+            jnp.asarray([9000.0, 12000.0, 15000.0]),
+            aberrations=aberrations([3.0, 0.0], [0.0, -2.0], [1.0, 1.0]),
+            applied=jnp.asarray([AS_RECORDED, PHASE_FLIPPED, PREMULTIPLIED]),
+        ),
+        pixel_angstrom=2.0,
+        kernel=2,
+    ),
     "ApplyCtf, odd": lambda: ApplyCtf(Ctf(15000.0, phase_shift_rad=1.0, b_factor_angstrom2=50.0), (9, 7), 2.0),
 }
