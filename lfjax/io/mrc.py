@@ -1,13 +1,11 @@
-"""MRC files: maps with their axes in order, and image stacks read piece by piece (with `mrcfile`; Cheng et al., 2015)."""
+"""MRC files: maps with their axes in order, and image stacks read piece by piece. `mrc_layout` tells which modes are read."""
 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import mrcfile
 import numpy as np
@@ -16,9 +14,9 @@ from numpy.typing import ArrayLike
 from lfjax.errors import FileError, require
 from lfjax.io.arrays import check_array, reading
 from lfjax.io.atomic import writing
+from lfjax.io.mrc_layout import read_layout, read_values
 
 Zyx = tuple[float, float, float]
-HEADER_BYTES = 1024
 
 
 class Map(NamedTuple):
@@ -43,21 +41,26 @@ def read_map(path: str | Path, *, voxel_angstrom: float | None = None) -> Map:
         voxel_angstrom: voxel size to use instead of that in the file; needed if the file has none.
 
     Raises:
-        FileError: the file is missing, broken, not a volume or not finite, or neither file nor caller gives a voxel size.
+        FileError: the file is missing, broken, of a mode that is not read, one image, a stack of volumes or not finite, or
+            neither file nor caller gives a voxel size.
     """
-    with reading(path, "MRC"), _opened(path) as file:
-        array, axes = np.array(file.data), [int(file.header[name]) for name in ("maps", "mapr", "mapc")]
-        voxel = tuple(float(file.voxel_size[a]) for a in "zyx")
-        start = tuple(int(file.header[f"n{name}start"]) for name in "zyx")
-        origin = tuple(float(file.header.origin[a]) for a in "zyx")
+    with reading(path, "MRC"):
+        layout = read_layout(path)
+        if layout.single or layout.volumes > 1:
+            found = "one image" if layout.single else f"a stack of {layout.volumes} volumes"
+            raise FileError(f"{path}: {found}; expected one volume")
+        array = read_values(layout)
+        array = array.astype(np.float32 if layout.dtype.kind == "f" else layout.dtype.newbyteorder("="))
     array = check_array(path, array, "zyx")
+    axes = layout.axes[::-1]
     if sorted(axes) != [1, 2, 3]:
-        raise FileError(f"{path}: axes {axes[::-1]} in MAPC, MAPR, MAPS; expected an order of 1, 2, 3")
+        raise FileError(f"{path}: axes {list(layout.axes)} in MAPC, MAPR, MAPS; expected an order of 1, 2, 3")
     array = np.ascontiguousarray(array.transpose([axes.index(a) for a in (3, 2, 1)]))
-    # mrcfile divides the cell of an axis by MZ, MY, MX; start indices belong to sections, rows, columns
-    first = tuple(start[axes.index(a)] for a in (3, 2, 1))
-    size = _size(path, voxel, voxel_angstrom)
-    return Map(array, size, tuple(s * v + o for s, v, o in zip(first, size, origin, strict=True)))  # type: ignore[arg-type]
+    # the cell is that of x, y, z; start indices belong to sections, rows, columns
+    first = tuple(layout.first[axes.index(a)] for a in (3, 2, 1))
+    size = _size(path, layout.voxel_angstrom, voxel_angstrom)
+    origin = tuple(s * v + o for s, v, o in zip(first, size, layout.origin_angstrom, strict=True))
+    return Map(array, size, origin)  # type: ignore[arg-type]
 
 
 def write_map(
@@ -87,6 +90,8 @@ def write_map(
 class Stack:
     """Images of an .mrcs (or .mrc) file, read on request, so that a file may be larger than memory.
 
+    A file compressed by gzip or bzip2 is decompressed into memory as a whole.
+
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "particles.mrcs"
     >>> write_stack(path, np.zeros((8, 16, 16)), 2.0)
@@ -103,24 +108,39 @@ class Stack:
         """Open a file.
 
         Raises:
-            FileError: the file is missing, truncated, or not an MRC file of images.
+            FileError: the file is missing, truncated, of a mode that is not read, its columns are not x or its rows not y, or
+                it holds no images but volumes.
         """
         self.path = Path(path)
-        with reading(path, "MRC"), _opened(path, mrcfile.mmap) as file:
-            data = file.data
-            self._data = data[None] if data.ndim == 2 else data
-            pixel = float(file.voxel_size.x)
-        if self._data.ndim != 3:
-            raise FileError(f"{path}: array of shape {self._data.shape}; expected images (n, y, x)")
-        self.shape: tuple[int, int, int] = self._data.shape
-        self.pixel_angstrom = pixel if pixel > 0 else None
+        with reading(path, "MRC"):
+            layout = read_layout(path)
+            if layout.volumes:
+                found = f"{layout.volumes} volumes of {layout.shape[0] // layout.volumes} sections"
+                raise FileError(f"{path}: {found}; expected images, or one volume at a time by read_map")
+            if any(layout.axes) and layout.axes[:2] != (1, 2):  # some programs leave all three at 0
+                found = f"axes {list(layout.axes)} in MAPC, MAPR, MAPS"
+                raise FileError(f"{path}: {found}; expected images with columns along x (1) and rows along y (2)")
+            self._data = read_values(layout)
+        self.shape: tuple[int, int, int] = layout.shape
+        pixel = layout.voxel_angstrom[2]
+        self.pixel_angstrom = pixel if math.isfinite(pixel) and pixel > 0 else None
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        """Images by number, slice or list, as 32-bit floats."""
-        return np.asarray(self._data[index], np.float32)
+        """Images by number, slice or list, as 32-bit floats.
+
+        Raises:
+            FileError: a pixel is NaN or infinite; the message names the image.
+        """
+        found = np.asarray(self._data[index], np.float32)
+        if self._data.dtype.kind == "f" and not np.isfinite(found).all():
+            bad = ~np.isfinite(found).reshape(-1, found.shape[-2] * found.shape[-1]).all(axis=1)
+            number = int(np.atleast_1d(np.arange(len(self))[index])[bad.argmax()])
+            told = f"{number + 1}@{self.path}: NaN or infinite pixels in image {number + 1}"
+            raise FileError(f"{told}; expected finite values")
+        return found
 
 
 def write_stack(
@@ -166,31 +186,6 @@ def write_stack(
 def _chain(first: np.ndarray, rest: Iterator[ArrayLike]) -> Iterator[ArrayLike]:
     yield first
     yield from rest
-
-
-@contextmanager
-def _opened(path: str | Path, opener: Callable[..., Any] = mrcfile.open) -> Iterator[Any]:
-    """Open a valid file; warnings of mrcfile become errors, except those about a missing identity string of the header."""
-    _check_extended_header(Path(path))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)
-        warnings.filterwarnings("ignore", "Map ID string not found|Unrecognised machine stamp", RuntimeWarning)
-        with opener(path, mode="r", permissive=True) as file:
-            if file.data is None:
-                raise FileError(f"{path}: no data; expected a complete MRC file")
-            yield file
-
-
-def _check_extended_header(path: Path) -> None:
-    """Refuse an extended header (NSYMBT, bytes 93 to 96) longer than the file, before mrcfile allocates it."""
-    with path.open("rb") as file:
-        head = file.read(HEADER_BYTES)
-    if len(head) < HEADER_BYTES or head[:2] in (b"\x1f\x8b", b"BZ"):  # cut or compressed: mrcfile finds out
-        return
-    stamp: Literal["big", "little"] = "big" if head[212] == 0x11 else "little"
-    claimed, present = int.from_bytes(head[92:96], stamp), path.stat().st_size - HEADER_BYTES
-    if claimed > present:
-        raise FileError(f"{path}: extended header of {claimed} bytes in a file with {present} after the header")
 
 
 def _size(path: str | Path, found: tuple[float, ...], given: float | None) -> Zyx:
