@@ -30,6 +30,7 @@ NAMES = {
     "lfjax.io": dict.fromkeys(_PSF_FILE.split(), "lfjax.optics")
     | dict.fromkeys(("ParticleFile", "read_particles", "write_particles"), "lfjax.tomography"),
     "lfjax.optics": dict.fromkeys(_ILLUMINATION.split(), "lfjax.illumination"),
+    "lfjax.rotation": {"symmetry_group": "lfjax.tomography"},
 }
 """Room -> name -> the room, or module, that has it now."""
 

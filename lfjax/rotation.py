@@ -11,7 +11,6 @@ Functions are pure and compiled as a whole, and take leading batch axes unless t
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import NamedTuple
 
@@ -21,9 +20,12 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 from numpy.typing import NDArray
 
+from lfjax import _moved
 from lfjax.errors import require, require_shape
 
-GOLDEN = (1 + math.sqrt(5)) / 2
+
+def __getattr__(name: str) -> object:
+    return _moved.find(__name__, name)
 
 
 @jax.jit
@@ -182,34 +184,6 @@ def align_poses(found: Float[ArrayLike, "n 3 3"], truth: Float[ArrayLike, "n 3 3
     return Alignment(jnp.where(better, other, turn), better, jnp.where(better, reflected, error))
 
 
-def symmetry_group(name: str) -> NDArray[np.float64]:
-    """Rotations of a point group: "C4" (about z), "D2" (twofold about x as well), "T", "O", "I" (twofold axes along x, y, z).
-
-    Returns:
-        (order, 3, 3): n for Cn, 2 n for Dn, 12, 24, 60; the first is the identity.
-
-    Raises:
-        ParameterError: the name is not one of these.
-    """
-    kind, number = name[:1].upper(), name[1:]
-    fold = int(number) if number.isascii() and number.isdigit() else 0
-    known = kind in "CD" and fold >= 1 if kind in ("C", "D") else kind in ("T", "O", "I") and not number
-    require(known, "name", name, "Cn or Dn with n = 1, 2, ..., T, O or I")
-    turn = {
-        "C": [_axis_turn((0, 0, 1), max(fold, 1))],
-        "D": [_axis_turn((0, 0, 1), max(fold, 1)), _axis_turn((1, 0, 0), 2)],
-        "T": [_axis_turn((0, 0, 1), 2), _axis_turn((1, 1, 1), 3)],
-        "O": [_axis_turn((0, 0, 1), 4), _axis_turn((1, 1, 1), 3)],
-        "I": [_axis_turn((0, 0, 1), 2), _axis_turn((1, 1, 1), 3), _axis_turn((0, 1, GOLDEN), 5)],
-    }[kind]
-    group = [np.eye(3)]
-    for element, generator in ((e, g) for e in group for g in turn):  # the list grows while the loop reads it
-        product = generator @ element
-        if all(np.abs(product - other).max() > 1e-6 for other in group):
-            group.append(product)
-    return np.stack(group)
-
-
 def grid(order: int) -> NDArray[np.float64]:
     """Evenly spaced rotations (Hopf grid): 12 * 4^order HEALPix directions, each with 6 * 2^order angles about it.
 
@@ -241,13 +215,6 @@ def _healpix(side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         polar.append(np.full(count, np.arccos(height)))
         azimuth.append(2 * np.pi * (np.arange(count) + offset) / count)
     return np.concatenate(polar), np.concatenate(azimuth)
-
-
-def _axis_turn(axis: tuple[float, float, float], fold: int) -> NDArray[np.float64]:
-    u = np.asarray(axis, float) / np.linalg.norm(axis)
-    cross = np.array([[0, -u[2], u[1]], [u[2], 0, -u[0]], [-u[1], u[0], 0]])
-    angle = 2 * np.pi / fold
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
 
 
 def _about_z(angle: Array) -> Array:

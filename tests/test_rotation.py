@@ -4,7 +4,6 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from lfjax import rotation
-from lfjax.errors import ParameterError
 
 
 @pytest.fixture(autouse=True)
@@ -85,22 +84,9 @@ def test_poses_are_compared_up_to_a_turn_and_the_mirror_image(many, mirrored):
         assert np.median(rotation.align_poses(mirror @ found @ mirror, many, handedness=False).error) > 0.5
 
 
-@pytest.mark.parametrize(("name", "order"), [("C1", 1), ("C5", 5), ("D3", 6), ("T", 12), ("O", 24), ("I", 60)])
-def test_symmetry_groups_are_scipys(name, order):
-    group = rotation.symmetry_group(name)
-    assert group.shape == (order, 3, 3)
-    np.testing.assert_allclose(group[0], np.eye(3))
-    products = np.einsum("aij,bjk->abik", group, group).reshape(-1, 3, 3)
-    gaps = np.abs(products[:, None] - group[None]).max((2, 3)).min(1)
-    assert gaps.max() <= 1e-9  # closed
-    angles = np.sort(Rotation.from_matrix(group).magnitude())
-    np.testing.assert_allclose(angles, np.sort(Rotation.create_group(name).magnitude()), atol=1e-9)
-
-
-def test_unknown_groups_are_refused():
-    for name in ("", "C", "C0", "X2", "I2", "D-1"):
-        with pytest.raises(ParameterError, match="name"):
-            rotation.symmetry_group(name)
+def test_the_old_name_of_symmetry_groups_warns():
+    with pytest.warns(FutureWarning, match="lfjax.tomography.symmetry_group"):
+        assert rotation.symmetry_group("D2").shape == (4, 3, 3)
 
 
 @pytest.mark.parametrize("order", [0, 1, 2])

@@ -11,6 +11,7 @@ from jaxtyping import Array, ArrayLike, Float
 from lfjax.errors import require, require_shape
 from lfjax.fourier import translate
 from lfjax.linop import LinearOperator, Shape
+from lfjax.tomography.background import background_levels, outside_disc
 
 
 class Shift(LinearOperator):
@@ -52,23 +53,27 @@ def _displace(image: Array, displacement: Array) -> Array:
     return translate(image, displacement[::-1])
 
 
-def normalise(images: Float[ArrayLike, "n y x"], *, radius: float = 1.0) -> Float[Array, "n y x"]:
+def normalise(images: Float[ArrayLike, "n y x"], *, radius: float = 1.0) -> Float[ArrayLike, "n y x"]:
     """Images whose background, beyond a disc about the centre, has mean 0 and standard deviation 1, as RELION expects.
+
+    NumPy arrays stay on the host, so that batches of any size stream through without a program for each.
 
     Args:
         images: (n, y, x), square.
         radius: radius of the disc as a fraction of half the box.
 
+    Returns:
+        (n, y, x), a NumPy array where `images` is one; an image with a constant background only loses its mean.
+
     Raises:
         ShapeError: the images are not square.
         ParameterError: no pixel lies beyond the disc.
     """
-    n = jnp.shape(images)[-1]
-    require_shape("images", jnp.shape(images), ("n", n, n))
-    x = np.arange(n) - n // 2
-    outside = np.hypot(x, x[:, None]) > radius * n / 2
-    require(bool(outside.any()), "radius", radius, "less than sqrt(2), so that there is a background")
-    return _normalise(images, outside)
+    if isinstance(images, np.ndarray):
+        levels = background_levels(images, radius)
+        mean, deviation = (level[:, None, None].astype(np.result_type(images, np.float32)) for level in levels)
+        return (images - mean) / np.where(deviation > 0, deviation, 1)
+    return _normalise(images, outside_disc(jnp.shape(images), radius))
 
 
 @jax.jit
