@@ -1,7 +1,7 @@
 """Particle files: RELION's STAR (3.0, 3.1, 4, 5) and cryoSPARC's .cs, with the stacks that they name.
 
-RELION's rot, tilt, psi are those of `lfjax.rotation`; its origin offset is minus the displacement of the particle. cryoSPARC's
-pose is a rotation vector whose matrix is the transpose of ours, its shift has RELION's sign.
+Tables of either format are canonical (`relion_tables`). The images of all optics groups come on one grid, that of the group
+with the finest pixel unless the caller names another.
 """
 
 from __future__ import annotations
@@ -9,27 +9,31 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import jax
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 from jaxtyping import ArrayLike, Float
 from numpy.typing import NDArray
 
-from lfjax import rotation
-from lfjax.errors import FileError, require
+from lfjax.errors import DataWarning, FileError, require
 from lfjax.io.arrays import reading
-from lfjax.io.atomic import writing
 from lfjax.io.mrc import Stack
 from lfjax.io.star import Tables, read_star, write_star
-from lfjax.tomography.ctf import Ctf
+from lfjax.tomography import cryosparc, tilts
+from lfjax.tomography.images import normalise
 from lfjax.tomography.particles import Particles
+from lfjax.tomography.relion_checks import check_origins, check_repeats
+from lfjax.tomography.relion_labels import finite_numbers
+from lfjax.tomography.relion_notes import group_notes
+from lfjax.tomography.relion_tables import ANGLES, canonical, lowered, to_particles
+from lfjax.tomography.relion_writing import from_particles, with_particles
+from lfjax.tomography.resampling import resample_images
+from lfjax.tomography.stack_names import find_beside, image_labels, image_name
 
-ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
-Columns = dict[str, NDArray[Any] | list[str]]
+OPEN_STACKS = 32  # each holds a file descriptor
 
 
 @dataclass
@@ -38,11 +42,14 @@ class ParticleFile:
 
     Attributes:
         path: path of the file.
-        particles: poses (identity where the file has none), optics, pixel sizes and half-sets.
+        particles: poses (identity where the file has none), optics, half-sets, and shifts and pixel size of the common grid.
         posed: whether the file has poses.
         names: number, from 0, and file of each image.
-        tables: all tables of the file; a .cs file is one table, "".
+        tables: canonical tables, see `relion_tables`.
+        pixel_angstrom: pixel size of the common grid.
         folder: folder that image paths are relative to; None: the folder of the file or one above it.
+        box: pixels per side of the common grid; None: those of the group with the finest pixel.
+        signs: +1 or -1 of each image: its recorded contrast times this is bright particles; None: +1.
     """
 
     path: Path
@@ -50,65 +57,252 @@ class ParticleFile:
     posed: bool
     names: list[tuple[int, str]]
     tables: Tables
+    pixel_angstrom: float
     folder: Path | None = None
+    box: int | None = None
+    signs: NDArray[np.float32] | None = None
     _stacks: dict[str, Stack] = field(default_factory=dict, repr=False)
+    _warned: set[int] = field(default_factory=set, repr=False)
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def images(self, index: slice | ArrayLike | Sequence[int] = slice(None)) -> Float[NDArray[np.float32], "m y x"]:
-        """Images (m, y, x) of a selection: a slice, a mask or indices. Only these are read.
+    @cached_property
+    def size(self) -> int:
+        """Pixels per side of the common grid.
 
         Raises:
-            FileError: a stack is missing or too short, or the images differ in size.
+            FileError: the file does not say it, and the stack that would is missing or has images that are not square.
         """
-        found: list[NDArray[np.float32]] = []
-        for i in np.atleast_1d(np.arange(len(self))[index if isinstance(index, slice) else np.asarray(index)]):
-            number, name = self.names[i]
-            if name not in self._stacks:
-                self._stacks[name] = Stack(self._find(name))
-            stack = self._stacks[name]
-            if not 0 <= number < len(stack):
-                raise FileError(f"{stack.path}: {len(stack)} images; expected image {number + 1} among them")
-            found.append(stack[number])
-        sizes = {image.shape for image in found}
-        if len(sizes) > 1:
-            raise FileError(f"{self.path}: images of several sizes {sorted(sizes)}; select those of one optics group")
-        return np.stack(found) if found else np.zeros((0, 0, 0), np.float32)
+        used = np.unique(self.particles.group)
+        finest = used[np.isclose(self._pixels[used], self._pixels[used].min(), rtol=1e-5)]
+        return self.box or max(self._box(int(g)) for g in finest)
+
+    @cached_property
+    def shells(self) -> NDArray[np.int64]:
+        """Number of shells of the common grid, from frequency 0, below the Nyquist frequency of each optics group's own pixels.
+
+        Beyond them the images of a group hold nothing: give these shells no weight.
+        """
+        nyquist = self.size * self.pixel_angstrom / (2 * self._pixels)
+        return np.minimum(np.floor(nyquist * (1 + 1e-6)).astype(int), self.size // 2) + 1
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """Number of each distinct image: rows of one image, as symmetry expansion makes them, share it and its half-set."""
+        return image_labels(self.names)
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """Indices of the images in the order of their files: by stack, then by number."""
+        stack = np.unique([name for _, name in self.names], return_inverse=True)[1]
+        return np.lexsort((np.array([number for number, _ in self.names]), stack))
+
+    @property
+    def stacks(self) -> tuple[Path, ...]:
+        """Paths of the stacks.
+
+        Raises:
+            FileError: a stack is missing.
+        """
+        return tuple(find_beside(self.path, name, self.folder) for name in dict.fromkeys(name for _, name in self.names))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One line for each statement of the file on its images, and whether lfjax honours it."""
+        try:
+            sizes = [self._box(g) for g in range(len(self._pixels))]
+            return group_notes(self.tables, self.particles, sizes, (self.size, self.pixel_angstrom))
+        except FileError:  # a stack that alone knows the size is missing: the other lines stand
+            return group_notes(self.tables, self.particles)
+
+    def images(
+        self, index: slice | ArrayLike | Sequence[int] = slice(None), *, normalised: bool = False
+    ) -> Float[NDArray[np.float32], "m y x"]:
+        """Images (m, y, x) of a selection on the common grid, particles bright; only these are read.
+
+        Args:
+            index: a slice, a mask or indices.
+            normalised: whether to normalise each image by its background, before it comes to the common grid.
+
+        Raises:
+            FileError: a stack is missing or too short, or its images differ in size from what the file says.
+        """
+        chosen = self._indices(index)
+        found = np.empty((len(chosen), self.size, self.size), np.float32)
+        for group, at, images in self.recorded(chosen):
+            pixel = self._pixels[group]
+            images = np.asarray(normalise(images)) if normalised else images
+            if images.shape[-1] != self.size or not np.isclose(pixel, self.pixel_angstrom, rtol=1e-5):
+                images = np.asarray(resample_images(images, float(pixel), self.size, self.pixel_angstrom))
+            found[at] = images
+        return found
+
+    def recorded(
+        self, index: slice | ArrayLike | Sequence[int] = slice(None)
+    ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.float32]]]:
+        """Images of a selection on the grids of their stacks, particles bright, one optics group after the other.
+
+        Yields:
+            Number of the group, places of its images in the selection, and the images (m, y, x).
+        """
+        chosen = self._indices(index)
+        group = np.asarray(self.particles.group)[chosen]
+        for g in np.unique(group):
+            at = np.flatnonzero(group == g)
+            images = self._raw(chosen[at], int(g))
+            yield int(g), at, images if self.signs is None else images * self.signs[chosen[at], None, None]
+
+    def _indices(self, index: slice | ArrayLike | Sequence[int]) -> NDArray[np.int64]:
+        return np.atleast_1d(np.arange(len(self))[index if isinstance(index, slice) else np.asarray(index)])
 
     def batches(self, size: int) -> Iterator[tuple[NDArray[np.float32], Particles]]:
-        """Images and their particles, `size` at a time, for sets larger than memory."""
+        """Images and their particles, `size` at a time, in the `order` of the files, for sets larger than memory."""
         for start in range(0, len(self), size):
-            part = slice(start, start + size)
+            part = self.order[start : start + size]
             yield self.images(part), self.particles[part]
 
-    def _find(self, name: str) -> Path:
-        """Path of a stack, relative to a project folder, which is often above that of the file."""
-        places = [self.folder] if self.folder else [self.path.parent, *self.path.resolve().parents]
-        for place in places:
-            if (place / name).is_file():
-                return place / name
-        raise FileError(f"{self.path}: stack {name} is not in {places[0]}{'' if self.folder else ' or above'}; give folder")
+    def check(self) -> None:
+        """Open every stack once and compare its header with the file, before any work.
+
+        Raises:
+            FileError: a stack is missing or too short, its images have another size than the file says, or an origin is
+                outside them.
+        """
+        last: dict[tuple[str, int], int] = {}
+        for (number, name), g in zip(self.names, np.asarray(self.particles.group).tolist(), strict=True):
+            last[name, g] = max(last.get((name, g), 0), number)
+        for (name, g), number in last.items():
+            self._checked(self._stack(name), number, g)
+        sizes = [self._box(g) for g in range(len(self._pixels))]
+        check_origins(self.path, self.tables, np.asarray(self.particles.group), sizes)
+
+    @cached_property
+    def _pixels(self) -> NDArray[np.float64]:
+        return finite_numbers(self.path, self.tables["optics"], "rlnImagePixelSize", "optics")
+
+    def _box(self, group: int) -> int:
+        """Pixels per side of the images of an optics group; 0: it has no images and no size."""
+        optics, mine = self.tables["optics"], np.flatnonzero(np.asarray(self.particles.group) == group)
+        if "rlnImageSize" in optics:
+            return int(finite_numbers(self.path, optics, "rlnImageSize", "optics")[group])
+        return self._stack(self.names[mine[0]][1]).shape[-1] if len(mine) else 0
+
+    def _gridded(self, index: NDArray[np.int64], group: int) -> NDArray[np.float32]:
+        """Images of one optics group on the common grid."""
+        images, pixel = self._raw(index, group), float(self._pixels[group])
+        if images.shape[-1] == self.size and np.isclose(pixel, self.pixel_angstrom, rtol=1e-5):
+            return images
+        return np.asarray(resample_images(images, pixel, self.size, self.pixel_angstrom), np.float32)
+
+    def _raw(self, index: NDArray[np.int64], group: int) -> NDArray[np.float32]:
+        """Images of one optics group as their stacks have them, read in the order of the files."""
+        size = self._box(group)
+        found = np.empty((len(index), size, size), np.float32)
+        by_stack: dict[str, list[int]] = {}
+        for at, i in enumerate(index):
+            by_stack.setdefault(self.names[i][1], []).append(at)
+        for name in sorted(by_stack):
+            rows = sorted(by_stack[name], key=lambda at: self.names[index[at]][0])
+            numbers = [self.names[index[at]][0] for at in rows]
+            stack = self._stack(name)
+            self._checked(stack, numbers[-1], group)
+            found[rows] = stack[numbers]
+        return found
+
+    def _checked(self, stack: Stack, number: int, group: int) -> None:
+        size, pixel = self._box(group), self._pixels[group]
+        if number >= len(stack):
+            raise FileError(
+                f"{stack.path}: {len(stack)} images; expected image {number + 1} among them, which {self.path} names"
+            )
+        if stack.shape[1:] != (size, size):
+            shape = " x ".join(str(n) for n in stack.shape[:0:-1])
+            raise FileError(f"{stack.path}: images of {shape} pixels; expected {size} x {size}, see optics group {group + 1}")
+        header = stack.pixel_angstrom
+        if header is not None and abs(header / pixel - 1) > 0.01 and group not in self._warned:
+            self._warned.add(group)
+            both = f"pixel size {header:g} A in the header of {stack.path.name}, {pixel:g} A in the particle file"
+            warnings.warn(f"{self.path}: {both}; lfjax follows the particle file", DataWarning, stacklevel=3)
+
+    def _stack(self, name: str) -> Stack:
+        if name not in self._stacks:
+            while len(self._stacks) >= OPEN_STACKS:
+                self._stacks.pop(next(iter(self._stacks)))
+            self._stacks[name] = Stack(find_beside(self.path, name, self.folder))
+        return self._stacks[name]
 
 
-def read_particles(path: str | Path, *, folder: str | Path | None = None, pixel_angstrom: float | None = None) -> ParticleFile:
-    """Read a particle file.
+def read_particles(
+    path: str | Path,
+    *,
+    folder: str | Path | None = None,
+    pixel_angstrom: float | None = None,
+    ctf: bool = True,
+    grid: tuple[int, float] | None = None,
+    also: Sequence[str | Path] = (),
+    alignment: str | None = None,
+    tomograms: str | Path | None = None,
+) -> ParticleFile:
+    """Read a particle file. Stacks are opened when images are asked for, or by `ParticleFile.check`.
 
     Args:
-        path: .star of RELION 3.0, 3.1, 4 or 5, or .cs of cryoSPARC.
+        path: .star of RELION 3.0, 3.1, 4 or 5, or .cs of cryoSPARC, or a .csg that names .cs files.
         folder: folder that image paths are relative to; None: the file's own folder or one above it.
         pixel_angstrom: pixel size that overrides the one in the file; needed where the file has none.
+        ctf: whether to read the CTF; False: the images have none.
+        grid: size and pixel size of the common grid; None: those of the optics group with the finest pixel.
+        also: further .cs files of the same images (passthrough, CTF, alignments), joined by uid.
+        alignment: which alignment of a .cs file to read, for example "alignments3D"; None: the only one.
+        tomograms: tomograms.star of RELION 4 or 5; needed where the particles are 2-D stacks of a tilt series.
 
     Raises:
-        FileError: the file is missing, broken, of another kind, or has no pixel size.
+        FileError: the file is missing, broken, of another kind, lacks a column, states a thing that lfjax does not know (see
+            `relion_tables.to_particles`), or has an image in both half-sets.
+        ParameterError: an argument does not fit the kind of file or is out of range.
     """
     path, where = Path(path), None if folder is None else Path(folder)
-    kinds = {".star": _from_star, ".cs": _from_cryosparc}
-    if path.suffix.lower() not in kinds:
-        raise FileError(f"{path}: suffix {path.suffix!r} is not known; expected .star or .cs")
+    suffix = ".cs" if path.suffix.lower() == ".csg" else path.suffix.lower()
+    if suffix not in (".star", ".cs"):
+        raise FileError(f"{path}: suffix {path.suffix!r} is not known; expected .star, .cs or .csg")
+    require(suffix == ".cs" or not also, "also (further files)", list(also), "no further file beside a STAR file")
+    require(suffix == ".cs" or alignment is None, "alignment (--alignment)", alignment, "None for a STAR file")
+    require(suffix == ".star" or tomograms is None, "tomograms (--tomograms)", tomograms, "None for a .cs file")
     with reading(path, "particle"):
-        particles, posed, names, tables = kinds[path.suffix.lower()](path, pixel_angstrom)
-    return ParticleFile(path, particles, posed, names, tables, where)
+        if suffix == ".cs":
+            given = [path, *also] if also else path
+            tables = cryosparc.read_cs(given, alignment=alignment, ctf=ctf, pixel_angstrom=pixel_angstrom)
+        else:
+            tables = tilts.with_tilts(path, read_star(path), tomograms, find=lambda name: find_beside(path, name, where))
+        tables = canonical(path, tables, pixel_angstrom=pixel_angstrom)
+        names = [image_name(path, row, name) for row, name in enumerate(tables["particles"]["rlnImageName"])]
+        own = to_particles(path, tables, ctf=ctf)
+        check_repeats(path, tables["particles"], image_labels(names), np.asarray(own.half))
+    pixels = np.asarray(tables["optics"]["rlnImagePixelSize"], float)[np.unique(own.group)]
+    size, pixel = grid or (None, float(pixels.min()))
+    require(pixel > 0 and (size is None or size >= 2), "grid", grid, "(pixels per side, positive pixel size)")
+    signs, posed = _signs(path, tables), ANGLES[0] in tables["particles"]
+    found = ParticleFile(path, _on_grid(own, pixel), posed, names, tables, pixel, where, size, signs)
+    if pixel_angstrom is not None:  # the caller knows that the headers say something else
+        found._warned.update(range(len(tables["optics"])))
+    return found
+
+
+def _on_grid(particles: Particles, pixel: float) -> Particles:
+    """The same particles in pixels of the common grid; in numpy, so that nothing is compiled for it."""
+    own = np.asarray(particles.pixel_angstrom)
+    shifts = np.asarray(particles.shifts) * (own / pixel)[:, None]
+    fields = (jnp.asarray(shifts, float), jnp.asarray(np.full(len(own), pixel), float))
+    return eqx.tree_at(lambda p: (p.shifts, p.pixel_angstrom), particles, fields)
+
+
+def _signs(path: Path, tables: Tables) -> NDArray[np.float32] | None:
+    if "lfjaxImageSign" not in tables["particles"]:
+        return None
+    signs = finite_numbers(path, tables["particles"], "lfjaxImageSign")
+    if not np.isin(signs, (-1, 1)).all():
+        raise FileError(f"{path}: sign of an image {signs[~np.isin(signs, (-1, 1))][0]:g}; expected 1 or -1")
+    return None if (signs == 1).all() else signs.astype(np.float32)
 
 
 def write_particles(
@@ -127,217 +321,33 @@ def write_particles(
         particles: poses, optics, pixel sizes and half-sets of the images.
         names: number, from 0, and file of each image.
         size: pixels per side.
-        tables: tables of a STAR file; `particles` replace its poses and half-sets, its other columns stay.
-        version: "3.1" (with an optics table; RELION 4 and 5 read it) or "3.0".
+        tables: canonical tables; `particles` replace their poses, shifts and half-sets, all else stays.
+        version: "3.1" (with an optics table), "5" (the same) or "3.0".
 
     Raises:
-        ParameterError: the version is unknown, or the number of names is not that of particles.
+        ParameterError: the version is unknown, or the number of names or of rows is not that of particles.
         FileError: the tables have no block of particles.
     """
-    require(version in ("3.0", "3.1"), "version", version, '"3.0" or "3.1"')
     require(len(names) == len(particles), "names", len(names), f"{len(particles)}, one per particle")
-    if Path(path).suffix.lower() == ".cs":
-        _write_cryosparc(path, particles, names, size)
-        return
-    if tables is not None:
-        kept = {key: table.copy() for key, table in tables.items()}
-        main = kept[_main(path, kept)]
-        pixels = "rlnOriginXAngst" not in main and "optics" not in kept
-        for column, values in _pose_columns(particles, pixels).items():
-            main[column] = values
-        write_star(path, kept)
-        return
-    columns: Columns = {"rlnImageName": [f"{number + 1:06d}@{name}" for number, name in names]}
-    columns |= _pose_columns(particles, version == "3.0")
-    optics = _optics_columns(particles)
-    if version == "3.0":
-        apart = {"rlnMagnification": np.full(len(names), 10000.0), "rlnDetectorPixelSize": optics.pop("rlnImagePixelSize")}
-        write_star(path, {"": pd.DataFrame(columns | optics | apart)})
-        return
-    shared = pd.DataFrame({name: optics.pop(name) for name in list(optics) if name in OPTICS})
-    groups = shared.groupby(list(shared.columns), sort=False, dropna=False).ngroup().to_numpy() + 1
-    table = shared.drop_duplicates().reset_index(drop=True)
-    table.insert(0, "rlnOpticsGroup", np.arange(1, len(table) + 1))
-    table.insert(1, "rlnOpticsGroupName", [f"opticsGroup{i + 1}" for i in range(len(table))])
-    table["rlnImageSize"], table["rlnImageDimensionality"] = size, 2
-    write_star(path, {"optics": table, "particles": pd.DataFrame(columns | optics | {"rlnOpticsGroup": groups})})
-
-
-OPTICS = ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast", "rlnImagePixelSize")
-
-
-def _main(path: str | Path, tables: Tables) -> str:
-    for name in ("particles", "images", ""):
-        if name in tables:
-            return name
-    names = [name for name, table in tables.items() if "rlnImageName" in table]
-    if len(names) != 1:
-        raise FileError(f"{path}: blocks {list(tables)}; expected a single block with rlnImageName")
-    return names[0]
-
-
-def _from_star(path: Path, pixel: float | None) -> tuple[Particles, bool, list[tuple[int, str]], Tables]:
-    tables = read_star(path)
-    table = tables[_main(path, tables)]
-    if "rlnImageName" not in table:
-        raise FileError(f"{path}: columns {list(table.columns)}; expected rlnImageName among them")
-    if "optics" in tables:
-        table = table.merge(tables["optics"], on="rlnOpticsGroup", how="left", suffixes=("", "_optics"), validate="m:1")
-
-    def column(name: str, default: float = 0.0) -> NDArray[np.float64]:
-        return table[name].to_numpy(float) if name in table else np.full(len(table), default)
-
-    if pixel is not None:
-        size = np.full(len(table), float(pixel))
-    elif "rlnImagePixelSize" in table:
-        size = column("rlnImagePixelSize")
-    elif {"rlnDetectorPixelSize", "rlnMagnification"} <= set(table):
-        size = 1e4 * column("rlnDetectorPixelSize") / column("rlnMagnification")
+    if tables is None:
+        tables = from_particles(particles, names, size)
     else:
-        raise FileError(f"{path}: no pixel size in the file; expected rlnImagePixelSize, or give pixel_angstrom")
-    if not np.all(np.isfinite(size) & (size > 0)):
-        raise FileError(f"{path}: pixel sizes from {size.min()} to {size.max()}; expected positive numbers")
-    origin = [column(f"rlnOrigin{a}Angst") / size if f"rlnOrigin{a}Angst" in table else column(f"rlnOrigin{a}") for a in "XY"]
-    ctf = None
-    if "rlnDefocusU" in table:
-        b_factor = column("rlnCtfBfactor")
-        if (b_factor < 0).any():
-            warnings.warn(f"{path}: rlnCtfBfactor is negative; lfjax reads it as a decay of that size", stacklevel=4)
-        ctf = Ctf(
-            column("rlnDefocusU"),
-            column("rlnDefocusV" if "rlnDefocusV" in table else "rlnDefocusU"),
-            np.deg2rad(column("rlnDefocusAngle")),
-            voltage_kv=column("rlnVoltage", 300.0),
-            cs_mm=column("rlnSphericalAberration", 2.7),
-            amplitude_contrast=column("rlnAmplitudeContrast", 0.1),
-            phase_shift_rad=np.deg2rad(column("rlnPhaseShift")),
-            b_factor_angstrom2=np.abs(b_factor),
-            scale=column("rlnCtfScalefactor", 1.0),
-        )
-    particles = Particles(
-        jax.jit(rotation.from_euler)(*(jnp.asarray(np.deg2rad(column(name))) for name in ANGLES)),
-        shifts=-np.stack(origin, axis=-1),
-        ctf=ctf,
-        pixel_angstrom=size,
-        half=column("rlnRandomSubset").astype(int),
-    )
-    return particles, ANGLES[1] in table, [_image_name(path, name) for name in table["rlnImageName"]], tables
+        tables = with_particles(canonical(path, tables), particles)
+    write_tables(path, tables, version=version)
 
 
-def _image_name(path: Path, name: str) -> tuple[int, str]:
-    number, at, stack = str(name).partition("@")
-    if not (at and number.isdigit() and int(number) >= 1 and stack):
-        raise FileError(f"{path}: image name {name!r}; expected NUMBER@STACK with numbers from 1")
-    return int(number) - 1, stack
+def write_tables(path: str | Path, tables: Tables, *, version: str = "3.1") -> None:
+    """Write canonical tables, digit by digit, as a STAR or .cs file: conversion without loss.
 
+    Args:
+        path: .star or .cs.
+        tables: canonical tables.
+        version: "3.1", "5" or "3.0", see `relion_tables.lowered`; a .cs file has none.
 
-def _from_cryosparc(path: Path, pixel: float | None) -> tuple[Particles, bool, list[tuple[int, str]], Tables]:
-    rows = np.load(path, allow_pickle=False)
-    have = set(rows.dtype.names or ())
-    if not {"blob/path", "blob/idx"} <= have:
-        raise FileError(f"{path}: fields {sorted(have)}; expected blob/path and blob/idx among them")
-
-    def column(name: str, default: float = 0.0) -> NDArray[np.float64]:
-        return rows[name].astype(float) if name in have else np.full(len(rows), default)
-
-    if pixel is None and "blob/psize_A" not in have:
-        raise FileError(f"{path}: no pixel size in the file; expected blob/psize_A, or give pixel_angstrom")
-    size = column("blob/psize_A") if pixel is None else np.full(len(rows), float(pixel))
-    ctf = None
-    if "ctf/df1_A" in have:
-        ctf = Ctf(
-            column("ctf/df1_A"),
-            column("ctf/df2_A"),
-            column("ctf/df_angle_rad"),
-            voltage_kv=column("ctf/accel_kv", 300.0),
-            cs_mm=column("ctf/cs_mm", 2.7),
-            amplitude_contrast=column("ctf/amp_contrast", 0.1),
-            phase_shift_rad=column("ctf/phase_shift_rad"),
-            b_factor_angstrom2=column("ctf/bfactor"),
-            scale=column("ctf/scale", 1.0),
-        )
-    posed = "alignments3D/pose" in have
-    turns = column("alignments3D/pose") if posed else np.zeros((len(rows), 3))
-    shift = column("alignments3D/shift") if "alignments3D/shift" in have else np.zeros((len(rows), 2))
-    ratio = column("alignments3D/psize_A") / size if "alignments3D/psize_A" in have else np.ones(len(rows))
-    split = column("alignments3D/split").astype(int) + 1 if "alignments3D/split" in have else np.zeros(len(rows), int)
-    particles = Particles(
-        jax.jit(rotation.from_vector)(jnp.asarray(-turns)),
-        shifts=-shift * ratio[:, None],
-        ctf=ctf,
-        pixel_angstrom=size,
-        half=split,
-    )
-    names = [(int(i), bytes(p).decode().lstrip(">")) for i, p in zip(rows["blob/idx"], rows["blob/path"], strict=True)]
-    table = pd.DataFrame({name: list(rows[name]) for name in rows.dtype.names})
-    return particles, posed, names, {"": table}
-
-
-def _pose_columns(particles: Particles, pixels: bool) -> Columns:
-    angles = [np.rad2deg(np.asarray(a, float)) for a in jax.jit(rotation.to_euler)(particles.rotations)]
-    origin = -np.asarray(particles.shifts, float)
-    unit = np.ones(len(particles)) if pixels else np.asarray(particles.pixel_angstrom, float)
-    ends = ("rlnOriginX", "rlnOriginY") if pixels else ("rlnOriginXAngst", "rlnOriginYAngst")
-    columns: Columns = dict(zip(ANGLES, angles, strict=True))
-    columns |= {name: origin[:, i] * unit for i, name in enumerate(ends)}
-    half = np.asarray(particles.half)
-    return columns | ({"rlnRandomSubset": half} if half.any() else {})
-
-
-def _optics_columns(particles: Particles) -> Columns:
-    columns: Columns = {"rlnImagePixelSize": np.asarray(particles.pixel_angstrom, float)}
-    c = particles.ctf
-    if c is None:
-        return columns
-    values = {
-        "rlnDefocusU": c.defocus_u_angstrom,
-        "rlnDefocusV": c.defocus_v_angstrom,
-        "rlnDefocusAngle": np.rad2deg(np.asarray(c.angle_rad, float)),
-        "rlnPhaseShift": np.rad2deg(np.asarray(c.phase_shift_rad, float)),
-        "rlnCtfBfactor": c.b_factor_angstrom2,
-        "rlnCtfScalefactor": c.scale,
-        "rlnVoltage": c.voltage_kv,
-        "rlnSphericalAberration": c.cs_mm,
-        "rlnAmplitudeContrast": c.amplitude_contrast,
-    }
-    # six digits, as RELION writes them: one optics group stays one
-    return columns | {name: np.round(np.asarray(value, float), 6) for name, value in values.items()}
-
-
-def _write_cryosparc(path: str | Path, particles: Particles, names: list[tuple[int, str]], size: int) -> None:
-    longest = max((len(name) for _, name in names), default=1)
-    fields: list[Any] = [("uid", "<u8"), ("blob/path", f"S{longest}"), ("blob/idx", "<u4"), ("blob/shape", "<u4", (2,))]
-    values: dict[str, Any] = {
-        "uid": np.arange(1, len(names) + 1),
-        "blob/path": [name.encode() for _, name in names],
-        "blob/idx": [number for number, _ in names],
-        "blob/shape": [(size, size)] * len(names),
-        "blob/psize_A": particles.pixel_angstrom,
-        "alignments3D/psize_A": particles.pixel_angstrom,
-        "alignments3D/pose": -np.asarray(jax.jit(rotation.to_vector)(particles.rotations)),
-        "alignments3D/shift": -np.asarray(particles.shifts),
-        "alignments3D/split": np.maximum(np.asarray(particles.half) - 1, 0),
-    }
-    if (c := particles.ctf) is not None:
-        values |= {
-            "ctf/accel_kv": c.voltage_kv,
-            "ctf/cs_mm": c.cs_mm,
-            "ctf/amp_contrast": c.amplitude_contrast,
-            "ctf/df1_A": c.defocus_u_angstrom,
-            "ctf/df2_A": c.defocus_v_angstrom,
-            "ctf/df_angle_rad": c.angle_rad,
-            "ctf/phase_shift_rad": c.phase_shift_rad,
-            "ctf/bfactor": c.b_factor_angstrom2,
-            "ctf/scale": c.scale,
-        }
-    known = {name for name, *_ in fields}
-    fields += [
-        (name, "<u4" if name.endswith("split") else "<f4", np.shape(value)[1:])
-        for name, value in values.items()
-        if name not in known
-    ]
-    rows = np.zeros(len(names), np.dtype(fields))
-    for name, value in values.items():
-        rows[name] = np.asarray(value)
-    with writing(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, rows, allow_pickle=False)
+    Raises:
+        ParameterError: the version is unknown.
+    """
+    if Path(path).suffix.lower() == ".cs":
+        cryosparc.write_cs(path, tables)
+    else:
+        write_star(path, lowered(tables, version))

@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from numpy.typing import NDArray
 
 from lfjax.errors import require, require_shape
 from lfjax.linop import floating
 from lfjax.rotation import random_rotations
+from lfjax.tomography.aberrations import Aberrations
 from lfjax.tomography.ctf import Ctf
 from lfjax.tomography.fourier_slice import FourierSlice
 
@@ -95,9 +97,50 @@ class Particles(eqx.Module):
             batch=batch,
         )
 
-    def with_half_sets(self, key: Array) -> Particles:
-        """The same particles in two random half-sets, of equal size up to one."""
-        return eqx.tree_at(lambda p: p.half, self, _random_halves(key, len(self)).astype(self.half.dtype))
+    def with_half_sets(self, key: Array, labels: Int[ArrayLike, " n"] | None = None) -> Particles:
+        """The same particles, all in half-sets: those of 0 are drawn at random, see `draw_half_sets`.
+
+        Args:
+            key: random key.
+            labels: number of the image of each particle; particles of one image come into one half-set. None: each has its own.
+
+        Raises:
+            ParameterError: an image is in both half-sets.
+        """
+        return eqx.tree_at(lambda p: p.half, self, jnp.asarray(draw_half_sets(key, self.half, labels)))
+
+
+def draw_half_sets(
+    key: Array, half: Int[ArrayLike, " n"], labels: Int[ArrayLike, " n"] | None = None
+) -> Int[NDArray[np.int64], " n"]:
+    """Half-sets with those of 0 drawn at random, such that both sets are as equal as the copies of images allow.
+
+    Copies of one image, as symmetry expansion makes them, share their noise: in two half-sets they would make the half-maps
+    agree where there is noise alone. So one draw counts for all copies, and a copy without half-set joins the others.
+
+    Args:
+        key: random key.
+        half: half-set of each particle, 1 or 2; 0: to be drawn.
+        labels: number of the image of each particle; None: each has its own.
+
+    Raises:
+        ParameterError: an image is in both half-sets.
+        ShapeError: half and labels differ in length.
+    """
+    sets = np.asarray(half, np.int64)
+    own = np.arange(len(sets)) if labels is None else np.unique(np.asarray(labels), return_inverse=True)[1]
+    require_shape("labels", own.shape, sets.shape)
+    found = np.zeros(own.max(initial=-1) + 1, np.int64)
+    np.maximum.at(found, own, sets)
+    apart = (sets > 0) & (sets != found[own])
+    require(not apart.any(), "half", f"both half-sets for the image of row {np.argmax(apart) + 1}", "one half-set per image")
+    sizes, free = np.bincount(own), np.flatnonzero(found == 0)
+    wanted = (len(sets) + 1) // 2 - int(sizes[found == 1].sum())
+    place = np.asarray(jax.random.permutation(key, len(free)))
+    count = np.empty(len(free))
+    count[place] = sizes[free]
+    found[free] = np.where(np.cumsum(count) - count / 2 < wanted, 1, 2)[place]
+    return found[own]
 
 
 @jax.jit
@@ -118,9 +161,14 @@ def random_particles(
     defocus_angstrom: tuple[float, float] | None = (8000.0, 20000.0),
     astigmatism_angstrom: float = 200.0,
     shift_px: float = 0.0,
-    **optics: float,
+    **optics: ArrayLike | Aberrations | None,
 ) -> Particles:
     """Random particles: uniform orientations and mean defocus, astigmatism at a random angle, normal shifts, two half-sets.
+
+    >>> tilted = Aberrations(beam_tilt_rad=[1e-3, 0.0])
+    >>> some = random_particles(jax.random.key(0), 10, pixel_angstrom=1.0, cs_mm=2.0, aberrations=tilted)
+    >>> some.ctf.aberrations.beam_tilt_rad.shape
+    (10, 2)
 
     Args:
         key: random key.
@@ -129,7 +177,8 @@ def random_particles(
         defocus_angstrom: least and largest mean defocus; None: no CTF.
         astigmatism_angstrom: defocus U minus V.
         shift_px: standard deviation of the displacement along each axis.
-        optics: voltage_kv, cs_mm, amplitude_contrast, phase_shift_rad, b_factor_angstrom2 of `Ctf`.
+        optics: voltage_kv, cs_mm, amplitude_contrast, phase_shift_rad, b_factor_angstrom2, scale, aberrations and applied of
+            `Ctf`, one for all images or one per image.
 
     Raises:
         ParameterError: count or the limits of the defocus are out of range.
@@ -148,7 +197,7 @@ def _draw(
     defocus_angstrom: tuple[Array, Array] | None,
     astigmatism_angstrom: Array,
     shift_px: Array,
-    optics: dict[str, Array],
+    optics: dict[str, Array | Aberrations | None],
 ) -> Particles:
     keys = jax.random.split(key, 5)
     ctf = None
