@@ -1,9 +1,11 @@
 """Refinement of poses and shifts near the truth: Levenberg-Marquardt through the projector, for each image by itself.
 
-    min over (w, t) of |P (CTF exp(-2 pi i k.t / n) V^(R^T exp(w)^T (kx, ky, 0)) - Y)|^2
+    min over (w, t) of |P (|CTF| exp(-2 pi i k.t / n) V^(R^T exp(w)^T (kx, ky, 0)) - m Y / |CTF|)|^2
 
-P keeps low frequencies first and admits more from stage to stage: the valley around the truth is as wide as the shortest period
-admitted. The volume is a good estimate of the object in the images, on their scale.
+m Y is the part of the image in the data term, see `ctf`: this is the likelihood in white noise of the images as the camera
+records them, whatever a program has multiplied into them since. P keeps low frequencies first and admits more from stage to
+stage: the valley around the truth is as wide as the shortest period admitted. The volume is a good estimate of the object in
+the images, on their scale.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from lfjax.solvers.levenberg_marquardt import Normal, descend
 from lfjax.tomography import gridding
 from lfjax.tomography.fourier_slice import Plane, View, map_batches
 from lfjax.tomography.particles import Particles
+
+FAINT = 1e-4  # |CTF|^2 below which a frequency counts as that of its zeros
 
 
 class Refinement(NamedTuple):
@@ -92,13 +96,15 @@ def _stage(plane: Plane, steps: int, batch: int, spectrum: Array, views: View, i
     def one(item: tuple[View, Array]) -> tuple[View, Array]:
         view, image = item
         none = jnp.zeros(2, image.dtype)
-        seen, centre = plane.samples(image, none), plane.at_samples(plane.displacement(none))
+        contrast = jnp.sqrt(jnp.maximum(plane.power(view), FAINT))
+        seen = plane.samples(image, none) * plane.matched(view) / contrast
+        centre = plane.at_samples(plane.displacement(none))
 
         def residual(move: Array, view: View) -> Array:
             here = _moved(view, move)
             values = gridding.interpolate(spectrum, plane.coordinates(here), plane.kernel, plane.grid)
             moved = plane.at_samples(plane.displacement(here.shift)) * centre.conj()
-            misfit = values * plane.transfer(here) * moved - seen
+            misfit = values * contrast * moved - seen
             return jnp.concatenate([misfit.real, misfit.imag])
 
         def linearise(view: View) -> Normal:
