@@ -1,5 +1,12 @@
 from lfjax.viz.camera import lenslet_grid as lenslet_grid
 from lfjax.viz.cryo import image_grid as image_grid, sections as sections, shell_correlations as shell_correlations
+from lfjax.viz.cryo_maps import guinier_plot as guinier_plot, local_resolutions as local_resolutions
+from lfjax.viz.cryo_views import (
+    directional_correlations as directional_correlations,
+    orientations as orientations,
+    transfer as transfer,
+)
+from lfjax.viz.drawing import drawing_soon as drawing_soon
 from lfjax.viz.neurons import (
     activity_page as activity_page,
     distributions as distributions,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +26,15 @@ def round_length(at_most: float) -> float:
     """
     decade = 10.0 ** math.floor(math.log10(at_most))
     return float(max(step * decade for step in (1, 2, 5) if step * decade <= at_most * (1 + 1e-9)))
+
+
+@contextmanager
+def drawing_soon() -> Iterator[None]:
+    """Load Matplotlib in a thread beside the work of the block, so that the figures after it need not wait for that."""
+    thread = threading.Thread(target=lambda: new_figure((1, 1)).add_subplot(), daemon=True)
+    thread.start()
+    yield
+    thread.join()
 
 
 def new_figure(size_inch: tuple[float, float], **options: Any) -> Figure:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lfjax import io, tomography
-from lfjax.cli import cryo
+from lfjax.cli import maps, particles
 from lfjax.tomography import random_particles, simulate_stack
 
 EVENT = "/jax/core/compile/backend_compile_duration"
@@ -37,25 +37,25 @@ def phantom(n=24):
 def test_a_first_run_compiles_few_programs(tmp_path):
     io.write_map(tmp_path / "truth.mrc", phantom(), 4.0)
     with programs() as compiled:
-        cryo.project(tmp_path / "truth.mrc", tmp_path / "p.star", n=300, snr=1.0, shift_px=1.0)
+        particles.project(tmp_path / "truth.mrc", tmp_path / "p.star", n=300, snr=1.0, shift_px=1.0)
     assert 1 <= len(compiled) <= 12
     with programs() as compiled:
-        cryo.backproject(tmp_path / "p.star", tmp_path / "map.mrc", half_maps=True, batch=128)
+        particles.backproject([tmp_path / "p.star"], tmp_path / "map.mrc", half_maps=True, batch=128)
     assert 1 <= len(compiled) <= 14
     with programs() as compiled:
-        cryo.fsc(tmp_path / "map_half1.mrc", tmp_path / "map_half2.mrc", radius=32.0)
+        maps.fsc(tmp_path / "map_half1.mrc", tmp_path / "map_half2.mrc", radius=32.0)
     assert 1 <= len(compiled) <= 6
     found = io.read_map(tmp_path / "map.mrc").array
     assert np.asarray(tomography.fsc(found, phantom()))[:6].min() >= 0.95
 
 
 def test_a_simulated_stack_is_the_projections_plus_noise_of_the_ratio_asked_for():
-    particles = random_particles(jax.random.key(0), 50, pixel_angstrom=4.0, shift_px=1.0)
+    some = random_particles(jax.random.key(0), 50, pixel_angstrom=4.0, shift_px=1.0)
     key, volume = jax.random.key(1), phantom()
-    clean = [np.concatenate(list(simulate_stack(key, volume, particles, batch=b))) for b in (20, 50)]
+    clean = [np.concatenate(list(simulate_stack(key, volume, some, batch=b))) for b in (20, 50)]
     np.testing.assert_allclose(clean[0], clean[1], atol=1e-4)
-    np.testing.assert_allclose(clean[1], particles.projector(24)(jax.numpy.asarray(volume, float)), atol=1e-4)
-    parts = list(simulate_stack(key, volume, particles, snr=0.5, batch=20))
+    np.testing.assert_allclose(clean[1], some.projector(24)(jax.numpy.asarray(volume, float)), atol=1e-4)
+    parts = list(simulate_stack(key, volume, some, snr=0.5, batch=20))
     noise = np.concatenate(parts) - clean[0]
     assert [len(part) for part in parts] == [17, 17, 16]
     assert np.var(clean[0][:17], axis=(1, 2)).mean() / np.var(noise) == pytest.approx(0.5, rel=0.03)
