@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lfjax import optics, performance, pipeline
+from lfjax.cli.groups import grouped
 from lfjax.cli.options import DEVICES, PRESETS, DepthsOption, VoxelsOption, parse_depths
+from lfjax.cli.particle_options import ParticleOptions
+from lfjax.cli.particles import PARTICLE_FILES, describe
 from lfjax.errors import require
 from lfjax.pipeline import SOLVERS
 
@@ -24,8 +27,13 @@ HEADER = (
 )
 
 
+@grouped
 def print_info(
-    microscope: Annotated[str | None, typer.Argument(help="Preset or TOML file; lists the presets if not given.")] = None,
+    particles: ParticleOptions,
+    source: Annotated[
+        list[str] | None,
+        typer.Argument(help="Preset, TOML file, or particle file (.star, or .cs with its passthrough). None: the presets."),
+    ] = None,
     z: DepthsOption = None,
     voxels: VoxelsOption = 4,
     device: Annotated[
@@ -42,11 +50,20 @@ def print_info(
     tflops: Annotated[float | None, typer.Option(help="Measured float32 peak, 1e12 flops per second.")] = None,
     bandwidth: Annotated[float | None, typer.Option(help="Measured memory bandwidth, GB/s.")] = None,
 ) -> None:
-    """Print a microscope as TOML, with what follows from it; with --device also flops, bytes and least time per frame."""
-    if microscope is None:
+    """Print a microscope as TOML, with its derived numbers; with --device also flops, bytes and least time per frame.
+
+    Of a particle file, print its optics groups, flags and half-sets, and the memory that its map takes.
+    """
+    if not source:
         for name in PRESETS:
             typer.echo(name)
         return
+    microscope, *more = source
+    if microscope.lower().endswith(PARTICLE_FILES):
+        for line in describe(particles.open([Path(name) for name in source])):
+            typer.echo(line)
+        return
+    require(not more, "SOURCE", more, "one microscope")
     scope = optics.load_microscope(microscope)
     depths = pipeline.Grid(parse_depths(z), voxels).of(scope).depths
     processor = None if device is None else performance.find_device(device, tflops, bandwidth)

@@ -8,12 +8,12 @@ import warnings
 import typer
 
 from lfjax import io
-from lfjax.cli import cryo, info, light_field, movie, neurons, recording, simulate, train
+from lfjax.cli import info, light_field, maps, movie, neurons, particles, recording, simulate, train
 from lfjax.errors import LfjaxError, LfjaxWarning
 
 app = typer.Typer(
     help="Light-field microscopy: from a raw camera frame to a calibrated 3-D volume. Networks: train, evaluate. "
-    "Cryo-EM: project, backproject, fsc.",
+    "Cryo-EM: project, backproject, convert, expand, fsc, mask, postprocess.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -31,9 +31,13 @@ COMMANDS = (
         "raw.tif --white white.tif --dark dark.tif --microscope 60x1.2w --solver richardson_lucy -o volume.ome.tif",
     ),
     ("info", info.print_info, "25x1.0w --device h100 --voxels 3 --lenslets 106"),
-    ("project", cryo.project, "map.mrc --n 1000 --snr 0.1 -o particles.star"),
-    ("backproject", cryo.backproject, "particles.star -o map.mrc --half-maps"),
-    ("fsc", cryo.fsc, "map_half1.mrc map_half2.mrc --radius 120"),
+    ("project", particles.project, "map.mrc --n 1000 --snr 0.1 -o particles.star"),
+    ("backproject", particles.backproject, "particles.star -o map.mrc --half-maps"),
+    ("convert", particles.convert, "J42_particles.cs J42_passthrough_particles.cs -o particles.star"),
+    ("expand", particles.expand, "particles.star --symmetry D7 -o expanded.star"),
+    ("fsc", maps.fsc, "map_half1.mrc map_half2.mrc --radius 120"),
+    ("mask", maps.mask, "map.mrc -o mask.mrc"),
+    ("postprocess", maps.postprocess, "map_half1.mrc map_half2.mrc --mask mask.mrc -o sharp.mrc"),
     (
         "movie",
         movie.reconstruct_movie,
@@ -52,6 +56,7 @@ for name, function, example in COMMANDS:
 def run() -> None:
     """Run the command; bad input ends with one line on stderr and exit code 2."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]
+    _told.clear()
     io.use_compile_cache()
     try:
         app()
@@ -60,8 +65,12 @@ def run() -> None:
         sys.exit(2)
 
 
+_told: set[str] = set()
+
+
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
-    if issubclass(category, LfjaxWarning):
+    if issubclass(category, LfjaxWarning) and str(message) not in _told:
+        _told.add(str(message))  # the same from several places is one warning
         typer.echo(f"warning: {message}", err=True)
 
 

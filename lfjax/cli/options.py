@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -238,8 +238,11 @@ def require_output(
     require(not same, option, str(output), "another name than that of an input file, which is never overwritten")
     require(overwrite or not there, option, str(output), "a new name, or --overwrite: this file exists")
     folder = next(parent for parent in output.absolute().parents if parent.exists())
-    able = folder.is_dir() and os.access(folder, os.W_OK)
-    require(able, option, str(output), f"a folder in which files can be written, which {folder} is not")
+    try:
+        with tempfile.TemporaryFile(dir=folder):  # permissions alone do not tell
+            pass
+    except OSError:
+        require(False, option, str(output), f"a folder in which files can be written, which {folder} is not")
 
 
 def _level(text: str) -> float | None:

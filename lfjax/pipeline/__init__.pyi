@@ -2,6 +2,7 @@ from lfjax.pipeline.checks import Finding as Finding, check_recording as check_r
 from lfjax.pipeline.methods import SOLVERS as SOLVERS
 from lfjax.pipeline.movies import MovieVolumes as MovieVolumes, reconstruct_movie as reconstruct_movie
 from lfjax.pipeline.neurons import Extraction as Extraction, extract_neurons as extract_neurons
+from lfjax.pipeline.particles import ParticleMap as ParticleMap, reconstruct_particles as reconstruct_particles
 from lfjax.pipeline.recording import Recording as Recording, open_recording as open_recording
 from lfjax.pipeline.settings import (
     Calibration as Calibration,

@@ -10,7 +10,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"```(sh|python)\n(.*?)```", re.S)
 
 
-@pytest.mark.parametrize("page", ["own_microscope", "own_movie"])
+@pytest.mark.parametrize("page", ["own_microscope", "own_movie", "own_particles"])
 def test_a_page_runs_as_it_stands(lfjax, tmp_path, monkeypatch, page):
     blocks = BLOCK.findall((DOCS / f"{page}.md").read_text(encoding="utf-8"))
     assert {kind for kind, _ in blocks} == {"sh", "python"}
