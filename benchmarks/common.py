@@ -7,12 +7,15 @@ import json
 import os
 import platform
 import subprocess
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from lfjax.io import writing
 
@@ -78,6 +81,16 @@ class Report:
             temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
+def timed(call: Callable[[], Any], repeats: int = 5) -> tuple[Any, float]:
+    """The result of a call that waits for it, and the median of its wall seconds after one call that does not count."""
+    found, times = call(), []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        found = call()
+        times.append(time.perf_counter() - start)
+    return found, float(np.median(times))
+
+
 def _version(name: str) -> str | None:
     try:
         return version(name)
@@ -92,4 +105,4 @@ def arguments(description: str) -> argparse.Namespace:
     return parser.parse_args()
 
 
-__all__ = ["RESULTS", "Report", "arguments"]
+__all__ = ["RESULTS", "Report", "arguments", "timed"]
