@@ -71,7 +71,7 @@ def cases(report: Report, toy: bool) -> None:
         found[name] = float(metrics.correlation(volume, truth))
         angstrom = resolution(fsc(volume, truth), 128.0, 0.5)
         report.row(f"cases, {name}: resolution at FSC 0.5 to the truth", angstrom, "A")
-        floor = found["00_good_reference.star"] - (0.02 if name.startswith("03") else 0.005)
+        floor = found["00_good_reference.star"] - 0.005
         report.at_least(f"cases, {name}: correlation with the truth", found[name], floor, "1")
     for name, word in REFUSED.items():
         try:
@@ -124,7 +124,8 @@ def against_relion(report: Report, folder: Path, toy: bool) -> None:
         mask = _mask(scene.truth, scene.voxel_angstrom) * spherical_mask(size, 0.42 * size, 0.08 * size)
         reconstruct_particles(read_particles(scene.star))
         ours, seconds = common.timed(lambda star=scene.star: _volume(star))
-        theirs, relion = peers_relion.reconstruct_star(scene.star, *OPTIONS.get(name, ()))
+        runs = [peers_relion.reconstruct_star(scene.star, *OPTIONS.get(name, ())) for _ in range(1 if toy else 5)]
+        theirs, relion = runs[0].volume, float(np.median([run.seconds for run in runs]))
         to_truth = [np.asarray(fsc(v * mask, scene.truth * mask)) for v in (ours, theirs)]
         own, peer = (resolution(curve, box, 0.5) for curve in to_truth)
         report.at_most(f"{name}: FSC 0.5 to the truth, lfjax, at most that of RELION", own, peer * 1.0001, "A", "relion")
@@ -206,7 +207,8 @@ def published(report: Report, folder: Path, toy: bool) -> None:
     report.row("postprocess: B-factor, RELION, deviation over seeds", float(np.std(theirs)), "A^2", peer="relion")
     box = len(mask) * voxel
     middle = float(np.median([draw.resolution_angstrom for draw in draws]))
-    apart = abs(round(box / ours.resolution_angstrom) - round(box / middle))
+    last = int(box / ours.resolution_angstrom + 1e-6)  # RELION states the last shell before the fall, ours lies between two
+    apart = abs(last - round(box / middle))
     report.at_most("postprocess: resolution, shells from RELION's median over seeds", apart, 0, "shells", "relion")
     for name in ("unmasked", "masked"):
         gap = np.abs(np.asarray(getattr(ours.curves, name)) - draws[0].curves[name])[1:].max()
