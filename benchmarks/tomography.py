@@ -170,7 +170,7 @@ def known_poses(report: Report, truth: NDArray[np.float32], toy: bool) -> None:
 
     def measured(name: str, volume: Any, seconds: float, peer: str | None = None) -> float:
         curve = np.asarray(fsc(volume, truth))
-        curve = curve * np.sign(curve[1])  # ASPIRE's CTF has the other sign
+        curve = np.r_[1.0, curve[1:] * np.sign(curve[1])]  # ASPIRE's CTF has the other sign
         curves[name] = curve
         found = resolution(curve, n * pixel, 0.5)
         report.row(f"ribosome, {count} images, SNR 0.1: resolution at FSC 0.5, {name}", found, "A", peer=peer)
