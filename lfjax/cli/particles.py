@@ -167,7 +167,7 @@ def describe(file: ParticleFile) -> list[str]:
     return [
         f"{file.path}: {images}, {'with' if file.posed else 'without'} poses",
         *file.notes,
-        f"memory of `lfjax backproject`: {tomography.memory_bytes(file.size) / 2**30:.1f} GiB",
+        f"memory of `lfjax backproject`: about {tomography.memory_bytes(file.size) / 2**30:.1f} GiB beside the mapped stacks",
     ]
 
 
