@@ -22,7 +22,7 @@ from lfjax.fri.planar import Sampling
 from lfjax.fri.poses import Pose, PoseSearch
 from lfjax.fri.refine import require_x64
 from lfjax.fri.unknown_view import FLAT, Structure, centred, view_samples
-from lfjax.rotation import random_rotations
+from lfjax.rotation.matrices import random_rotations
 from lfjax.solvers.levenberg_marquardt import Normal, descend
 
 CAREFUL = 4  # factor on orientations and candidates for the structures that are kept

@@ -29,7 +29,7 @@ from lfjax.fri.matching import match_all
 from lfjax.fri.planar import Features, Sampling
 from lfjax.fri.refine import FREE, least_squares, require_x64
 from lfjax.fri.unknown_view import Factorisation, factorise, project
-from lfjax.rotation import from_vector
+from lfjax.rotation.matrices import from_vector
 
 EXACT = 1e-10  # relative misfit of a view above which Levenberg-Marquardt follows
 

@@ -15,7 +15,7 @@ from lfjax.errors import require_shape
 from lfjax.fri.normal import point_normal
 from lfjax.fri.planar import Sampling
 from lfjax.fri.unknown_view import project
-from lfjax.rotation import from_vector
+from lfjax.rotation.matrices import from_vector
 from lfjax.solvers.levenberg_marquardt import Normal, descend
 
 FINE = 8  # table entries per sampling distance

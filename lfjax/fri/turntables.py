@@ -16,7 +16,7 @@ from lfjax.errors import require, require_shape
 from lfjax.fri.planar import Sampling
 from lfjax.fri.refine import least_squares, require_x64
 from lfjax.fri.unknown_view import Structure, view_samples
-from lfjax.rotation import from_vector
+from lfjax.rotation.matrices import from_vector
 
 
 class Turntable(NamedTuple):

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 from lfjax.errors import require, require_shape
 from lfjax.fri.planar import Features, Sampling, recover_points
 from lfjax.fri.refine import cramer_rao, least_squares, require_x64
-from lfjax.rotation import from_vector
+from lfjax.rotation.matrices import from_vector
 
 FLAT = 1e-7  # ratio of the third singular value to the first below which points count as coplanar
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from numpy.typing import NDArray
 
 from lfjax.errors import ParameterError, require, require_shape
-from lfjax.rotation import random_rotations
+from lfjax.rotation.matrices import random_rotations
 from lfjax.tomography.ctf import ApplyCtf, Ctf
 from lfjax.tomography.fourier_slice import FourierSlice
 from lfjax.tomography.images import normalise

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lfjax.errors import require, require_shape
 from lfjax.linop import floating
-from lfjax.rotation import random_rotations
+from lfjax.rotation.matrices import random_rotations
 from lfjax.tomography.aberrations import Aberrations
 from lfjax.tomography.ctf import Ctf
 from lfjax.tomography.fourier_slice import FourierSlice

@@ -21,7 +21,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from lfjax.errors import require, require_shape
 from lfjax.fourier import good_size
-from lfjax.rotation import from_vector
+from lfjax.rotation.matrices import from_vector
 from lfjax.solvers.levenberg_marquardt import Normal, descend
 from lfjax.tomography import gridding
 from lfjax.tomography.fourier_slice import Plane, View, map_batches

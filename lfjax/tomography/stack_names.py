@@ -44,6 +44,44 @@ def image_labels(names: list[tuple[int, str]]) -> Int[NDArray[np.int64], " n"]:
     return pd.factorize(pd.MultiIndex.from_arrays([[i for i, _ in names], [plain[s] for _, s in names]]))[0].astype(np.int64)
 
 
+def same_images(
+    first: list[tuple[int, str]], second: list[tuple[int, str]]
+) -> tuple[Int[NDArray[np.int64], " m"], Int[NDArray[np.int64], " m"]]:
+    """Rows of two particle files that name one image, in the order of the first file.
+
+    Images are one where number and stack are, whichever way the stack is written; in files without such an image, where number
+    and file name of the stack are, without its folder and without cryoSPARC's uid.
+
+    >>> same_images([(0, "a.mrcs"), (1, "a.mrcs")], [(1, "J1/005213665113010562610_a.mrcs")])
+    (array([1]), array([0]))
+
+    Args:
+        first: number and stack of each image of a file.
+        second: those of another.
+
+    Raises:
+        FileError: several rows of a file name an image that the other has too.
+    """
+    for plain in (os.path.normpath, _file_name):
+        places: list[dict[tuple[int, str], list[int]]] = [{}, {}]
+        for names, rows in zip((first, second), places, strict=True):
+            for row, (number, stack) in enumerate(names):
+                rows.setdefault((number, plain(stack)), []).append(row)
+        common = [image for image in places[0] if image in places[1]]
+        for rows in places:
+            if several := next((image for image in common if len(rows[image]) > 1), None):
+                told = f"image {several[0] + 1} of {several[1]} stands in {len(rows[several])} rows of a file"
+                raise FileError(f"{told}; expected one row per image in both files")
+        if common:
+            break
+    i, j = ([rows[image][0] for image in common] for rows in places)
+    return np.array(i, np.int64), np.array(j, np.int64)
+
+
+def _file_name(stack: str) -> str:
+    return without_uid(Path(stack).name)
+
+
 def find_beside(path: Path, name: str, folder: Path | None = None) -> Path:
     """Path of a file that another one names, relative to a project folder, which is often above that of the other.
 

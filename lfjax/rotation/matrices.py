@@ -1,31 +1,12 @@
-"""Rotations of space: matrices inside lfjax, quaternions where they serve, RELION's Euler angles in files.
-
-A rotation R (3, 3) acts on (x, y, z) columns and takes the object into the frame of the image, whose line of sight is z:
-
-    I(x, y) = int V(R^T (x, y, z)) dz,   R = Z(psi) Y(tilt) Z(rot),
-    Z(a) = [[c, s, 0], [-s, c, 0], [0, 0, 1]],   Y(b) = [[c, 0, -s], [0, 1, 0], [s, 0, c]]
-
-with c, s the cosine and sine: RELION's rot, tilt, psi. Quaternions are (w, x, y, z), unit, the same rotation with either sign.
-Functions are pure and compiled as a whole, and take leading batch axes unless they say otherwise.
-"""
+"""Rotation matrices, from and to vectors, quaternions and RELION's angles; angles between them, and means."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float
-from numpy.typing import NDArray
-
-from lfjax import _moved
-from lfjax.errors import require, require_shape
-
-
-def __getattr__(name: str) -> object:
-    return _moved.find(__name__, name)
+from jaxtyping import Array, ArrayLike, Float
 
 
 @jax.jit
@@ -136,85 +117,6 @@ def nearest(matrix: Float[ArrayLike, "... 3 3"]) -> Float[Array, "... 3 3"]:
     u, _, vt = jnp.linalg.svd(matrix)
     sign = jnp.linalg.det(u @ vt)
     return (u.at[..., :, 2].multiply(sign[..., None])) @ vt
-
-
-class Alignment(NamedTuple):
-    """How found poses differ from the true ones.
-
-    Attributes:
-        turn: rotation G of the object, R_found ~ R_true G up to the mirror image.
-        mirrored: whether the found poses are those of the mirror image.
-        error: (n,), remaining angle of each pose in radians.
-    """
-
-    turn: Float[Array, "3 3"]
-    mirrored: Bool[Array, ""]
-    error: Float[Array, " n"]
-
-
-@partial(jax.jit, static_argnames="handedness")
-def align_poses(found: Float[ArrayLike, "n 3 3"], truth: Float[ArrayLike, "n 3 3"], *, handedness: bool = True) -> Alignment:
-    """Compare poses up to a rotation of the object and its mirror image, which projections do not determine.
-
-    With F = diag(1, 1, -1), the projection of F X at pose F R F is that of X at pose R. G minimises the squared (chordal)
-    distances of all poses.
-
-    Args:
-        found: (n, 3, 3), estimated poses.
-        truth: (n, 3, 3), true poses.
-        handedness: whether to try the mirror image too.
-
-    Raises:
-        ShapeError: the two sets differ in shape.
-    """
-    found, truth = jnp.asarray(found), jnp.asarray(truth)
-    require_shape("found", found.shape, ("n", 3, 3))
-    require_shape("truth", truth.shape, found.shape)
-    mirror = jnp.diag(jnp.asarray([1.0, 1.0, -1.0], found.dtype))
-
-    def one(poses: Array) -> tuple[Array, Array]:
-        turn = nearest(jnp.einsum("nji,njk->ik", truth, poses))
-        return turn, distance(poses, truth @ turn)
-
-    turn, error = one(found)
-    if not handedness:
-        return Alignment(turn, jnp.asarray(False), error)
-    other, reflected = one(mirror @ found @ mirror)
-    better = jnp.sum(reflected**2) < jnp.sum(error**2)
-    return Alignment(jnp.where(better, other, turn), better, jnp.where(better, reflected, error))
-
-
-def grid(order: int) -> NDArray[np.float64]:
-    """Evenly spaced rotations (Hopf grid): 12 * 4^order HEALPix directions, each with 6 * 2^order angles about it.
-
-    These are 72 * 8^order rotations, about 60 / 2^order degrees apart (Yershova et al., Int. J. Robot. Res. 29, 801 (2010);
-    Gorski et al., Astrophys. J. 622, 759 (2005)).
-
-    Args:
-        order: 0 (72 rotations), 1 (576), 2 (4608), 3 (36864), at most 6.
-    """
-    require(isinstance(order, int) and 0 <= order <= 6, "order", order, "a whole number from 0 to 6")
-    polar, azimuth = _healpix(2**order)
-    turns = 6 * 2**order
-    psi = 2 * np.pi * (np.arange(turns) + 0.5) / turns
-    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-        return np.asarray(from_euler(np.repeat(azimuth, turns), np.repeat(polar, turns), np.tile(psi, len(polar))))
-
-
-def _healpix(side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Polar angle and azimuth of the pixel centres, ring by ring."""
-    polar, azimuth = [], []
-    for ring in range(1, 4 * side):
-        cap = min(ring, 4 * side - ring)
-        if cap < side:
-            height, count, offset = 1 - cap**2 / (3 * side**2), 4 * cap, 0.5
-            height = height if ring < 2 * side else -height
-        else:
-            height, count = 4 / 3 - 2 * ring / (3 * side), 4 * side
-            offset = 0.5 * ((ring - side + 1) % 2)
-        polar.append(np.full(count, np.arccos(height)))
-        azimuth.append(2 * np.pi * (np.arange(count) + offset) / count)
-    return np.concatenate(polar), np.concatenate(azimuth)
 
 
 def _about_z(angle: Array) -> Array:
