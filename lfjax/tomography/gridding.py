@@ -217,6 +217,15 @@ def fold(total: Float[Array, "gz gy gx c"], kernel: Kernel, grid: int) -> Float[
     return total
 
 
+def unfold(total: Float[Array, "gz gy gx c"], kernel: Kernel, grid: int) -> Float[Array, "gz gy gx c"]:
+    """Spread sums whose `fold` is `total` inside: empty margins, and half of the columns that are their own mirror images."""
+    width, half = kernel.width, grid // 2
+    row = np.arange(total.shape[1]) < grid
+    column = np.arange(total.shape[2]) - width
+    part = np.where((column == 0) | (column == half), 0.5, (column > 0) & (column < half))
+    return total * jnp.asarray(row[:, None, None] * row[:, None] * part, total.dtype)[..., None]
+
+
 def inside(total: Float[Array, "gz gy gx c"], first: Int[ArrayLike, ""], count: int, kernel: Kernel, grid: int) -> Array:
     """Columns `first` to `first + count - 1`, frequencies along x, of folded sums, (G, G, count, c) as `rfftn` orders them."""
     return lax.dynamic_slice(total, (0, 0, first + kernel.width, 0), (grid, grid, count, total.shape[-1]))

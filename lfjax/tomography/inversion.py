@@ -25,6 +25,7 @@ from lfjax.tomography import fourier_shells, gridding, sums
 from lfjax.tomography.fourier_slice import Plane
 from lfjax.tomography.particles import Particles
 from lfjax.tomography.sums import Sums as Sums
+from lfjax.tomography.symmetric_sums import symmetrise
 from lfjax.tomography.symmetry import symmetry_group
 
 
@@ -54,6 +55,7 @@ def reconstruct(
     kernel: int = 3,
     padding: float = 2.0,
     noise: Float[ArrayLike, "groups r"] | None = None,
+    curve: Float[ArrayLike, " r"] | None = None,
 ) -> Reconstruction:
     """Map and half-maps from images at known poses, filtered by the correlation of the half-maps.
 
@@ -69,15 +71,19 @@ def reconstruct(
         padding: ratio of the cells of the grid per side to `size`.
         noise: relative noise power of each optics group and shell (0 to size // 2 cycles per box), which divides data and
             weights of its images; None: the same for all.
+        curve: correlation of each shell by which the map is filtered, such as that of half-maps whose poses were found
+            independently; None: that of these half-maps.
 
     Raises:
         ParameterError: a half-set is empty, a noise power is not positive, or an optics group has none.
-        ShapeError: images and particles differ in number, or the images in size, or the noise in its shells.
+        ShapeError: images and particles differ in number, or the images in size, or noise or curve in their shells.
     """
     plane = sums.plane_of(size, kernel, padding)
+    if curve is not None:
+        require_shape("curve", jnp.shape(curve), (size // 2 + 1,))
     totals = [Sums.empty(size, kernel=kernel, padding=padding).total for _ in range(2)]
-    group, capacity = symmetry_group(symmetry), 0
-    pixel, count = 1.0, np.zeros(2, int)
+    group = np.asarray(symmetry_group(symmetry), jnp.result_type(float))
+    pixel, capacity, count = 1.0, 0, np.zeros(2, int)
     for images, particles in batches:
         require_shape("images", jnp.shape(images), (len(particles), size, size))
         capacity = max(capacity, len(particles))  # shorter batches are filled up to it: one program serves all
@@ -85,15 +91,15 @@ def reconstruct(
         members, counts = _half_sets(np.asarray(particles.half), capacity, at_once)
         filled = (particles, images, sums.noise_of_each(particles, noise, size))
         filled = jax.tree.map(lambda leaf, n=capacity: _filled(leaf, n), filled)
-        for element in group if counts.any() else ():
-            totals = _add_halves(totals, plane, at_once, *filled, members, counts, element)
+        if counts.any():
+            totals = _add_halves(totals, plane, at_once, *filled, members, counts)
         count += counts
         pixel = float(np.asarray(particles.pixel_angstrom)[0])
     require(bool(count.min() > 0), "half", count.tolist(), "images in both half-sets, 1 and 2; see Particles.with_half_sets")
-    return _maps(plane, totals, size * pixel)
+    return _maps(plane, totals, group, size * pixel, curve)
 
 
-def memory_bytes(size: int, *, kernel: int = 3, padding: float = 2.0, images: int = 512) -> int:
+def memory_bytes(size: int, *, kernel: int = 3, padding: float = 2.0, images: int = 512, symmetry: str = "C1") -> int:
     """Peak memory of `reconstruct` on a CPU, the process included.
 
     Args:
@@ -101,6 +107,7 @@ def memory_bytes(size: int, *, kernel: int = 3, padding: float = 2.0, images: in
         kernel: taps of the interpolation.
         padding: ratio of the cells of the grid per side to `size`.
         images: most images per batch.
+        symmetry: point group of the particle; any but C1 takes a third sum for a while.
     """
     plane = sums.plane_of(size, kernel, padding)
     total = 12 * math.prod(gridding.grid_shape(plane.kernel, plane.grid))
@@ -108,11 +115,12 @@ def memory_bytes(size: int, *, kernel: int = 3, padding: float = 2.0, images: in
     spreading = 2 * _at_once(plane, images) * _spread_bytes(plane) + 2 * 4 * images * size**2
     inverting = rows + 3 * volume + BLOCKS
     correlating = 12 * volume - total  # one of the sums is gone by then
-    return PROCESS + 2 * total + max(spreading, inverting, correlating)
+    turning = total + 2 * BLOCKS if len(symmetry_group(symmetry)) > 1 else 0
+    return PROCESS + 2 * total + max(spreading, turning, inverting, correlating)
 
 
 PROCESS = 320 * 2**20  # bytes: Python, JAX and its programs
-BLOCKS = 80 * 2**20  # bytes: ten copies of the columns that are transformed at once
+BLOCKS = 80 * 2**20  # bytes: ten copies of the columns that are transformed at once; the program of a symmetry takes as much
 SPREAD = 64 * 2**20  # bytes of taps of one half-set that are in memory at once
 
 
@@ -151,10 +159,9 @@ def _add_halves(
     noise: Array | None,
     members: Int[Array, "2 m"],
     counts: Int[Array, "2"],
-    element: Array,
 ) -> list[Array]:
     """Sums of both half-sets side by side: the two scatters run in parallel on a CPU, where each of them is serial."""
-    views = sums.views_of(particles, element)
+    views = sums.views_of(particles)
 
     def step(i: Array, totals: list[Array]) -> list[Array]:
         place = i * at_once + jnp.arange(at_once)
@@ -168,8 +175,8 @@ def _add_halves(
 
 
 @functools.partial(jax.jit, static_argnums=1, donate_argnums=0)
-def _folded(total: Array, plane: Plane) -> Array:
-    return gridding.fold(total, plane.kernel, plane.grid)
+def _folded(total: Array, plane: Plane, group: Array) -> Array:
+    return symmetrise(plane, gridding.fold(total, plane.kernel, plane.grid), group)
 
 
 @functools.partial(jax.jit, donate_argnums=0)
@@ -177,7 +184,9 @@ def _added(first: Array, second: Array) -> Array:
     return first + second
 
 
-def _maps(plane: Plane, totals: list[Array], box_angstrom: float) -> Reconstruction:
+def _maps(
+    plane: Plane, totals: list[Array], group: NDArray[np.floating], box_angstrom: float, given: ArrayLike | None = None
+) -> Reconstruction:
     """Half-maps and maps; each of the sums is let go as soon as it has served."""
 
     shells = plane.size // 2 + 1
@@ -185,13 +194,15 @@ def _maps(plane: Plane, totals: list[Array], box_angstrom: float) -> Reconstruct
     def plain(total: Array) -> Array:
         return sums.inverse(plane, total, np.zeros(shells, np.float32), np.ones(shells, np.float32))
 
-    totals[:] = [_folded(total, plane) for total in totals]
+    for half in range(2):
+        totals[half] = _folded(totals[half], plane, group)  # one after the other: each needs a copy if there is a symmetry
+        jax.block_until_ready(totals[half])
     halves = (plain(totals[0]), plain(totals[1]))
     jax.block_until_ready(halves)
     both = _added(totals[0], totals.pop())
     totals.clear()
     curve = fourier_shells.fsc(*halves)
-    smooth = fourier_shells.falling(curve)
+    smooth = fourier_shells.falling(curve if given is None else given)
     mean = sums.shell_weights(plane, both)
     term = mean / 2 * (1 - smooth) / smooth
     gain = (1 + term / np.maximum(mean, 1e-20)) * np.sqrt(2 * smooth / (1 + smooth))

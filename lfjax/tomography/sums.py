@@ -34,6 +34,7 @@ from lfjax.fourier import good_size
 from lfjax.tomography import gridding
 from lfjax.tomography.fourier_slice import Plane, View, accumulate
 from lfjax.tomography.particles import Particles
+from lfjax.tomography.symmetric_sums import symmetrise
 from lfjax.tomography.symmetry import symmetry_group
 
 NEAR = 0.5  # cycles per box: the ramp at frequency 0
@@ -75,7 +76,6 @@ class Sums(eqx.Module):
         particles: Particles,
         images: Float[ArrayLike, "n y x"],
         *,
-        symmetry: str = "C1",
         noise: Float[ArrayLike, "groups r"] | None = None,
         batch: int = 64,
     ) -> Sums:
@@ -84,7 +84,6 @@ class Sums(eqx.Module):
         Args:
             particles: poses and optics of the images.
             images: (n, y, x).
-            symmetry: point group of the particle, see `rotation.symmetry_group`; every image counts once per element.
             noise: relative noise power of each optics group and shell (0 to size // 2 cycles per box), which divides data and
                 weights of its images; None: the same for all.
             batch: most images per batch.
@@ -95,10 +94,22 @@ class Sums(eqx.Module):
         """
         size = self.plane.size
         require_shape("images", jnp.shape(images), (len(particles), size, size))
-        total, rows = self.total, noise_of_each(particles, noise, size)
-        for element in symmetry_group(symmetry):
-            total = _add(total, self.plane, batch, particles, images, rows, element)
-        return Sums(total, self.plane)
+        return Sums(_add(self.total, self.plane, batch, particles, images, noise_of_each(particles, noise, size)), self.plane)
+
+    def symmetrised(self, name: str) -> Sums:
+        """The sums in which every image counts once per element of a point group, see `symmetrise`.
+
+        >>> Sums.empty(16).symmetrised("D2").weights().max()
+        np.float64(0.0)
+
+        Args:
+            name: point group of the particle, see `symmetry_group`; "C1" changes nothing.
+
+        Raises:
+            ParameterError: the group is unknown.
+        """
+        group = symmetry_group(name)
+        return self if len(group) == 1 else Sums(_symmetrised(self.plane, self.total, jnp.asarray(group, float)), self.plane)
 
     def __add__(self, other: Sums) -> Sums:
         require(self.plane == other.plane, "other", other.plane, f"sums with the same settings, {self.plane}")
@@ -146,19 +157,16 @@ def noise_of_each(particles: Particles, noise: ArrayLike | None, size: int) -> N
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
-def _add(
-    total: Array, plane: Plane, batch: int, particles: Particles, images: Array, noise: Array | None, element: Array
-) -> Array:
+def _add(total: Array, plane: Plane, batch: int, particles: Particles, images: Array, noise: Array | None) -> Array:
     def step(total: Array, item: tuple[View, Array, Array | None], counted: Array) -> Array:
         return gridding.add_taps(total, image_taps(plane, *item, counted))
 
-    return accumulate(step, total, (views_of(particles, element), images.astype(total.dtype), noise), batch)
+    return accumulate(step, total, (views_of(particles), images.astype(total.dtype), noise), batch)
 
 
-def views_of(particles: Particles, element: Float[Array, "3 3"]) -> View:
-    """The particles seen by one element of their symmetry group."""
-    turned = particles.rotations @ element.astype(particles.rotations.dtype)
-    return View(turned, particles.shifts, particles.ctf, particles.pixel_angstrom)
+def views_of(particles: Particles) -> View:
+    """Pose and optics of the particles."""
+    return View(particles.rotations, particles.shifts, particles.ctf, particles.pixel_angstrom)
 
 
 def image_taps(
@@ -187,6 +195,12 @@ def block_columns(grid: int) -> int:
 def folded(plane: Plane, total: Float[Array, "gz gy gx 3"]) -> Float[Array, "gz gy gx 3"]:
     """A folded copy of the sums, for `shell_weights` and `inverse`."""
     return gridding.fold(total, plane.kernel, plane.grid)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _symmetrised(plane: Plane, total: Array, group: Array) -> Array:
+    turned = symmetrise(plane, gridding.fold(total, plane.kernel, plane.grid), group)
+    return gridding.unfold(turned, plane.kernel, plane.grid)
 
 
 def shell_weights(plane: Plane, total: Float[ArrayLike, "gz gy gx 3"]) -> Float[NDArray[np.float64], " r"]:

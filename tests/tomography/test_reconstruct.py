@@ -112,7 +112,7 @@ def test_symmetry_counts_every_image_for_each_element():
     threefold = Sums.empty(32).add(Particles(turned), np.tile(one.projector(32)(phantom()), (3, 1, 1))).volume()
     few = one[:25]
     images = few.projector(32)(threefold)
-    with_it, without = (Sums.empty(32).add(few, images, symmetry=s).volume() for s in ("C3", "C1"))
+    with_it, without = (Sums.empty(32).add(few, images).symmetrised(s).volume() for s in ("C3", "C1"))
     assert relative(with_it, threefold) < 0.6 * relative(without, threefold)
 
 
