@@ -1,8 +1,8 @@
-"""ADMM for sparse, piecewise smooth, nonnegative volumes: l1 + isotropic total variation."""
+"""ADMM for sparse, piecewise smooth volumes, nonnegative or signed: l1 + isotropic total variation."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -43,7 +43,7 @@ def _last(x: Array, axis: int) -> Array:
 
 
 class ADMMState(NamedTuple):
-    """Nonnegative estimate and image; the free variable v; the splittings; the scaled duals; the penalty rho."""
+    """Estimate and image; the free variable v; the splittings; the scaled duals; the penalty rho."""
 
     x: Array
     image: Array
@@ -55,7 +55,7 @@ class ADMMState(NamedTuple):
 
 
 class ADMM(AbstractSolver[ADMMState]):
-    """min_x 1/2 |W^(1/2) (y - H x)|^2 + lambda |x|_1 + beta sum_i |(D x)_i|_2,  x >= 0.
+    """min_x 1/2 |W^(1/2) (y - H x)|^2 + lambda |x|_1 + beta sum_i |(D x)_i|_2,  x >= 0 unless signed.
 
     Split x = v and g = D v; each iteration solves (H^T W H + rho (1 + D^T D)) v = H^T W y + rho (x - p + D^T (g - q)) by a
     few warm-started CG steps, then shrinks x and g and updates the duals p, q.
@@ -66,6 +66,7 @@ class ADMM(AbstractSolver[ADMMState]):
         scale: factor of the differences along (z, y, x); put voxel_y / voxel_z first for isotropy in space.
         penalty: rho; None: 0.1 |W^(1/2) H|^2. It changes the speed, not the solution.
         inner_iterations: CG steps per iteration, one H and one H^T each.
+        signed: whether x may be negative.
 
     Source: Boyd et al., Found. Trends Mach. Learn. 3, 1 (2011); Rudin, Osher, Fatemi (1992) for total variation.
     """
@@ -75,6 +76,8 @@ class ADMM(AbstractSolver[ADMMState]):
     scale: tuple[float, ...] = eqx.field(static=True, default=(1.0, 1.0, 1.0))
     penalty: float | Array | None = None
     inner_iterations: int = eqx.field(static=True, default=3)
+    signed: bool = eqx.field(static=True, default=False)
+    takes_normal_equations: ClassVar[bool] = True
 
     def init(self, problem: Problem, x0: Array | None) -> ADMMState:
         """Start at `x0`, or at zero."""
@@ -87,10 +90,14 @@ class ADMM(AbstractSolver[ADMMState]):
     def step(self, problem: Problem, state: ADMMState) -> ADMMState:
         """One iteration: `inner_iterations` + 2 applications of H, one fewer of H^T."""
         free, steep = self._solve_free(problem, state)
-        x = jax.nn.relu(free + state.dual_x - self.sparsity / state.penalty)
+        x = self._shrunk(free + state.dual_x, self.sparsity / state.penalty)
         slopes = shrink_vectors(steep + state.dual_slopes, self.total_variation / state.penalty)
         dual_x, dual_slopes = state.dual_x + free - x, state.dual_slopes + steep - slopes
         return ADMMState(x, problem.op.matvec(x), free, slopes, dual_x, dual_slopes, state.penalty)
+
+    def _shrunk(self, x: Array, threshold: Array) -> Array:
+        """Proximal map of threshold * |x|_1, with x >= 0 unless the estimate is signed."""
+        return jax.nn.relu(x - threshold) - (jax.nn.relu(-x - threshold) if self.signed else 0)
 
     def _solve_free(self, problem: Problem, state: ADMMState) -> tuple[Array, Array]:
         """v and D v, by CG from the last v: 1/2 |W^(1/2) (y - H v)|^2 + rho/2 (|x - p - v|^2 + |g - q - D v|^2) -> min."""
@@ -101,7 +108,7 @@ class ADMM(AbstractSolver[ADMMState]):
             return rho * (near - v + d.rmatvec(near_slopes - image[1])) - problem.gradient(image[0])
 
         def curvature(v: Array, image: tuple[Array, Array]) -> Array:
-            return jnp.sum(problem.weights * image[0] ** 2) + rho * (jnp.sum(v**2) + jnp.sum(image[1] ** 2))
+            return problem.curvature(v, image[0]) + rho * (jnp.sum(v**2) + jnp.sum(image[1] ** 2))
 
         quadratic = Quadratic(lambda v: (problem.op.matvec(v), d.matvec(v)), residual, curvature)
         start = quadratic.start(state.free)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -66,6 +66,7 @@ class CG(AbstractSolver[CGState]):
     """
 
     ridge: float | Array = 0.0
+    takes_normal_equations: ClassVar[bool] = True
 
     def init(self, problem: Problem, x0: Array | None) -> CGState:
         """Start at `x0`, or at zero."""
@@ -83,7 +84,7 @@ class CG(AbstractSolver[CGState]):
         return Quadratic(
             image=problem.op.matvec,
             residual=lambda x, image: -problem.gradient(image) - self.ridge * x,
-            curvature=lambda p, image: jnp.sum(problem.weights * image**2) + self.ridge * jnp.sum(p**2),
+            curvature=lambda p, image: problem.curvature(p, image) + self.ridge * jnp.sum(p**2),
         )
 
 

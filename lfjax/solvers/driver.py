@@ -77,7 +77,7 @@ def run(
 
     Args:
         solver: `ISTA`, `FISTA`, `RichardsonLucy`, `ISRA`, `ADMM`, `CG`, `SIRT`, or an `AbstractSolver` of your own.
-        problem: operator, data and weights; or `NormalEquations`, for ISTA and FISTA.
+        problem: operator, data and weights; or `NormalEquations`, for ISTA, FISTA, CG and ADMM.
         iterations: largest number of iterations.
         x0: warm start, of shape `problem.op.in_shape`; the solver's own start if not given.
         smooth: A, a linear map of volumes (`optics.AntiAlias`): solve for u with H A in place of H, and return x = A u.
@@ -106,7 +106,7 @@ def run(
         raise ParameterError("problem: run is a loop in Python; expected arrays. Inside jit, vmap and grad use solvers.solve")
     require(isinstance(solver, AbstractSolver), "solver", name, "a subclass of AbstractSolver")
     if isinstance(problem, NormalEquations):
-        require(solver.takes_normal_equations, "solver", name, "ISTA or FISTA with NormalEquations")
+        require(solver.takes_normal_equations, "solver", name, "ISTA, FISTA, CG or ADMM with NormalEquations")
     elif solver.needs_counts:
         problem.require_nonnegative(name)
     inner = problem if smooth is None else problem.through(smooth)

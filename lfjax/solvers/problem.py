@@ -45,6 +45,10 @@ class Problem(eqx.Module):
         """1/2 |W^(1/2) (y - H x)|^2, given x and its image H x."""
         return 0.5 * jnp.sum(self.weights * (image - self.data) ** 2)
 
+    def curvature(self, x: Array, image: Array) -> Float[Array, ""]:
+        """<x, H^T W H x>, given the image H x."""
+        return jnp.sum(self.weights * image**2)
+
     @eqx.filter_jit
     def lipschitz(self, iterations: int = 30) -> Float[Array, ""]:
         """|W^(1/2) H|^2, the Lipschitz constant of `gradient`, with 2 % on top since power iteration ends below it."""
@@ -90,7 +94,7 @@ def _masked(data: Array, weights: Array) -> Array:
 
 
 class NormalEquations(Problem):
-    """Unweighted least squares through H^T H and H^T y alone, for `ISTA` and `FISTA`: cheaper where `op.gram` is.
+    """Unweighted least squares through H^T H and H^T y alone, for solvers that take it: cheaper where `op.gram` is.
 
     1/2 |y - H x|^2 = 1/2 <x, H^T H x> - <x, H^T y> + 1/2 |y|^2. The image that a solver carries is H^T H x. The objective is
     the difference of large numbers: exact to 1e-7 |y|^2 in float32, and to 1e-3 |y|^2 if the operator is in bfloat16, where
@@ -120,6 +124,10 @@ class NormalEquations(Problem):
     def least_squares(self, x: Array, image: Array) -> Float[Array, ""]:
         """1/2 |y - H x|^2, given x and H^T H x."""
         return 0.5 * jnp.vdot(x, image) - jnp.vdot(x, self.data) + 0.5 * self.energy
+
+    def curvature(self, x: Array, image: Array) -> Float[Array, ""]:
+        """<x, H^T H x>, given H^T H x."""
+        return jnp.vdot(x, image)
 
     @eqx.filter_jit
     def lipschitz(self, iterations: int = 30) -> Float[Array, ""]:

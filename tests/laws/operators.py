@@ -17,6 +17,7 @@ from lfjax.tomography.aberrations import Aberrations
 from lfjax.tomography.ctf import AS_RECORDED, PHASE_FLIPPED, PREMULTIPLIED, ApplyCtf, Ctf
 from lfjax.tomography.fourier_slice import FourierSlice
 from lfjax.tomography.images import Shift
+from lfjax.tomography.normal_equations import ViewNormal
 from lfjax.tomography.rays import Rays
 from lfjax.tomography.sharding import Sharded
 
@@ -122,6 +123,7 @@ OPERATORS: dict[str, Callable[[], linop.LinearOperator]] = {
         pixel_angstrom=3.0,
         kernel=2,
     ),
+    "ViewNormal": lambda: ViewNormal((4, 4, 4), jnp.abs(jnp.fft.rfftn(noise(8, 8, 8))), noise(4, 4, 4)),
     "Sharded": lambda: Sharded(FourierSlice(poses(3), 4, kernel="trilinear"), parallel.mesh(1)),
     "Shift": lambda: Shift(jnp.asarray([1.3, -0.4]), (8, 9)),
     "Rays, parallel": lambda: Rays.parallel(jnp.linspace(0.1, 3.0, 5), 9, batch=2),

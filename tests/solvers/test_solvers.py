@@ -63,6 +63,20 @@ def test_normal_equations_take_the_same_steps(method):
     np.testing.assert_allclose(normal.lipschitz(), plain.lipschitz(), rtol=1e-3)
 
 
+@pytest.mark.parametrize("solver", [solvers.CG(0.2), solvers.ADMM(0.1, 0.2, (1.0,), 2.0, signed=True)], ids=["CG", "ADMM"])
+def test_quadratic_steps_take_normal_equations_too(solver):
+    one, two = (solvers.run(solver, p, 20) for p in (problem(), solvers.NormalEquations(OP, DATA)))
+    np.testing.assert_allclose(two.x, one.x, atol=1e-10)
+    np.testing.assert_allclose(two.objective, one.objective, rtol=1e-10)
+
+
+def test_signed_admm_shrinks_both_signs():
+    y = jnp.asarray([-2.0, -0.3, 0.0, 0.4, 3.0])
+    solver = solvers.ADMM(0.5, 0.0, (1.0,), 1.0, signed=True)
+    got = solvers.run(solver, solvers.Problem(Identity((5,)), y), 300).x
+    np.testing.assert_allclose(got, np.array([-1.5, 0.0, 0.0, 0.0, 2.5]), atol=1e-6)
+
+
 def test_whole_numbers_keep_their_weights():
     half = solvers.Problem(OP, np.arange(30, dtype=np.uint16), np.full(30, 0.5))
     assert float(half.weights.min()) == 0.5
