@@ -8,12 +8,12 @@ import warnings
 import typer
 
 from lfjax import io
-from lfjax.cli import info, light_field, maps, movie, neurons, particles, recording, simulate, train
+from lfjax.cli import info, light_field, maps, movie, neurons, particles, poses, recording, simulate, train, unknown_poses
 from lfjax.errors import LfjaxError, LfjaxWarning
 
 app = typer.Typer(
     help="Light-field microscopy: from a raw camera frame to a calibrated 3-D volume. Networks: train, evaluate. "
-    "Cryo-EM: project, backproject, convert, expand, fsc, mask, postprocess.",
+    "Cryo-EM: project, backproject, convert, abinitio, orient, compare-poses, expand, fsc, mask, postprocess.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -35,6 +35,9 @@ COMMANDS = (
     ("backproject", particles.backproject, "particles.star -o map.mrc --half-maps"),
     ("convert", particles.convert, "J42_particles.cs J42_passthrough_particles.cs -o particles.star"),
     ("expand", particles.expand, "particles.star --symmetry D7 -o expanded.star"),
+    ("abinitio", unknown_poses.abinitio, "particles.star --shift 3 --radius 130 --symmetry C1 -o map.mrc --half-maps"),
+    ("orient", unknown_poses.orient, "particles.star --map map.mrc --shift 3 -o posed.star"),
+    ("compare-poses", poses.compare_poses, "found.star truth.star --symmetry D2 -o errors.png"),
     ("fsc", maps.fsc, "map_half1.mrc map_half2.mrc --radius 120"),
     ("mask", maps.mask, "map.mrc -o mask.mrc"),
     ("postprocess", maps.postprocess, "map_half1.mrc map_half2.mrc --mask mask.mrc -o sharp.mrc"),

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import ArrayLike, Float, Int
 from numpy.typing import NDArray
 
-from lfjax.errors import DataWarning, FileError, require
+from lfjax.errors import FileError, require
+from lfjax.pipeline.checked_images import CheckedImages
 from lfjax.tomography import ParticleFile, Particles, Reconstruction, reconstruct
-from lfjax.tomography.background import background_levels, check_background, noise_spectra, outside_disc
-from lfjax.tomography.images import normalise
-
-SAMPLED = 500  # images whose background is measured before the work
-OUTLIER = 5.0  # factor by which the deviation of an image may differ from that of its group
+from lfjax.tomography.image_batches import Stack
 
 
 class ParticleMap(NamedTuple):
@@ -70,100 +65,33 @@ def reconstruct_particles(
     require(batch is None or batch >= 1, "batch", batch, "1 or more")
     if not file.posed:
         raise FileError(f"{file.path}: no poses; expected rlnAngleRot, rlnAngleTilt and rlnAnglePsi, or alignments3D/pose")
-    if len(file) < 2:
-        raise FileError(f"{file.path}: {len(file)} image; expected 2 or more, one for each half-map")
-    particles, drawn = _in_half_sets(file, seed)
-    file.check()
-    sample = np.unique(np.linspace(0, len(file) - 1, min(len(file), SAMPLED)).astype(int))
-    background, dark = _background(file, sample, normalised)
-    usual = _usual_deviations(file, sample, normalised)
-    sign = np.float32(-1.0 if invert else 1.0)
-
-    def images(part: NDArray[np.int64]) -> Float[NDArray[np.float32], "n y x"]:
-        found = file.images(part, normalised=not normalised)
-        _check_deviations(file, part, found, usual)
-        return sign * found
-
-    notes = [*file.notes, *drawn, background]
-    noise = None
-    if np.asarray(particles.group).max() > 0:
-        noise = noise_spectra(images, particles, file.size, shells=file.shells)
-        weights = ", ".join(f"{1 / np.median(noise[g]):.2f}" for g in np.unique(particles.group))
-        notes.append(f"weights of the images of the optics groups by their noise, median over shells: {weights}")
-    if invert:
-        notes.append("images multiplied by -1 (--invert)")
-    elif dark:
-        text = "particles are darker than their background; expected bright ones, or --invert"
-        warnings.warn(f"{file.path}: {text}", DataWarning, stacklevel=2)
-    for note in notes if told else ():
-        told(note)  # type: ignore[misc]
-
-    order, batch = file.order, batch or max(16, min(512, 2**25 // file.size**2))
-    starts = range(0, len(file), batch)
-    loop = track(starts, "back-projecting") if track else starts
-
-    def batches() -> Iterator[tuple[NDArray[np.float32], Particles]]:
-        for start in loop:
-            part = order[start : start + batch]
-            yield images(part), particles[part]
-
-    found = reconstruct(batches(), file.size, symmetry=symmetry, noise=noise)
-    return ParticleMap(found, particles, file.pixel_angstrom, tuple(notes))
+    images = CheckedImages(file, normalised=normalised, invert=invert, seed=seed, told=told)
+    some = batches(images, images.particles, file.order, batch=batch, track=track)
+    found = reconstruct(some, file.size, symmetry=symmetry, noise=images.noise)
+    return ParticleMap(found, images.particles, file.pixel_angstrom, images.notes)
 
 
-def _in_half_sets(file: ParticleFile, seed: int) -> tuple[Particles, list[str]]:
-    """The particles in complete half-sets, and a line on those that the file does not give."""
-    half = np.asarray(file.particles.half)
-    counts, free = [int(np.sum(half == number)) for number in (1, 2)], np.flatnonzero(half == 0)
-    if min(counts) == 0 and len(free) < len(half):
-        told = f"{counts[0]} images in half-set 1, {counts[1]} in half-set 2"
-        raise FileError(f"{file.path}: {told}; expected images in both, or none in either, so that they are drawn at random")
-    if not len(free):
-        return file.particles, []
-    if len(free) < len(half):
-        rows = ", ".join(str(row + 1) for row in free[:5]) + (", ..." if len(free) > 5 else "")
-        text = f"{len(free)} of {len(half)} rows have no half-set (rows {rows}): these are drawn at random, the others stay"
-        warnings.warn(f"{file.path}: {text}", DataWarning, stacklevel=3)
-    return file.particles.with_half_sets(jax.random.key(seed), file.labels), [
-        f"half-sets of {len(free)} images drawn at random (seed {seed})"
-    ]
+def batches(
+    images: Stack,
+    particles: Particles,
+    order: Int[NDArray[np.int64], " m"],
+    *,
+    batch: int | None = None,
+    track: Callable[..., Any] | None = None,
+    label: str = "back-projecting",
+) -> Iterator[tuple[Float[ArrayLike, "b y x"], Particles]]:
+    """Images and their particles, some at a time, for `tomography.reconstruct`.
 
-
-def _background(file: ParticleFile, sample: NDArray[np.int64], normalised: bool) -> tuple[str, bool]:
-    """Refuse images that are not normalised; else a line on their backgrounds, and whether particles are darker."""
-    means, deviations, stds, contrasts = (np.zeros(len(sample)) for _ in range(4))
-    for _, at, found in file.recorded(sample):
-        read = found if normalised else np.asarray(normalise(found))
-        means[at], deviations[at] = background_levels(read)
-        stds[at] = read.std(axis=(1, 2))
-        contrasts[at] = read[:, ~outside_disc(read.shape, 0.5)].mean(axis=1) - means[at]
-    if normalised:
-        check_background(means, deviations, stds, file.path, numbers=sample)
-    state = "as they are" if normalised else "after --normalise"
-    levels = f"mean {np.mean(means):.2g}, deviation {np.mean(deviations):.2g}"
-    by_chance = np.std(contrasts) / np.sqrt(len(sample))
-    dark = bool(np.mean(contrasts) < -5 * by_chance)
-    return f"background of {len(sample)} images {state}: {levels}", dark
-
-
-def _usual_deviations(file: ParticleFile, sample: NDArray[np.int64], normalised: bool) -> Float[NDArray[np.float64], " groups"]:
-    """Median deviation of some images of each optics group on the common grid."""
-    group = np.asarray(file.particles.group)
-    found = np.ones(group.max() + 1)
-    for g in np.unique(group):
-        some = sample[group[sample] == g][:100]
-        some = some if len(some) else np.flatnonzero(group == g)[:100]
-        found[g] = np.median(file.images(some, normalised=not normalised).std(axis=(1, 2)))
-    return found
-
-
-def _check_deviations(
-    file: ParticleFile, part: NDArray[np.int64], images: NDArray[np.float32], usual: Float[NDArray[np.float64], " groups"]
-) -> None:
-    """Refuse an image whose deviation is far from that of its group: it would outweigh all others, or is empty."""
-    deviation, expected = images.std(axis=(1, 2)), usual[np.asarray(file.particles.group)[part]]
-    bad = np.flatnonzero(~((deviation > expected / OUTLIER) & (deviation < expected * OUTLIER)))
-    if len(bad):
-        number, stack = file.names[part[bad[0]]]
-        told = f"deviation {deviation[bad[0]]:.3g} in image {number + 1}@{stack}, {expected[bad[0]]:.3g} in most"
-        raise FileError(f"{file.path}: {told}; expected a factor of {OUTLIER:g} at most: remove the image, or --normalise")
+    Args:
+        images: the stack.
+        particles: poses, optics and half-sets of all images.
+        order: indices of the images, in the order in which they are read.
+        batch: images per batch; None: 128 MiB of them, 512 at most.
+        track: wraps the loop, see `lfjax.progress.track`.
+        label: name of the loop.
+    """
+    size = batch or max(16, min(512, 2**25 // images.shape[-1] ** 2))
+    starts = range(0, len(order), size)
+    for start in track(starts, label) if track else starts:
+        part = order[start : start + size]
+        yield images[part], particles[part]

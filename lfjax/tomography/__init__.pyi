@@ -4,6 +4,7 @@ from lfjax.tomography.background import (
     check_background as check_background,
     noise_spectra as noise_spectra,
 )
+from lfjax.tomography.band_views import BandViews as BandViews, images_beside_map as images_beside_map
 from lfjax.tomography.conversion import Conversion as Conversion, convert_particles as convert_particles
 from lfjax.tomography.coverage import (
     Coverage as Coverage,
@@ -33,10 +34,13 @@ from lfjax.tomography.fourier_shells import (
 )
 from lfjax.tomography.fourier_slice import FourierSlice as FourierSlice
 from lfjax.tomography.gaussians import Gaussians as Gaussians, read_structure as read_structure
-from lfjax.tomography.half_maps import (
-    agreement as agreement,
-    resolution_text as resolution_text,
-    same_map as same_map,
+from lfjax.tomography.gold_standard import RandomPhases as RandomPhases, independent_halves as independent_halves
+from lfjax.tomography.half_maps import agreement as agreement, resolution_text as resolution_text, same_map as same_map
+from lfjax.tomography.hand import (
+    HandOfPairs as HandOfPairs,
+    hand_of_pairs as hand_of_pairs,
+    pairs_within as pairs_within,
+    tilt_rotations as tilt_rotations,
 )
 from lfjax.tomography.images import Shift as Shift, normalise as normalise
 from lfjax.tomography.inversion import (
@@ -44,10 +48,16 @@ from lfjax.tomography.inversion import (
     memory_bytes as memory_bytes,
     reconstruct as reconstruct,
 )
+from lfjax.tomography.known_map import Oriented as Oriented, orient as orient
 from lfjax.tomography.local_resolution import (
     LocalResolution as LocalResolution,
     local_filter as local_filter,
     resolution_map as resolution_map,
+)
+from lfjax.tomography.low_frequencies import (
+    LowFrequencies as LowFrequencies,
+    cropped_images as cropped_images,
+    search_pixels as search_pixels,
 )
 from lfjax.tomography.maps import same_grid as same_grid
 from lfjax.tomography.masks import (
@@ -64,6 +74,12 @@ from lfjax.tomography.micrographs import (
     pick_blobs as pick_blobs,
     simulate_micrograph as simulate_micrograph,
 )
+from lfjax.tomography.normal_equations import (
+    ViewEquations as ViewEquations,
+    ViewNormal as ViewNormal,
+    view_equations as view_equations,
+)
+from lfjax.tomography.offsets import MapOffset as MapOffset, fit_map_offset as fit_map_offset
 from lfjax.tomography.particle_file import (
     ParticleFile as ParticleFile,
     read_particles as read_particles,
@@ -76,6 +92,9 @@ from lfjax.tomography.particles import (
     draw_half_sets as draw_half_sets,
     random_particles as random_particles,
 )
+from lfjax.tomography.passes import Poses as Poses
+from lfjax.tomography.pose_search import Pass as Pass, PoseSearch as PoseSearch
+from lfjax.tomography.posterior_map import Estimate as Estimate
 from lfjax.tomography.postprocessing import (
     Postprocessed as Postprocessed,
     mask_doubts as mask_doubts,
@@ -83,7 +102,7 @@ from lfjax.tomography.postprocessing import (
 )
 from lfjax.tomography.rays import Rays as Rays
 from lfjax.tomography.refine import Refinement as Refinement, refine_poses as refine_poses
-from lfjax.tomography.resampling import resample_images as resample_images
+from lfjax.tomography.resampling import resample_images as resample_images, resample_map as resample_map
 from lfjax.tomography.sharding import Sharded as Sharded
 from lfjax.tomography.sharpening import (
     Guinier as Guinier,
@@ -92,7 +111,10 @@ from lfjax.tomography.sharpening import (
     read_mtf as read_mtf,
     sharpen as sharpen,
 )
-from lfjax.tomography.stack_names import names_from as names_from
+from lfjax.tomography.sparse_views import RegularisedMap as RegularisedMap, regularised_map as regularised_map
+from lfjax.tomography.stack_names import names_from as names_from, same_images as same_images
 from lfjax.tomography.stacks import simulate_stack as simulate_stack
 from lfjax.tomography.sums import Sums as Sums
+from lfjax.tomography.supports import Support as Support, signal_support as signal_support
 from lfjax.tomography.symmetry import expand as expand, expand_tables as expand_tables, symmetry_group as symmetry_group
+from lfjax.tomography.unknown_poses import AbInitio as AbInitio, State as State, abinitio as abinitio

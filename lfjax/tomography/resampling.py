@@ -1,4 +1,4 @@
-"""Images on another grid: optics groups of several pixel and box sizes brought to one."""
+"""Images and maps on another grid: optics groups of several pixel and box sizes brought to one."""
 
 from __future__ import annotations
 
@@ -50,8 +50,37 @@ def resample_images(
     if images.shape[1:] == (size, size) and math.isclose(ratio, 1, rel_tol=1e-9):
         return images
     kind = np.result_type(images, np.float32)
-    rows, columns = (_interpolation(n, size, ratio).astype(kind) for n in images.shape[1:])
-    return rows @ images.astype(kind, copy=False) @ columns.T
+    count, high, wide = images.shape
+    rows, columns = (_interpolation(n, size, ratio).astype(kind) for n in (high, wide))
+    # two products of the whole stack: small ones, image by image, take ten times as long
+    across = (images.astype(kind, copy=False).reshape(-1, wide) @ columns.T).reshape(count, high, size)
+    return np.swapaxes((np.swapaxes(across, 1, 2).reshape(-1, high) @ rows.T).reshape(count, size, size), 1, 2)
+
+
+def resample_map(
+    volume: Float[NDArray[np.floating], "z y x"], voxel_angstrom: float, size: int, new_voxel_angstrom: float
+) -> Float[NDArray[np.floating], "size size size"]:
+    """A map on a grid of another voxel and box size, as `resample_images` does it: its centre stays, values keep their scale.
+
+    >>> resample_map(np.ones((8, 8, 8), np.float32), 4.0, 6, 5.0).shape
+    (6, 6, 6)
+
+    Args:
+        volume: (z, y, x).
+        voxel_angstrom: voxel size of the map.
+        size: voxels per side of the result.
+        new_voxel_angstrom: its voxel size.
+
+    Raises:
+        ShapeError: the map has other than three axes.
+        ParameterError: a voxel size is not positive, or the box size is less than 1.
+    """
+    require_shape("volume", volume.shape, ("z", "y", "x"))
+    planes = resample_images(volume, voxel_angstrom, size, new_voxel_angstrom)
+    if planes is volume and len(volume) == size:
+        return volume
+    line = _interpolation(len(volume), size, new_voxel_angstrom / voxel_angstrom).astype(planes.dtype)
+    return np.tensordot(line, planes, 1)
 
 
 @functools.lru_cache(maxsize=32)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from lfjax.errors import require, require_shape
 from lfjax.viz.drawing import new_figure, saved
@@ -39,13 +39,32 @@ def orientations(rotations: ArrayLike, path: str | Path | None = None, *, bins: 
     turns = np.asarray(rotations, float)
     require_shape("rotations", turns.shape, ("n", 3, 3))
     require(len(turns) > 0, "rotations", len(turns), "one or more views")
-    rows = int(np.clip(np.sqrt(len(turns) / 20), 6, 36)) if bins is None else bins
-    require(rows >= 1, "bins", bins, "1 or more")
-    x, y, z = turns[:, 2].T
-    heights, around = np.linspace(-1, 1, rows + 1), np.linspace(-np.pi, np.pi, 2 * rows + 1)
-    counts = np.histogram2d(np.clip(z, -1, 1), np.arctan2(y, x), [heights, around])[0]
+    require(bins is None or bins >= 1, "bins", bins, "1 or more")
     figure = new_figure((7.0, 4.0), layout="constrained")
     axes: Axes = figure.add_subplot(projection="mollweide")
+    mesh, counts = draw_orientations(axes, turns, bins)
+    axes.set(xlabel="rot / degrees (azimuth about z)", ylabel="tilt / degrees (angle to z)")
+    mean = len(turns) / counts.size
+    axes.set_title(f"{len(turns)} views, {mean:.3g} per bin if uniform; 0 to {counts.max():.0f} here", fontsize=9)
+    figure.colorbar(mesh, ax=axes, label="views per bin", shrink=0.7)
+    return saved(figure, path)
+
+
+def draw_orientations(axes: Axes, rotations: NDArray[np.floating], bins: int | None = None) -> tuple[Any, NDArray[np.floating]]:
+    """Draw the directions of views on axes in Mollweide's projection, see `orientations`.
+
+    Args:
+        axes: axes of projection "mollweide".
+        rotations: (n, 3, 3), object to image.
+        bins: bins from pole to pole; None: from 6 to 36.
+
+    Returns:
+        The coloured cells, for a colour bar, and the views of each bin.
+    """
+    rows = int(np.clip(np.sqrt(len(rotations) / 20), 6, 36)) if bins is None else bins
+    x, y, z = rotations[:, 2].T
+    heights, around = np.linspace(-1, 1, rows + 1), np.linspace(-np.pi, np.pi, 2 * rows + 1)
+    counts = np.histogram2d(np.clip(z, -1, 1), np.arctan2(y, x), [heights, around])[0]
     # a bin is drawn as many small cells, as the sides of a large one would be straight lines across the curved map
     south, east = np.linspace(-np.pi / 2, np.pi / 2, 181), np.linspace(-np.pi, np.pi, 361)
     row = np.minimum((np.sin((south[1:] + south[:-1]) / 2) + 1) / 2 * rows, rows - 1).astype(int)
@@ -55,11 +74,7 @@ def orientations(rotations: ArrayLike, path: str | Path | None = None, *, bins: 
     axes.set_xticks(np.deg2rad([-120, -60, 0, 60, 120]), ["-120", "-60", "0", "60", "120"], color="0.85", fontsize=8)
     axes.set_yticks(np.deg2rad([-60, -30, 0, 30, 60]), ["150", "120", "90", "60", "30"], fontsize=8)
     axes.grid(color="w", linewidth=0.3)
-    axes.set(xlabel="rot / degrees (azimuth about z)", ylabel="tilt / degrees (angle to z)")
-    mean = len(turns) / counts.size
-    axes.set_title(f"{len(turns)} views, {mean:.3g} per bin if uniform; 0 to {counts.max():.0f} here", fontsize=9)
-    figure.colorbar(mesh, ax=axes, label="views per bin", shrink=0.7)
-    return saved(figure, path)
+    return mesh, counts
 
 
 def transfer(sections: TransferSections, path: str | Path | None = None) -> Figure:

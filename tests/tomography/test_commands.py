@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from lfjax import io, tomography
-from lfjax.cli import maps, particles
-from lfjax.tomography import random_particles, simulate_stack
+from lfjax.cli import maps, particles, unknown_poses
+from lfjax.tomography import random_particles, schedule, simulate_stack
 
 EVENT = "/jax/core/compile/backend_compile_duration"
 
@@ -47,6 +47,17 @@ def test_a_first_run_compiles_few_programs(tmp_path):
     assert 1 <= len(compiled) <= 6
     found = io.read_map(tmp_path / "map.mrc").array
     assert np.asarray(tomography.fsc(found, phantom()))[:6].min() >= 0.95
+
+
+def test_a_first_search_compiles_few_programs(tmp_path, monkeypatch):
+    monkeypatch.setattr(schedule, "EXTRA", 0)
+    monkeypatch.setattr(schedule, "GRIDS", ((8, 1), (11, 1)))
+    monkeypatch.setattr(schedule, "NEAR", ((13, (8.0,)), (16, (4.0,))))
+    io.write_map(tmp_path / "truth.mrc", phantom(), 4.0)
+    particles.project(tmp_path / "truth.mrc", tmp_path / "p.star", n=40, snr=1.0)
+    with programs() as compiled:
+        unknown_poses.abinitio([tmp_path / "p.star"], tmp_path / "map.mrc", restarts=2)
+    assert 10 <= len(compiled) <= 110  # 104, of which 60 are single operations of one millisecond
 
 
 def test_a_simulated_stack_is_the_projections_plus_noise_of_the_ratio_asked_for():

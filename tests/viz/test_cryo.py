@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lfjax import rotation, tomography, viz
-from lfjax.errors import ParameterError, ShapeError
+from lfjax.errors import LfjaxError, ParameterError, ShapeError
 
 
 def texts(axes):
@@ -132,3 +132,36 @@ def test_uniform_views_give_even_counts():
     figure = viz.orientations(np.asarray(rotation.random_rotations(jax.random.key(0), 20000)), bins=8)
     counts = np.asarray(figure.axes[0].collections[0].get_array())
     assert np.abs(counts / (20000 / 128) - 1).max() <= 0.35
+
+
+def test_the_histogram_of_poses_counts_every_angle(tmp_path):
+    degrees = np.r_[0.0, 0.01, 1.0, 2.0, 30.0, 180.0]
+    figure = viz.pose_errors(np.deg2rad(degrees), tmp_path / "poses.png", null_rad=2.0)
+    axes = figure.axes[0]
+    assert sum(bar.get_height() for bar in axes.patches) == 6
+    assert axes.get_title() == "6 images, 66.7% below 10 degrees, 2 of them below 0.1"
+    assert [line.get_xdata()[0] for line in axes.lines] == pytest.approx([1.5, np.rad2deg(2.0)])
+    assert (tmp_path / "poses.png").stat().st_size > 1000
+    with pytest.raises(ParameterError, match="error_rad"):
+        viz.pose_errors([])
+
+
+def test_the_page_of_a_search_shows_what_it_is_given(tmp_path):
+    rng = np.random.default_rng(0)
+    volume, images = rng.normal(size=(12, 12, 12)), rng.normal(size=(4, 12, 12))
+    turns = np.broadcast_to(np.eye(3), (7, 3, 3))
+    curve = np.linspace(1, 0, 6)
+    figure = viz.search_page(volume, images, images, turns, {"resolved": curve}, 60.0, tmp_path / "a.png", title="band 6")
+    assert (tmp_path / "a.png").exists()
+    axes = [a for part in figure.subfigs for a in (*part.axes, *(b for sub in part.subfigs for b in sub.axes))]
+    assert sum(len(a.images) for a in axes) == 6 + 2 * 4
+    assert any("7 views" in a.get_title() for a in axes)
+    lines = [line for a in axes for line in a.lines if line.get_label() == "resolved"]
+    np.testing.assert_allclose(lines[0].get_xdata(), np.arange(6) / 60)
+    for wrong, name in (({"images": images[:3]}, "projections"), ({"curves": {}}, "curves"), ({"box_angstrom": 0.0}, "box")):
+        given = {
+            "volume": volume, "images": images, "projections": images, "rotations": turns, "curves": {"a": curve},
+            "box_angstrom": 60.0,
+        }  # fmt: skip
+        with pytest.raises(LfjaxError, match=name):
+            viz.search_page(**(given | wrong))
