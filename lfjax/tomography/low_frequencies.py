@@ -60,7 +60,7 @@ def search_pixels(size: int, radius: float) -> int:
     """Pixels per side of the box that holds all bands of a search, at most `size`.
 
     >>> search_pixels(256, 0.42), search_pixels(64, 0.42)
-    (84, 64)
+    (90, 64)
 
     Args:
         size: pixels per side of the images.

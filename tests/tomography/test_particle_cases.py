@@ -96,7 +96,7 @@ def test_groups_of_two_pixel_sizes_come_on_one_grid(shared):
     np.testing.assert_array_equal(found.shells, [17, 13])  # 128 A: Nyquist of 4 A is shell 16, that of 5 A shell 12.8
     raw, some = Stack(path.with_name("mixedpix.mrcs")), [60, 0, 99, 3]
     expected = [resample_images(raw[[i]], [4.0, 5.0][group[i]], 32, 4.0)[0] for i in some]
-    np.testing.assert_allclose(found.images(some), expected, atol=1e-6)
+    np.testing.assert_allclose(found.images(some), expected, rtol=1e-6, atol=1e-6)
     coarse = read_particles(path, grid=(24, 6.0))
     assert coarse.size == 24 and coarse.images([0]).shape == (1, 24, 24) and list(coarse.shells) == [13, 13]
     np.testing.assert_allclose(coarse.particles.shifts, found.particles.shifts * 4 / 6, rtol=1e-5)
