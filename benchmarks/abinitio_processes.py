@@ -18,7 +18,7 @@ from benchmarks.abinitio_scenes import Scene, write
 
 SCENE = Scene("killed", object="molecule", count=60, snr=2.0, size=32)
 MOMENTS = (0.15, 0.35, 0.55, 0.75, 0.95)  # of an undisturbed run
-COMMAND = "import sys; sys.argv[0] = 'lfjax'; from lfjax.cli.main import main; main()"
+COMMAND = "import sys; sys.argv[0] = 'lfjax'; from lfjax.cli.main import run; run()"
 SPREAD = """
 import sys
 import jax, numpy as np
@@ -77,7 +77,7 @@ def _killed(folder: Path) -> int:
 
 def _abinitio(where: Path, star: Path) -> subprocess.Popen[str]:
     where.mkdir(exist_ok=True)
-    return _python(COMMAND, "abinitio", star, "-o", where / "map.mrc", "--restarts", "1", "--half-maps", "--overwrite")
+    return _python(COMMAND, "abinitio", star, "-o", where / "map.mrc", "--restarts", "1", "--no-ctf", "--half-maps", "--overwrite")
 
 
 def _files(where: Path, star: Path) -> list[bytes]:
