@@ -76,7 +76,7 @@ def run(case: Case, seed: int, folder: Path = FOLDER) -> dict[str, Any]:
     figures["last"] = found.band.limit
     figures["first"] = found.history[0].limit
     figures["starts"] = started
-    figures["noise"] = max(line.noise for line in found.history if line.kind == "near")
+    figures["noise"] = found.history[-1].noise
     figures["good"] = float(found.good.mean())
     if scene.junk:
         figures["auc"] = _auc(found.good + 1e-3 * np.tanh(found.poses.fit / 100), made.junk == GOOD)
