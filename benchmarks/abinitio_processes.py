@@ -77,7 +77,9 @@ def _killed(folder: Path) -> int:
 
 def _abinitio(where: Path, star: Path) -> subprocess.Popen[str]:
     where.mkdir(exist_ok=True)
-    return _python(COMMAND, "abinitio", star, "-o", where / "map.mrc", "--restarts", "1", "--no-ctf", "--half-maps", "--overwrite")
+    return _python(
+        COMMAND, "abinitio", star, "-o", where / "map.mrc", "--restarts", "1", "--no-ctf", "--half-maps", "--overwrite"
+    )
 
 
 def _files(where: Path, star: Path) -> list[bytes]:
