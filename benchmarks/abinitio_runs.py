@@ -1,4 +1,4 @@
-"""Runs of `tomography.abinitio` on the scenes of `abinitio_scenes`, each kept in a file: a stopped benchmark goes on."""
+"""Runs of `tomography.abinitio` on the scenes of `abinitio_scenes`, each kept in a file: a stopped benchmark resumes."""
 
 from __future__ import annotations
 

@@ -265,9 +265,9 @@ CASES = [
     Case(Scene("N = 1000, SNR 0.02", count=1000, snr=0.02), 4.5, below_10=0.93),
     Case(Scene("N = 10,000, SNR 0.05, CTF, shifts of 3 px", count=10_000, snr=0.05, ctf=True, shift_px=3.0), ratio=1.5),
     Case(Scene("D2, N = 500, SNR 0.1", object="D2"), ratio=1.2, of_five=4),
-    Case(Scene("I, N = 500, SNR 0.1", object="I")),
+    Case(Scene("I, N = 500, SNR 0.1", object="I"), ratio=1.2, of_five=4),
     Case(Scene("preferred views, N = 500, SNR 0.1", preferred=0.8), below_10=0.9),
     Case(Scene("20 % junk, N = 500, SNR 0.1", junk=0.2)),
-    Case(Scene("small molecule, N = 500, SNR 0.1", object="molecule")),
+    Case(Scene("small molecule, N = 500, SNR 0.1", object="molecule"), 1.9, 1.2),
     Case(Scene("small molecule, N = 500, SNR 0.1, CTF", object="molecule", ctf=True), ratio=1.2),
 ]

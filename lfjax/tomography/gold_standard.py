@@ -2,7 +2,7 @@
 
 The poses of `abinitio` are found with one map of all images, in which the noise of both halves takes part; half-maps at these
 poses agree a little too well. For the resolution each half is refined by itself: it begins with the map low-passed to the first
-fine band, at which nothing is in doubt, searches all rotations again, and goes on to the last band with its own images only.
+fine band, at which nothing is in doubt, searches all rotations again, and proceeds to the last band with its own images only.
 The agreement beyond the start then is that of independent maps. With random phases beyond a band in the images, what is left of
 the agreement there is overfitting. Sources: Scheres & Chen, Nat. Methods 9, 853 (2012); Chen et al., Ultramicroscopy 135, 24
 (2013).

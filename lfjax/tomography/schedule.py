@@ -2,7 +2,7 @@
 
 Frequencies scale with the size of the particle: an angle a moves its rim, at a radius of r box lengths, by r a box lengths, so
 the band K = 6 of a particle with r = 0.42 is K = 6 * 0.42 / r of another. Several starts at the lowest band, on a grid of 576
-rotations, compete by their evidence; the best goes on through two bands on a grid of 4608 and then, in ever smaller balls about
+rotations, compete by their evidence; the best passes through two bands on a grid of 4608 and then, in ever smaller balls about
 the poses found so far, up to the band at whose rim the map is no longer resolved.
 """
 

@@ -40,7 +40,7 @@ JUDGED = 3  # last passes of a start whose mean evidence counts
 
 
 class State(NamedTuple):
-    """A search after some passes; `abinitio` goes on from it.
+    """A search after some passes; `abinitio` resumes from it.
 
     Attributes:
         done: number of passes done.
