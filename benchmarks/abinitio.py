@@ -1,7 +1,7 @@
 """A map from particles of unknown pose: the angles found, beside random poses, the bound of the known map, and the peers.
 
-`make bench-abinitio`; BENCH_ARGS="--seeds 2 --only first,cases" runs a part. Every run is kept in build/abinitio, so that a stopped
-benchmark resumes. Figures are those of the worst seed unless a row says otherwise; times are wall seconds of a first run.
+`make bench-abinitio`; BENCH_ARGS="--seeds 2 --only first,cases" runs a part. Every run is kept in build/abinitio, so that a
+stopped benchmark resumes. Figures are those of the worst seed unless a row says otherwise.
 """
 
 from __future__ import annotations

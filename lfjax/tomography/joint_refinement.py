@@ -1,8 +1,8 @@
 """Poses and map refined in turn, for images that are nearly free of noise: the last step where a search ends at its grid.
 
 A search near known poses stops at the spacing of its points. Where the residuals are mostly those of the poses, and not noise,
-the gradient refines them: a least-squares map at the present poses, by conjugate gradients that stop early, and Levenberg-Marquardt
-on every pose and displacement against it, with more frequencies from round to round.
+the gradient refines them: a least-squares map at the present poses, by conjugate gradients that stop early, and
+Levenberg-Marquardt on every pose and displacement against it, with more frequencies from round to round.
 """
 
 from __future__ import annotations
