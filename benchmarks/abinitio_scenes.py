@@ -67,14 +67,20 @@ def small_molecule(size: int = 64) -> Molecule:
     return _molecule(_gaussians(size, np.array(places) - np.mean(places, axis=0), *numbers.T))
 
 
-def symmetric_molecule(size: int = 64, *, symmetry: str = "D2") -> Molecule:
-    """Gaussians at 8 to 24 voxels from the centre (of 64), about 80 or 6 per unit, repeated by a point group of rotations."""
+def symmetric_molecule(
+    size: int = 64,
+    *,
+    symmetry: str = "D2",
+    least: float = 8.0,
+    widths_px: tuple[float, float] = (1.5, 2.5),
+) -> Molecule:
+    """Gaussians at `least` to 24 voxels from the centre (of 64), about 80 or 6 per unit, repeated by a point group."""
     group = symmetry_group(symmetry)
     rng = np.random.default_rng(2)
     count = max(6, 80 // len(group))
     places = rng.normal(size=(count, 3))
-    places *= rng.uniform(8, 24, (count, 1)) / np.linalg.norm(places, axis=1, keepdims=True)
-    widths, heights = rng.uniform(1.5, 2.5, count), rng.uniform(0.5, 1.5, count)
+    places *= rng.uniform(least, 24, (count, 1)) / np.linalg.norm(places, axis=1, keepdims=True)
+    widths, heights = rng.uniform(*widths_px, count), rng.uniform(0.5, 1.5, count)
     all_xyz = (group @ places.T).swapaxes(1, 2).reshape(-1, 3)
     repeated = (np.tile(values, len(group)) for values in (widths, heights))
     return _molecule(_gaussians(size, all_xyz[:, ::-1], *repeated), symmetry)
@@ -84,7 +90,7 @@ OBJECTS: dict[str, Callable[[int], Molecule]] = {
     "ribosome": ribosome,
     "molecule": small_molecule,
     "D2": partial(symmetric_molecule, symmetry="D2"),
-    "I": partial(symmetric_molecule, symmetry="I"),
+    "I": partial(symmetric_molecule, symmetry="I", least=16.0, widths_px=(0.8, 1.4)),  # wider ones make a smooth shell
 }
 
 

@@ -16,17 +16,22 @@ from jax.sharding import Mesh
 from jaxtyping import Array, ArrayLike, Float
 from numpy.typing import NDArray
 
-from lfjax.errors import require_shape
+from lfjax import rotation
+from lfjax.errors import require, require_shape
 from lfjax.tomography import schedule
 from lfjax.tomography.bands import MARGIN, Band, band_of, resized, shell_powers
 from lfjax.tomography.fourier_shells import scale_shells
 from lfjax.tomography.image_batches import Stack
 from lfjax.tomography.particles import Particles
 from lfjax.tomography.passes import Poses
-from lfjax.tomography.pose_search import STUCK, Pass, PoseSearch, tell_doubts
+from lfjax.tomography.pose_search import Pass, PoseSearch, tell_doubts
 from lfjax.tomography.posterior_map import Estimate, powers_in
+from lfjax.tomography.schedule import Step
+from lfjax.tomography.search import slices
 
 WORTH = 0.5  # expected gain of an image's log-likelihood for which another band is searched
+ALIKE = 0.8  # correlation of views that a symmetry makes the same, below which a map lacks it
+TRIED = 16  # of them
 
 
 class Oriented(NamedTuple):
@@ -37,12 +42,15 @@ class Oriented(NamedTuple):
         poses: posterior of each image.
         good: probability of each image to show the map.
         history: lines of the passes.
+        explained: share of the images' signal that the map explains; about 1 for the map that they show, see
+            `Powers.explained`.
     """
 
     particles: Particles
     poses: Poses
     good: Float[NDArray[np.float32], " n"]
     history: tuple[Pass, ...]
+    explained: float
 
 
 def orient(
@@ -74,7 +82,7 @@ def orient(
 
     Raises:
         ShapeError: map, images and particles do not agree.
-        ParameterError: an argument is out of range.
+        ParameterError: an argument is out of range, or the map lacks the symmetry.
 
     Warns:
         DataWarning: the images do not determine their poses, see `tell_doubts`.
@@ -86,23 +94,28 @@ def orient(
     )
     poses, near = Poses.unknown(len(particles)), 2
     history: list[Pass] = []
-    estimate = _first(search, band_of(search.steps(0)[0].limit), volume)
+    first = Step("whole", search.start, whole=True)  # it finds the displacements about which the next passes look
+    estimate = _first(search, band_of(first.limit), volume)
+    alike = _alike(search, band_of(first.limit), estimate)
+    expected = f"one that the map has: the views that it makes the same correlate by {alike:.2f}, not by {ALIKE} or more"
+    require(alike >= ALIKE, "symmetry", symmetry, expected)
     while True:
-        plan = search.steps(near)
+        plan = [first, *search.steps(near)]
         for step in plan[len(history) :]:
             band = band_of(step.limit)
             if estimate.volume.shape[0] != band.size and step.kind != "again":
                 estimate = _in_band(search, band, volume, estimate)
             number = len(history)
-            index = np.flatnonzero(poses.fit < STUCK) if step.kind == "again" else None
-            before = estimate
-            estimate, poses = search.advance(step, before, poses, jax.random.fold_in(key, number), index, update="scale")
+            before, turn = estimate, jax.random.fold_in(key, number)
+            index = search.chosen(step, poses, turn)
+            estimate, poses = search.advance(step, before, poses, turn, index, update="scale")
             history.append(search.line(number, step, before, estimate, poses, index))
             if keep is not None:
                 keep(history[-1])
         if not schedule.more_bands(near, _worth(search, estimate, plan[-1].limit), search.radius, search.nyquist):
-            tell_doubts(history, poses, shift_px)
-            return Oriented(search.particles_at(poses), poses, poses.good, tuple(history))
+            explained = search.powers.explained(estimate.noise, plan[-1].limit)
+            tell_doubts(history, poses, shift_px, explained)
+            return Oriented(search.particles_at(poses), poses, poses.good, tuple(history), explained)
         near += 1
 
 
@@ -113,6 +126,19 @@ def _first(search: PoseSearch, band: Band, volume: Float[ArrayLike, "z y x"]) ->
     some = slice(1, band.limit + 1)
     scale = jnp.sqrt(power[some].sum() / jnp.maximum(shell_powers(small)[some].sum(), 1e-20))
     return Estimate(scale * small, power, noise, jnp.zeros_like(power))
+
+
+def _alike(search: PoseSearch, band: Band, estimate: Estimate) -> float:
+    """Least correlation, over the point group, of views of the map that its symmetry makes the same; all shells count alike."""
+    turns = np.asarray(rotation.random_rotations(jax.random.key(0), TRIED), np.float32)
+    both = jnp.asarray(turns @ search.group[:, None].astype(np.float32)).reshape(-1, 3, 3)
+    views = np.asarray(slices(band, estimate.volume, both)).reshape(len(search.group), TRIED, -1)
+    power = np.asarray(band.means(jnp.asarray((np.abs(views) ** 2).mean((0, 1)), jnp.float32)))
+    samples = np.bincount(band.shell, band.count, band.shells)
+    views = views * np.sqrt(band.count / np.maximum(power * samples, 1e-30)[band.shell]) * (band.shell > 0)
+    products = (np.conj(views) * views[0]).real.sum((1, 2))
+    powers = (np.abs(views) ** 2).sum((1, 2))
+    return float((products / np.maximum(np.sqrt(powers * powers[0]), 1e-30)).min())
 
 
 def _in_band(search: PoseSearch, band: Band, volume: Float[ArrayLike, "z y x"], before: Estimate) -> Estimate:

@@ -42,6 +42,9 @@ AGAIN_RAD = (np.deg2rad(8.0), np.deg2rad(4.0))  # balls about the poses of a gri
 FEWEST = 20  # images; fewer say little about a map
 UNSETTLED_RAD = np.deg2rad(30.0)  # median spread after the last pass over a grid, beyond which poses count as undetermined
 TOO_FAR = 1.5  # rms of the displacements found over that taken for granted
+LITTLE = 0.8  # share of the images' signal that the right map explains at least
+MANY_IMAGES = 2048  # images from which on passes over a grid look at some of them
+SOME_IMAGES = 1024  # of them
 
 Index = Int[NDArray[np.int64], " k"] | None
 Grid = Float[NDArray[np.float32], "g 3 3"]
@@ -71,17 +74,18 @@ class Pass(NamedTuple):
     noise: float
 
 
-def tell_doubts(history: Sequence[Pass], poses: Poses, shift_px: float) -> None:
+def tell_doubts(history: Sequence[Pass], poses: Poses, shift_px: float, explained: float) -> None:
     """Warn where a search has not found poses, whatever its last passes say: in balls of a few degrees all looks settled.
 
     Args:
         history: lines of its passes.
         poses: what they found.
         shift_px: standard deviation of the displacements that the search took for granted, pixels.
+        explained: share of the images' signal that the map explains, see `Powers.explained`.
 
     Warns:
         DataWarning: there are too few images; or posteriors were wide on the last grid of all rotations; or displacements are
-            larger than the search took for granted.
+            larger than the search took for granted; or the map leaves signal unexplained.
     """
     count, fine = len(poses.fit), [line.spread_rad for line in history if line.kind == "fine"]
     if count < FEWEST:
@@ -91,6 +95,10 @@ def tell_doubts(history: Sequence[Pass], poses: Poses, shift_px: float) -> None:
         told = f"posteriors spread over {np.rad2deg(fine[-1]):.0f} degrees on the last grid of all rotations"
         wanted = f"expected less than {np.rad2deg(UNSETTLED_RAD):.0f}"
         text = f"{told}; {wanted}: the poses are not determined, and neither the map nor its resolution means anything"
+        warnings.warn(text, DataWarning, stacklevel=4)
+    if explained < LITTLE:
+        told = f"the map explains {explained:.0%} of the images' signal; expected {LITTLE:.0%} or more"
+        text = f"{told}: another object, a symmetry that the particle lacks, too small a radius, or poses that were not found"
         warnings.warn(text, DataWarning, stacklevel=4)
     moved = float(np.sqrt(np.mean(poses.displacement**2)))
     if shift_px and moved > TOO_FAR * shift_px:
@@ -150,6 +158,16 @@ class PoseSearch:
     def steps(self, near: int) -> list[Step]:
         """The passes after the starts."""
         return schedule.steps_from(self.start, near, self.radius, self.nyquist, len(self.images))
+
+    def chosen(self, step: Step, poses: Poses, key: Array) -> Index:
+        """Images of a pass: of large sets some for each pass over a grid but the last, the same in every start; None: all."""
+        count = len(self.images)
+        if step.kind == "again":
+            return np.flatnonzero(poses.fit < STUCK)
+        if step.whole or count <= MANY_IMAGES:
+            return None
+        drawn = jax.random.fold_in(jax.random.fold_in(key, step.limit), step.turn)
+        return np.sort(np.asarray(jax.random.choice(drawn, count, (SOME_IMAGES,), replace=False)))
 
     def first_map(self, key: Array) -> Estimate:
         """A map of the first band that knows nothing but size and power."""

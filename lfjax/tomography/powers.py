@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import ArrayLike, Float
 from numpy.typing import NDArray
 
 from lfjax.tomography.bands import Band
@@ -41,6 +41,28 @@ class Powers(NamedTuple):
     mass: float
     images: Float[NDArray[np.float64], " r"]
     contrast: Float[NDArray[np.float64], " r"]
+
+    def explained(self, noise: Float[ArrayLike, " r"], limit: int) -> float:
+        """Share of the images' signal that a map explains: 1 if what it leaves is noise.
+
+            sum over samples of (P - s2') / sum over samples of (P - s2)
+
+        with P the images' power, s2 the noise beyond the particle, and s2' the power that the map leaves. A wrong map, or one
+        made symmetric about axes that the particle lacks, leaves signal, although its posteriors are as narrow as those of the
+        right one.
+
+        Args:
+            noise: power of each shell that the map leaves.
+            limit: last shell; shell 0 has one sample, which any map explains, and does not count.
+
+        Returns:
+            The share; NaN: the images hold no signal up to the limit.
+        """
+        last = min(limit, self.band.limit)
+        count = np.bincount(self.band.shell, self.band.count, last + 1)[1 : last + 1]
+        power, left = self.images[1 : last + 1], np.asarray(noise, float)[1 : last + 1]
+        signal = float((count * (power - self.noise)).sum())
+        return float((count * (power - left)).sum()) / signal if signal > 0 else float("nan")
 
 
 def measured_powers(images: ImageBatches, band: Band, radius: float) -> Powers:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Float
 from numpy.typing import NDArray
 
 from lfjax.errors import require
@@ -27,12 +27,10 @@ from lfjax.tomography.image_batches import Stack
 from lfjax.tomography.joint_refinement import refine_together
 from lfjax.tomography.particles import Particles
 from lfjax.tomography.passes import Poses
-from lfjax.tomography.pose_search import STUCK, Pass, PoseSearch, tell_doubts
+from lfjax.tomography.pose_search import Pass, PoseSearch, tell_doubts
 from lfjax.tomography.posterior_map import Estimate, resolved
 from lfjax.tomography.schedule import Step
 
-MANY_IMAGES = 2048  # images from which on passes over a grid look at some of them
-SOME_IMAGES = 1024  # of them
 FEW = 100  # images up to which more starts are made
 CLEAN = 0.3  # share of the images' power left at the rim of the last band below which poses are refined by their gradient,
 AT_ONCE = 2**26  # in sets of at most so many pixels
@@ -72,6 +70,7 @@ class AbInitio(NamedTuple):
         good: probability of each image to show the particle.
         evidence: mean log-evidence of an image for each start.
         history: lines of the passes.
+        explained: share of the images' signal that the map explains; about 1 for the right map, see `Powers.explained`.
     """
 
     particles: Particles
@@ -81,6 +80,7 @@ class AbInitio(NamedTuple):
     good: Float[NDArray[np.float32], " n"]
     evidence: tuple[float, ...]
     history: tuple[Pass, ...]
+    explained: float
 
 
 def abinitio(
@@ -148,12 +148,13 @@ def run(
         elif schedule.more_bands(state.near, resolved(state.estimate, plan[-1].limit), search.radius, search.nyquist):
             state = state._replace(near=state.near + 1)
         else:
-            tell_doubts(state.history, state.poses, search.shift_px)
+            last = band_of(plan[-1].limit)
+            explained = search.powers.explained(state.estimate.noise, last.limit)
+            tell_doubts(state.history, state.poses, search.shift_px, explained)
             found, poses = search.particles_at(state.poses), state.poses
             if state.history[-1].noise < CLEAN and len(found) * search.images.pixels**2 <= AT_ONCE:
                 found = refine_together(search.images.images[np.arange(len(found))], found)
-            last = band_of(plan[-1].limit)
-            return AbInitio(found, poses, state.estimate, last, poses.good, state.evidence, state.history)
+            return AbInitio(found, poses, state.estimate, last, poses.good, state.evidence, state.history, explained)
 
 
 def _after(search: PoseSearch, key: Array, state: State, step: Step) -> State:
@@ -164,7 +165,7 @@ def _after(search: PoseSearch, key: Array, state: State, step: Step) -> State:
         estimate, poses = search.first_map(turn), Poses.unknown(len(search.images))
     elif step.kind == "whole":
         estimate, poses = state.leader
-    index = _index(search, step, poses, key)
+    index = search.chosen(step, poses, key)
     before = estimate
     estimate, poses = search.advance(step, before, poses, turn, index)
     line = search.line(state.done, step, before, estimate, poses, index)
@@ -175,14 +176,3 @@ def _after(search: PoseSearch, key: Array, state: State, step: Step) -> State:
         state = state._replace(evidence=(*state.evidence, evidence))
         return state._replace(leader=(estimate, poses)) if best else state
     return state
-
-
-def _index(search: PoseSearch, step: Step, poses: Poses, key: Array) -> Int[NDArray[np.int64], " k"] | None:
-    """Images of a pass: of large sets some for each pass over a grid but the last, the same in every start; None: all."""
-    count = len(search.images)
-    if step.kind == "again":
-        return np.flatnonzero(poses.fit < STUCK)
-    if step.whole or count <= MANY_IMAGES:
-        return None
-    drawn = jax.random.fold_in(jax.random.fold_in(key, step.limit), step.turn)
-    return np.sort(np.asarray(jax.random.choice(drawn, count, (SOME_IMAGES,), replace=False)))
