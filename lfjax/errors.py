@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,9 +40,21 @@ class CalibrationWarning(LfjaxWarning):
 
 
 def require(holds: bool, argument: str, got: Any, expected: str) -> None:
-    """Raise `ParameterError` naming the argument, its value and the expected value, unless `holds`."""
+    """Raise `ParameterError` naming the argument, its value and the expected value, unless `holds`.
+
+    An option of a command appears as it is typed: `--restarts 0`, and a flag or an option that is missing without a value.
+    """
     if not holds:
-        raise ParameterError(f"{argument} = {got!r}: expected {expected}")
+        raise ParameterError(f"{_typed(argument, got)}: expected {expected}")
+
+
+def _typed(argument: str, got: Any) -> str:
+    if not argument.startswith("-"):
+        return f"{argument} = {got!r}"
+    if got is None or got is True:
+        return argument
+    value = shlex.quote(got) if isinstance(got, str) else f"{got:.12g}" if isinstance(got, float) else str(got)
+    return f"{argument} {value}"
 
 
 def require_shape(argument: str, got: Sequence[int], expected: Sequence[int | str]) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lfjax import io, optics, pipeline
-from lfjax.errors import ParameterError, require
+from lfjax.errors import LfjaxError, ParameterError, require
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -233,6 +236,8 @@ def require_output(
     """
     fits = output.name.lower().endswith(suffixes)
     require(fits, option, str(output), f"a name that ends with {' or '.join(suffixes)}")
+    taken = output.is_dir() and output.suffix.lower() != ".zarr"
+    require(not taken, option, str(output), "another name: a folder has this one")
     there = output.exists()
     same = there and any(path.exists() and output.samefile(path) for path in inputs)
     require(not same, option, str(output), "another name than that of an input file, which is never overwritten")
@@ -243,6 +248,30 @@ def require_output(
             pass
     except OSError:
         require(False, option, str(output), f"a folder in which files can be written, which {folder} is not")
+
+
+@contextmanager
+def naming(**options: str) -> Iterator[None]:
+    """Name options instead of the arguments that they become, in the messages of the errors raised inside.
+
+    >>> with naming(radius_angstrom="--radius"):
+    ...     require(False, "radius_angstrom", 70.0, "less than 60")
+    Traceback (most recent call last):
+    lfjax.errors.ParameterError: --radius 70.0: expected less than 60
+
+    Args:
+        options: option of each argument.
+
+    Raises:
+        LfjaxError: that of the block.
+    """
+    try:
+        yield
+    except LfjaxError as error:
+        text = str(error)
+        for argument, option in options.items():
+            text = re.sub(rf"\b{argument} = ", f"{option} ", text)
+        raise type(error)(text) from error
 
 
 def _level(text: str) -> float | None:

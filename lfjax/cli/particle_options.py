@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lfjax.errors import ParameterError
+from lfjax.cli.options import naming
+from lfjax.errors import ParameterError, require
 
 if TYPE_CHECKING:
     from lfjax.tomography import ParticleFile
@@ -16,8 +17,20 @@ if TYPE_CHECKING:
 SYMMETRIES = "Cn, Dn, T (3-fold on z), O (4-fold on z), I1 to I4 (I is I2), in RELION's frames"
 """Point groups, for the help of commands."""
 
+
+def _point_group(name: str) -> str:
+    """The name of a point group, refused with the other options where there is no such group."""
+    if name != "C1":
+        from lfjax.tomography.symmetry import group_key
+
+        group_key(name, "--symmetry")
+    return name
+
+
 VoxelOption = Annotated[float | None, typer.Option(help="Voxel size in angstroms, instead of that in the file.")]
-SymmetryOption = Annotated[str, typer.Option(help=f"Point group: {SYMMETRIES}; docs/tomography.md lists the axes.")]
+SymmetryOption = Annotated[
+    str, typer.Option(help=f"Point group: {SYMMETRIES}; docs/tomography.md lists the axes.", callback=_point_group)
+]
 ParticlesArgument = Annotated[
     list[Path], typer.Argument(help="RELION STAR file, or cryoSPARC .cs with its passthrough files.", show_default=False)
 ]
@@ -44,10 +57,22 @@ class ParticleOptions:
         from lfjax import tomography
 
         first, *also = paths
-        return tomography.read_particles(
-            first, folder=self.folder, pixel_angstrom=self.voxel_angstrom, ctf=self.ctf, also=also,
-            alignment=self.alignment, tomograms=self.tomograms,
-        )  # fmt: skip
+        there = self.folder is None or self.folder.is_dir()
+        require(there, "--folder", str(self.folder), "a folder that exists")
+        with naming(pixel_angstrom="--voxel-angstrom"):
+            return tomography.read_particles(
+                first, folder=self.folder, pixel_angstrom=self.voxel_angstrom, ctf=self.ctf, also=also,
+                alignment=self.alignment, tomograms=self.tomograms,
+            )  # fmt: skip
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that is no integer of 64 bits.
+
+    Raises:
+        ParameterError: it is none.
+    """
+    require(-(2**63) <= seed < 2**63, "--seed", seed, "an integer of 64 bits, such as 0")
 
 
 def cubic_map(path: Path, voxel_angstrom: float | None) -> tuple[Any, float]:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lfjax.cli.groups import grouped
-from lfjax.cli.options import OverwriteOption, require_output
-from lfjax.cli.particle_options import ParticleOptions, ParticlesArgument, SymmetryOption, VoxelOption, cubic_map
+from lfjax.cli.options import OverwriteOption, naming, require_output
+from lfjax.cli.particle_options import (
+    ParticleOptions,
+    ParticlesArgument,
+    SymmetryOption,
+    VoxelOption,
+    check_seed,
+    cubic_map,
+)
 from lfjax.errors import ParameterError, require
 
 if TYPE_CHECKING:
@@ -37,6 +45,7 @@ def project(
     from lfjax import io, tomography, viz
     from lfjax.progress import track
 
+    check_seed(seed)
     stack = output.with_suffix(".mrcs")
     require_output(output, PARTICLE_FILES, (volume,), overwrite=overwrite)
     require_output(stack, (".mrcs",), (volume,), overwrite=overwrite)
@@ -44,8 +53,10 @@ def project(
     size = len(density)
     keys = jax.random.split(jax.random.key(seed), 2)
     limits = _pair(defocus) if ctf else None
-    particles = tomography.random_particles(keys[0], n, pixel_angstrom=voxel, defocus_angstrom=limits, shift_px=shift_px)
-    images = tomography.simulate_stack(keys[1], density, particles, snr=snr, kernel=kernel, track=track)
+    require(0 <= shift_px < size, "--shift", shift_px, f"0 or more pixels, less than the box of {size}")
+    with naming(count="--n", snr="--snr", kernel="--kernel"):
+        particles = tomography.random_particles(keys[0], n, pixel_angstrom=voxel, defocus_angstrom=limits, shift_px=shift_px)
+        images = tomography.simulate_stack(keys[1], density, particles, snr=snr, kernel=kernel, track=track)
     io.write_stack(stack, images, voxel, count=n)
     tomography.write_particles(output, particles, [(i, stack.name) for i in range(n)], size)
     viz.image_grid(io.Stack(stack)[: min(n, 12)], output.with_suffix(".png"))
@@ -75,6 +86,8 @@ def backproject(
     from lfjax.progress import track
     from lfjax.tomography import agreement, resolution
 
+    check_seed(seed)
+    require(batch is None or batch >= 1, "--batch", batch, "1 or more")
     names = ["_unfil", *(("_half1", "_half2") if half_maps else ())]
     beside = [output.with_name(f"{output.stem}{name}.mrc") for name in names]
     for path in (output, *beside):
@@ -103,8 +116,6 @@ def backproject(
 
 def _draw_views(particles: Particles, symmetry: str, size: int, output: Path) -> None:
     """Pictures of the orientations and of their transfer, and a line on how evenly they sample the directions."""
-    import math
-
     from lfjax import tomography, viz
 
     every = tomography.expand(particles, symmetry)
@@ -176,5 +187,5 @@ def _pair(text: str) -> tuple[float, float]:
         low, high = (float(part) for part in text.split(":"))
     except ValueError:
         raise ParameterError(f"--defocus {text!r}: expected least:largest in angstroms, for example 8000:20000") from None
-    require(low <= high, "--defocus", text, "the least defocus first")
+    require(low <= high and math.isfinite(high - low), "--defocus", text, "two finite numbers, the least defocus first")
     return low, high

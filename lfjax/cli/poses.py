@@ -93,6 +93,9 @@ def _common(first: ParticleFile, second: ParticleFile) -> tuple[Any, Any]:
         names = [f"{number + 1:06d}@{stack}" for number, stack in (first.names[0], second.names[0])]
         both = f"{first.path} begins with {names[0]}, {second.path} with {names[1]}"
         raise FileError(f"{first.path} and {second.path} have no image in common; {both}: expected the same names")
+    if len(rows[0]) == 1:
+        told = "1 image in common: a turn of the map makes any single pose agree"
+        raise FileError(f"{first.path} and {second.path} have {told}; expected 2 or more")
     return rows
 
 
@@ -123,7 +126,7 @@ def _pairs(file: ParticleFile, rows: Any) -> tuple[Any, Any]:
         )
     order = np.argsort(rows)  # of this file: that of a tilt series goes from small tilts to large ones
     first, second = pairs_within(table[column].to_numpy()[rows[order]])
-    require(len(first) > 0, "--tilt-pairs", 0, f"two images of one particle, by column {column} of {file.path}")
+    require(len(first) > 0, "--tilt-pairs", True, f"two images of one particle, by column {column} of {file.path}")
     return order[first], order[second]
 
 

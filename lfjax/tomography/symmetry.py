@@ -67,10 +67,23 @@ def symmetry_group(name: str) -> Float[NDArray[np.float64], "order 3 3"]:
 
     Source: RELION 3.1, `symmetries.cpp`.
     """
+    return _closed(group_key(name)).copy()
+
+
+def group_key(name: str, argument: str = "symmetry") -> str:
+    """The name of a point group in capitals, for which no element is computed.
+
+    Args:
+        name: see `symmetry_group`.
+        argument: name of the argument, for the message.
+
+    Raises:
+        ParameterError: see `symmetry_group`.
+    """
     key = name.upper()
     known = key in ("T", "O", "I", "I1", "I2", "I3", "I4") or re.fullmatch(r"[CD][1-9][0-9]?", key, re.ASCII) is not None
-    require(known, "name", name, "a point group of rotations: C1 to C99, D1 to D99, T, O, I (= I2), I1, I2, I3 or I4")
-    return _closed(key).copy()
+    require(known, argument, name, "a point group of rotations: C1 to C99, D1 to D99, T, O, I (= I2), I1, I2, I3 or I4")
+    return key
 
 
 def expand(particles: Particles, name: str) -> Particles:

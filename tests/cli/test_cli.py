@@ -51,11 +51,11 @@ def test_the_psf_is_written_with_its_parameters(lfjax, folder):
     ("arguments", "says"),
     [
         (("reconstruct", "none.tif", *SCOPE, "-o", "v.tif"), "none.tif"),
-        (("reconstruct", "none.tif", "-o", "v.tif"), "--microscope = None: expected a preset or a TOML file, or --calibration"),
+        (("reconstruct", "none.tif", "-o", "v.tif"), "--microscope: expected a preset or a TOML file, or --calibration"),
         (("reconstruct", "sim/light_field.tif", *SCOPE, "--solver", "magic", "-o", "v.tif"), "richardson_lucy"),
-        (("reconstruct", "none.tif", *SCOPE, "--iterations", 0, "-o", "v.tif"), "--iterations = 0: expected 1 or more"),
+        (("reconstruct", "none.tif", *SCOPE, "--iterations", 0, "-o", "v.tif"), "--iterations 0: expected 1 or more"),
         (("reconstruct", "none.tif", *SCOPE, "--voxels", 40, "-o", "v.tif"), "voxels = 40: expected 1 to 16"),
-        (("reconstruct", "none.tif", *SCOPE, "--pitch", -3, "-o", "v.tif"), "--pitch = -3"),
+        (("reconstruct", "none.tif", *SCOPE, "--pitch", -3, "-o", "v.tif"), "--pitch -3"),
         (("reconstruct", "none.tif", *SCOPE, "--offset", "3", "-o", "v.tif"), "two numbers Y,X"),
         (("reconstruct", "none.tif", *SCOPE, "--tissue-um", 60, "-o", "v.tif"), "--tissue-um, --mean-free-path-um"),
         (("reconstruct", "sim/white.tif", *SCOPE, "-o", "sim/white.tif"), "never overwritten"),
@@ -145,10 +145,10 @@ def test_a_raw_movie_becomes_volumes(lfjax, folder):
     assert done.code == 0, done.err
     assert "3 volumes" in done.out
     refused = {
-        "--sparsity = -1": ("--sparsity", -1),
-        "--output = 'e.h5'": ("-o", "e.h5"),
+        "--sparsity -1": ("--sparsity", -1),
+        "--output e.h5": ("-o", "e.h5"),
         "devices = 0": ("--devices", 0),
-        "--rate-hz = -1": ("--rate-hz", -1),
+        "--rate-hz -1": ("--rate-hz", -1),
     }
     for told, wrong in refused.items():
         bad = lfjax("movie", "raw.h5", "--microscope", "60x1.2w", "-o", "w.zarr", *wrong, cwd=folder)
@@ -181,6 +181,6 @@ def test_a_movie_becomes_neurons(lfjax, folder):
     for trace, truth in zip(found.dff[order], light, strict=True):
         assert np.corrcoef(trace, truth)[0, 1] > 0.9
     late = lfjax("neurons", *rectified, "--nwb", "late.nwb", "--session-start", "today", "-o", "n.h5", cwd=folder)
-    assert late.code == 2 and "--session-start = 'today'" in late.err
+    assert late.code == 2 and "--session-start today" in late.err
     missing = lfjax("neurons", *rectified, "--structure", "sim/light_field.tif", "-o", "n.h5", cwd=folder)
     assert missing.code == 2 and "lfjax: structure has shape (1, " in missing.err and "(4, 16, 16)" in missing.err

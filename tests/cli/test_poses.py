@@ -41,6 +41,7 @@ def files(truth, tmp_path_factory):
     tomography.write_particles(folder / "elsewhere.star", truth, [(i, "other.mrcs") for i in range(N)], 32)
     twice = [(i // 2, "stack.mrcs") for i in range(N)]
     tomography.write_particles(folder / "twice.star", turned, twice, 32)
+    tomography.write_particles(folder / "one.star", truth[:1], names[:1], 32)
     bare = tables["particles"].drop(columns=["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"])
     tomography.write_tables(folder / "bare.star", tables | {"particles": bare})
     return folder
@@ -81,7 +82,13 @@ def test_a_point_group_lets_equal_views_agree(lfjax, files):
         (("found.star", "elsewhere.star"), "no image in common; found.star begins with 000001@stack.mrcs"),
         (("found.star", "twice.star"), "stands in 2 rows"),
         (("found.star", "gone.star"), "gone.star"),
-        (("found.star", "truth.star", "--symmetry", "K3"), "a point group of rotations"),
+        (("gone.star", "truth.star", "--symmetry", "K3"), "--symmetry K3: expected a point group of rotations"),
+        (
+            ("found.star", "one.star"),
+            "have 1 image in common: a turn of the map makes any single pose agree; expected 2 or more",
+        ),
+        (("found.star", "truth.star", "--folder", "gone"), "--folder gone: expected a folder"),
+        (("found.star", "truth.star", "--voxel-angstrom", "-1"), "--voxel-angstrom -1: expected a positive number"),
         (("found.star", "d2.star", "--tilt-pairs"), "d2.star: no column rlnTomoParticleName"),
         (("found.star", "truth.star", "-o", "truth.star"), "ends with .png"),
     ],

@@ -94,7 +94,7 @@ def test_the_settings_of_icosahedra_differ():
 
 @pytest.mark.parametrize("name", ["", "C", "C0", "C100", "X2", "I5", "D-1", "I2H", "Td", "C2V", "C٣", "T "])
 def test_unknown_groups_are_refused(name):
-    with pytest.raises(ParameterError, match=r"name = .*I3 or I4"):
+    with pytest.raises(ParameterError, match=r"symmetry = .*I3 or I4"):
         symmetry_group(name)
 
 
