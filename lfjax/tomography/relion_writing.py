@@ -18,6 +18,10 @@ from lfjax.tomography.ctf import Ctf
 from lfjax.tomography.particles import Particles
 from lfjax.tomography.relion_tables import ANGLES, FLAGS, MAGNIFICATION, ORIGINS, TILT
 
+DEFOCUS = ("rlnDefocusU", "rlnDefocusV")
+NO_LENS = {"rlnVoltage": 300.0, "rlnSphericalAberration": 0.0, "rlnAmplitudeContrast": 1.0}
+"""A lens whose CTF is 1 at the defocus 0, whatever the voltage."""
+
 Columns = dict[str, NDArray[Any] | list[str]]
 
 
@@ -55,6 +59,24 @@ def with_particles(tables: Tables, particles: Particles) -> Tables:
     table = tables["particles"]
     require(len(table) == len(particles), "particles", len(particles), f"{len(table)}, one per row of the tables")
     return tables | {"particles": table.assign(**_pose_columns(particles))}
+
+
+def with_lenses(tables: Tables) -> Tables:
+    """Canonical tables of images without a CTF with the columns of a lens, which RELION 3.1 asks of every optics group.
+
+    `relion_refine` refuses an optics table without rlnVoltage and rlnSphericalAberration, with --ctf and without. An amplitude
+    contrast of 1 and no aberration make a CTF of 1 at every frequency where the defocus is 0, which is that of images without
+    one: a program that takes the columns for a CTF multiplies by 1. Columns that are there stay, and so do tables with a
+    defocus: what it needs is for its author to say.
+
+    Args:
+        tables: canonical tables.
+    """
+    optics = tables.get("optics")
+    if optics is None or set(DEFOCUS) & set(tables["particles"]):
+        return tables
+    missing = {name: value for name, value in NO_LENS.items() if name not in optics and name not in tables["particles"]}
+    return tables | {"optics": optics.assign(**missing)}
 
 
 def _digits(values: ArrayLike) -> NDArray[np.float64]:
