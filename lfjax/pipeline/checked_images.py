@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Callable
 
@@ -64,6 +65,8 @@ class CheckedImages:
         self.sample = np.unique(np.linspace(0, len(file) - 1, min(len(file), SAMPLED)).astype(int))
         background, dark = _background(file, self.sample, normalised)
         self._usual = _usual_deviations(file, self.sample, normalised)
+        self._seen: dict[int, bytes] = {}  # digests of the pixels by number of the distinct image
+        self._told = False
         notes = [*file.notes, *drawn, background]
         self.noise: Float[NDArray[np.floating], "groups r"] | None = None
         if np.asarray(self.particles.group).max() > 0:
@@ -90,9 +93,41 @@ class CheckedImages:
         Raises:
             FileError: an image deviates from the others by far, or its stack cannot be read.
         """
-        found = self.file.images(index, normalised=not self._normalised)
+        found = self.file.images(index, normalised=not self._normalised, looked=self._look)
         _check_deviations(self.file, index, found, self._usual)
         return self._sign * found
+
+    def tell_doubled(self) -> None:
+        """Warn, once, of images of different names with the same pixels, among those read so far.
+
+        One particle that was picked twice, or a stack joined with itself: the noise of such an image counts twice, and
+        half-sets that share it agree where they should not. Rows of one name, as symmetry expansion makes them, are one image.
+
+        Warns:
+            DataWarning: there are such images; the message names the first pair.
+        """
+        first: dict[bytes, int] = {}
+        pairs = [
+            (first[found], label) for label, found in sorted(self._seen.items()) if first.setdefault(found, label) != label
+        ]
+        if not pairs or self._told:
+            return
+        self._told = True
+        row = np.unique(self.file.labels, return_index=True)[1]
+        half = np.asarray(self.particles.half)[row]
+        split = sum(int(half[a] != half[b]) for a, b in pairs)
+        names = " and ".join(f"{number + 1}@{stack}" for number, stack in (self.file.names[row[label]] for label in pairs[0]))
+        told = f"{len(pairs)} of {len(row)} images have the pixels of another image, first {names}"
+        shared = (
+            f"{split} of them in both half-sets, which then share noise and agree too well" if split else "each counts again"
+        )
+        warnings.warn(f"{self.file.path}: {told}; {shared}; expected each image once", DataWarning, stacklevel=3)
+
+    def _look(self, index: Int[NDArray[np.int64], " m"], recorded: Float[NDArray[np.float32], "m y x"]) -> None:
+        """Keep digests of images as their stacks have them: those on the common grid are rounded."""
+        for label, image in zip(self.file.labels[index].tolist(), recorded, strict=True):
+            if label not in self._seen:
+                self._seen[label] = hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest()
 
 
 def _in_half_sets(file: ParticleFile, seed: int) -> tuple[Particles, list[str]]:

@@ -56,11 +56,22 @@ class KeptSearch:
         if not self.path.exists():
             return None
         try:
-            return self._read()
+            there, state = self._read()
+            self._compare(there)
         except FileError:
             if replace:
                 return None
             raise
+        return state
+
+    def check(self) -> None:
+        """Read the file, if there is one, whatever its settings: before the images are read.
+
+        Raises:
+            FileError: it is no search, or not all of one.
+        """
+        if self.path.exists():
+            self._read()
 
     def keep(self, state: State) -> None:
         """Replace the file by one that holds this state."""
@@ -83,34 +94,40 @@ class KeptSearch:
         """Remove the file: the results are written."""
         self.path.unlink(missing_ok=True)
 
-    def _read(self) -> State:
-        with reading(self.path, "HDF5"), h5py.File(self.path, "r") as file:
-            if file.attrs.get("format") != FORMAT:
-                raise FileError(f"{self.path}: format {file.attrs.get('format')!r}; expected {FORMAT!r}, or no such file")
-            try:
+    def _read(self) -> tuple[dict[str, Any], State]:
+        """The settings and the state that the file holds."""
+        try:
+            with reading(self.path, "HDF5"), h5py.File(self.path, "r") as file:
+                if file.attrs.get("format") != FORMAT:
+                    raise FileError(f"{self.path}: format {file.attrs.get('format')!r}; expected {FORMAT!r}")
                 there, rest = (json.loads(numbers(self.path, file, name).tobytes()) for name in ("settings", "rest"))
-            except ValueError as error:
-                raise FileError(f"{self.path}: no settings can be read ({error}); remove the file to begin anew") from error
-            self._compare(there)
 
-            def tree(kind: type[Any], name: str, of: Any) -> Any:
-                fields = [field.name for field in dataclasses.fields(kind)]
-                return kind(**{field: of(numbers(self.path, file, f"{name}/{field}")) for field in fields})
+                def tree(kind: type[Any], name: str, of: Any) -> Any:
+                    fields = [field.name for field in dataclasses.fields(kind)]
+                    return kind(**{field: of(numbers(self.path, file, f"{name}/{field}")) for field in fields})
 
-            found = {
-                name: (tree(Estimate, f"{name}estimate", jnp.asarray), tree(Poses, f"{name}poses", np.asarray))
-                for name in ("", "leader/")
-            }
-        history = tuple(Pass(**passed) for passed in rest["history"])
-        return State(rest["done"], rest["near"], *found[""], found["leader/"], tuple(rest["evidence"]), history)
+                found = {
+                    name: (tree(Estimate, f"{name}estimate", jnp.asarray), tree(Poses, f"{name}poses", np.asarray))
+                    for name in ("", "leader/")
+                }
+                history = tuple(Pass(**passed) for passed in rest["history"])
+                state = State(rest["done"], rest["near"], *found[""], found["leader/"], tuple(rest["evidence"]), history)
+                return dict(there), state
+        except FileError as error:
+            raise FileError(f"{error}: remove this file, or begin anew with --overwrite") from error
 
-    def _compare(self, there: Any) -> None:
+    def _compare(self, there: dict[str, Any]) -> None:
+        """Refuse a search of other settings; of other images only where no setting makes them so."""
         names = sorted({*there, *self.settings})
         other = [name for name in names if there.get(name) != self.settings.get(name)]
+        if other == ["inputs"]:
+            told, advice = "of other images or optics", "give those of that run"
+        else:
+            values = {name: (_short(there.get(name)), _short(self.settings.get(name))) for name in other if name != "inputs"}
+            told = f"with other settings ({', '.join(f'{n} = {a} there and {b} here' for n, (a, b) in values.items())})"
+            advice = "resume with those"
         if other:
-            told = ", ".join(f"{n} = {_short(there.get(n))} there and {_short(self.settings.get(n))} here" for n in other)
-            advice = "resume with those, or begin anew with --overwrite"
-            raise FileError(f"{self.path}: holds an interrupted search with other settings ({told}); {advice}")
+            raise FileError(f"{self.path}: holds an interrupted search {told}; {advice}, or begin anew with --overwrite")
 
 
 def _short(value: Any) -> str:

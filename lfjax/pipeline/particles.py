@@ -13,6 +13,7 @@ from lfjax.errors import FileError, require
 from lfjax.pipeline.checked_images import CheckedImages
 from lfjax.tomography import ParticleFile, Particles, Reconstruction, reconstruct
 from lfjax.tomography.image_batches import Stack
+from lfjax.tomography.symmetry import group_key
 
 
 class ParticleMap(NamedTuple):
@@ -61,13 +62,18 @@ def reconstruct_particles(
         FileError: the file has no poses, fewer than two images or an empty half-set, a stack is missing or too short, or the
             images are not normalised, or one deviates from the others by far.
         ParameterError: the symmetry is unknown, or batch is not positive.
+
+    Warns:
+        DataWarning: images of different names have the same pixels, see `CheckedImages.tell_doubled`.
     """
     require(batch is None or batch >= 1, "batch", batch, "1 or more")
+    group_key(symmetry)
     if not file.posed:
         raise FileError(f"{file.path}: no poses; expected rlnAngleRot, rlnAngleTilt and rlnAnglePsi, or alignments3D/pose")
     images = CheckedImages(file, normalised=normalised, invert=invert, seed=seed, told=told)
     some = batches(images, images.particles, file.order, batch=batch, track=track)
     found = reconstruct(some, file.size, symmetry=symmetry, noise=images.noise)
+    images.tell_doubled()
     return ParticleMap(found, images.particles, file.pixel_angstrom, images.notes)
 
 

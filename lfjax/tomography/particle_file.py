@@ -7,7 +7,7 @@ with the finest pixel unless the caller names another.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,7 @@ from lfjax.tomography.relion_checks import check_origins, check_repeats
 from lfjax.tomography.relion_labels import finite_numbers
 from lfjax.tomography.relion_notes import group_notes
 from lfjax.tomography.relion_tables import ANGLES, canonical, lowered, to_particles
-from lfjax.tomography.relion_writing import from_particles, with_particles
+from lfjax.tomography.relion_writing import from_particles, with_lenses, with_particles
 from lfjax.tomography.resampling import resample_images
 from lfjax.tomography.stack_names import find_beside, image_labels, image_name
 
@@ -117,13 +117,18 @@ class ParticleFile:
             return group_notes(self.tables, self.particles)
 
     def images(
-        self, index: slice | ArrayLike | Sequence[int] = slice(None), *, normalised: bool = False
+        self,
+        index: slice | ArrayLike | Sequence[int] = slice(None),
+        *,
+        normalised: bool = False,
+        looked: Callable[[NDArray[np.int64], NDArray[np.float32]], None] | None = None,
     ) -> Float[NDArray[np.float32], "m y x"]:
         """Images (m, y, x) of a selection on the common grid, particles bright; only these are read.
 
         Args:
             index: a slice, a mask or indices.
             normalised: whether to normalise each image by its background, before it comes to the common grid.
+            looked: called with the indices of some images and these images on the grid of their stack.
 
         Raises:
             FileError: a stack is missing or too short, or its images differ in size from what the file says.
@@ -132,6 +137,8 @@ class ParticleFile:
         found = np.empty((len(chosen), self.size, self.size), np.float32)
         for group, at, images in self.recorded(chosen):
             pixel = self._pixels[group]
+            if looked is not None:
+                looked(chosen[at], images)
             images = np.asarray(normalise(images)) if normalised else images
             if images.shape[-1] != self.size or not np.isclose(pixel, self.pixel_angstrom, rtol=1e-5):
                 images = np.asarray(resample_images(images, float(pixel), self.size, self.pixel_angstrom))
@@ -265,7 +272,9 @@ def read_particles(
     suffix = ".cs" if path.suffix.lower() == ".csg" else path.suffix.lower()
     if suffix not in (".star", ".cs"):
         raise FileError(f"{path}: suffix {path.suffix!r} is not known; expected .star, .cs or .csg")
-    require(suffix == ".cs" or not also, "also (further files)", list(also), "no further file beside a STAR file")
+    require(
+        suffix == ".cs" or not also, "also (further files)", ", ".join(map(str, also)), "no further file beside a STAR file"
+    )
     require(suffix == ".cs" or alignment is None, "alignment (--alignment)", alignment, "None for a STAR file")
     require(suffix == ".star" or tomograms is None, "tomograms (--tomograms)", tomograms, "None for a .cs file")
     with reading(path, "particle"):
@@ -339,6 +348,9 @@ def write_particles(
 def write_tables(path: str | Path, tables: Tables, *, version: str = "3.1") -> None:
     """Write canonical tables, digit by digit, as a STAR or .cs file: conversion without loss.
 
+    A STAR file of images without a CTF gets the columns of a lens without effect, without which RELION refuses it, see
+    `relion_writing.with_lenses`.
+
     Args:
         path: .star or .cs.
         tables: canonical tables.
@@ -350,4 +362,4 @@ def write_tables(path: str | Path, tables: Tables, *, version: str = "3.1") -> N
     if Path(path).suffix.lower() == ".cs":
         cryosparc.write_cs(path, tables)
     else:
-        write_star(path, lowered(tables, version))
+        write_star(path, lowered(with_lenses(tables), version))
