@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lfjax.cli.groups import grouped
-from lfjax.cli.options import OverwriteOption, require_output
-from lfjax.cli.particle_options import ParticleOptions, ParticlesArgument, SymmetryOption, cubic_map
+from lfjax.cli.options import OverwriteOption, naming, require_output
+from lfjax.cli.particle_options import ParticleOptions, ParticlesArgument, SymmetryOption, check_seed, cubic_map
 from lfjax.errors import require
 
 if TYPE_CHECKING:
     from lfjax.pipeline import BandLook, FoundPoses, SearchSettings
     from lfjax.tomography import ParticleFile, Pass
+
+
+NAMES = {
+    "radius_angstrom": "--radius", "shift_px": "--shift", "symmetry": "--symmetry", "restarts": "--restarts",
+    "devices": "--devices", "seed": "--seed", "voxel_angstrom": "--map-voxel",
+}  # fmt: skip
+"""Option of each argument, for messages."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +50,11 @@ class SearchOptions:
         """
         from lfjax import pipeline
 
-        require(self.shift_px >= 0, "--shift", self.shift_px, "0 or more pixels")
-        require(self.radius_angstrom is None or self.radius_angstrom > 0, "--radius", self.radius_angstrom, "more than 0")
+        radius, shift = self.radius_angstrom, self.shift_px
+        require(0 <= shift < math.inf, "--shift", shift, "0 or more pixels")
+        require(radius is None or 0 < radius < math.inf, "--radius", radius, "a positive number of angstroms")
         require(self.devices >= 1, "--devices", self.devices, "1 or more")
+        check_seed(self.seed)
         return pipeline.SearchSettings(
             self.radius_angstrom, self.symmetry, self.shift_px, not self.normalise, self.invert, self.seed, self.devices
         )
@@ -99,18 +108,19 @@ def abinitio(
         file = options.open(particles)
         for path in (*maps, star, junk):
             require_output(path, (".mrc", ".star"), (*particles, *file.stacks), overwrite=overwrite)
-    made = pipeline.find_poses(
-        file, settings, restarts=restarts, independent=independent, check_overfitting=check_overfitting, output=output,
-        overwrite=overwrite, told=lambda note: typer.echo(f"  {note}"), passed=_telling(file), track=track,
-        looked=lambda look: _draw(look, output),
-    )  # fmt: skip
+    with naming(**NAMES):
+        made = pipeline.find_poses(
+            file, settings, restarts=restarts, independent=independent, check_overfitting=check_overfitting, output=output,
+            overwrite=overwrite, told=lambda note: typer.echo(f"  {note}"), passed=_telling(file), track=track,
+            looked=lambda look: _draw(look, output),
+        )  # fmt: skip
     voxel, found = file.pixel_angstrom, made.maps
     for path, volume in zip(maps, (found.volume, found.unfiltered, *found.halves), strict=False):
         io.write_map(path, volume, voxel)
     bad = pipeline.write_posed(star, file, made.particles, made.search.poses, made.good, junk)
     box = file.size * voxel
     viz.sections(found.volume, output.with_suffix(".png"), voxel_angstrom=voxel)
-    mark = resolution(found.curve, box)
+    mark = resolution(found.curve, box) if made.measured else None
     viz.shell_correlations(made.curves, box, output.with_suffix(".fsc.png"), resolution_angstrom=mark)
     viz.orientations(made.particles.rotations, output.with_suffix(".orientations.png"))
     if made.kept is not None:
@@ -171,7 +181,13 @@ def _conclude(
     typer.echo(f"{star}: poses of {len(file)} images; {count} fit nothing and are left out of the maps{listed}")
     typer.echo("hand: single views do not tell it; the mirror image of this map explains them as well")
     images = f"{len(file) - count} images of {file.size} px at {file.pixel_angstrom:.4g} A, {symmetry}"
-    typer.echo(f"{output}: {images}; {agreement(made.maps.curve, box)}: {halves}")
+    if made.measured:
+        typer.echo(f"{output}: {images}; {agreement(made.maps.curve, box)}: {halves}")
+    else:
+        few = "half-maps of {} and {} images, too few to tell a resolution, and the map is not filtered".format(
+            *made.half_counts
+        )
+        typer.echo(f"{output}: {images}; {few}: expected 10 images or more in each")
 
 
 @grouped
@@ -201,11 +217,13 @@ def orient(
     inputs = (*particles, volume)
     require_output(output, (".star",), inputs, overwrite=overwrite)
     require_output(junk, (".star",), inputs, overwrite=overwrite)
-    density, voxel = cubic_map(volume, map_voxel)
+    with naming(**NAMES):
+        density, voxel = cubic_map(volume, map_voxel)
     file = options.open(particles)
-    made = pipeline.orient_particles(
-        file, density, voxel, settings, told=lambda note: typer.echo(f"  {note}"), passed=_telling(file), track=track
-    )
+    with naming(**NAMES):
+        made = pipeline.orient_particles(
+            file, density, voxel, settings, told=lambda note: typer.echo(f"  {note}"), passed=_telling(file), track=track
+        )
     bad = pipeline.write_posed(output, file, made.particles, made.found.poses, made.found.good, junk)
     spread = math.degrees(float(np.median(made.found.poses.spread_rad)))
     listed = f", listed in {junk.name}" if bad else ""

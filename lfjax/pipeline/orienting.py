@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from lfjax.errors import require
-from lfjax.pipeline.search_settings import SearchSettings, ready_search
+from lfjax.errors import ParameterError
+from lfjax.pipeline.search_settings import COMPILING, SearchSettings, ready_search
 from lfjax.tomography import Oriented, ParticleFile, Particles, Pass, orient, resample_map
 from lfjax.tomography.maps import TOLERANCE
 
@@ -68,8 +68,9 @@ def orient_particles(
     """
     size, pixel = file.size, file.pixel_angstrom
     radius, side = settings.check(size * pixel), len(volume) * voxel_angstrom
-    told_side = f"a box of {side:.4g} A"
-    require(side >= 2 * radius, "volume", told_side, f"at least {2 * radius:.4g} A, the ball of the particle; see --radius")
+    if side < 2 * radius:
+        wanted = f"at least {2 * radius:.4g} A, the ball of the particle; see --radius"
+        raise ParameterError(f"the map has a box of {side:.4g} A: expected {wanted}")
     notes: list[str] = []
     if len(volume) != size or abs(voxel_angstrom / pixel - 1) > TOLERANCE:
         both = f"{len(volume)} voxels of {voxel_angstrom:.5g} A brought to the images' {size} of {pixel:.5g} A"
@@ -78,6 +79,8 @@ def orient_particles(
         told(note)  # type: ignore[misc]
     ready = ready_search(file, settings, told=told, track=track)
     low = ready.low
+    if told:
+        told(COMPILING)
     small = resample_map(volume, voxel_angstrom, low.images.shape[-1], pixel * low.ratio)
     found = orient(
         small, low.images, low.particles, radius_angstrom=ready.radius_angstrom, symmetry=settings.symmetry,

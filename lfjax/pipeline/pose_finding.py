@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from lfjax.errors import require
 from lfjax.pipeline.kept_search import KeptSearch
 from lfjax.pipeline.particles import batches
-from lfjax.pipeline.search_settings import ReadySearch, SearchSettings, in_search_box, ready_search, search_of, settings_of
+from lfjax.pipeline.search_settings import (
+    COMPILING,
+    ReadySearch,
+    SearchSettings,
+    in_search_box,
+    ready_search,
+    search_of,
+    settings_of,
+)
 from lfjax.tomography import (
     AbInitio,
     BandViews,
@@ -32,6 +40,7 @@ from lfjax.tomography.gold_standard import RandomPhases, independent_halves
 
 JUNK = 0.5  # probability of showing the particle below which an image is left out of the maps
 SAFE = 0.8  # correlation of half-maps down to which phases are kept in the check for overfitting
+FEWEST_HALF = 10  # images; the agreement of smaller half-sets is that of single images, and no resolution
 SHOWN = 6  # images of each picture
 
 
@@ -62,11 +71,11 @@ class FoundPoses(NamedTuple):
         particles: the particles at the poses found with one map of all images.
         search: result of the search, in the box of the search.
         good: probability of each image to show the particle.
-        maps: map at those poses, filtered by the correlation of the half-maps; the half-maps, from the poses that each half
-            found by itself, and their correlation.
+        maps: map at those poses, filtered by the correlation of the half-maps, if half-sets have 10 images or more; the
+            half-maps, from the poses that each half found by itself, and their correlation.
         curves: name -> Fourier shell correlation: "independent halves", "joint poses", and, with the check for overfitting,
             "random phases" and "corrected".
-        randomised_from: shell from which on the phases are random in that check; 0: no check.
+        randomised_from: shell from which on the phases are random in that check; 0: no check, as of half-sets below 10 images.
         radius_angstrom: radius of the ball in use.
         notes: one line for each thing that the file says and that changes the result.
         kept: the search on disk, to be removed when the results are written; None: it was not kept.
@@ -86,6 +95,17 @@ class FoundPoses(NamedTuple):
     def junk(self) -> NDArray[np.bool_]:
         """Images that fit nothing, and are left out of the maps."""
         return self.good < JUNK
+
+    @property
+    def half_counts(self) -> tuple[int, int]:
+        """Images of each half-set in the maps."""
+        first, second = (int(np.sum(np.asarray(self.particles.half)[~self.junk] == number)) for number in (1, 2))
+        return first, second
+
+    @property
+    def measured(self) -> bool:
+        """Whether the half-sets are large enough, 10 images each, for their agreement to be a resolution."""
+        return min(self.half_counts) >= FEWEST_HALF
 
 
 def find_poses(
@@ -125,19 +145,21 @@ def find_poses(
         track: wraps loops to show their progress, see `lfjax.progress.track`.
 
     Raises:
-        FileError: the images cannot be used, see `CheckedImages`, or a kept search has other settings.
+        FileError: the images cannot be used, see `CheckedImages`, or a kept search has other settings or is broken.
         ParameterError: a setting is out of range, or most of the signal lies beyond the ball.
     """
     require(restarts is None or restarts >= 1, "restarts", restarts, "1 or more")
     require(independent or not check_overfitting, "check_overfitting", True, "independent half-sets")
     folder = None if output is None else Path(output).absolute().parent
+    if output is not None and not overwrite:
+        KeptSearch(output, {}).check()
     ready = ready_search(file, settings, folder=folder, told=told, track=track)
     starts = restarts or (8 if len(file) <= searching.FEW else 4)
     keys = jax.random.split(jax.random.key(settings.seed), 3)
     kept = None if output is None else kept_search(output, ready, settings, starts)
     state = None if kept is None else kept.state(replace=overwrite)
-    if state is not None and told:
-        told(f"resumed after pass {state.done} of an interrupted run")
+    if told:
+        _tell_beginning(state, kept, told)
 
     def keep(state: State) -> None:
         if kept is not None:
@@ -162,6 +184,15 @@ def kept_search(output: str | Path, ready: ReadySearch, settings: SearchSettings
         restarts: its starts.
     """
     return KeptSearch(output, {**settings_of(ready, settings), "restarts": restarts})
+
+
+def _tell_beginning(state: State | None, kept: KeptSearch | None, told: Callable[[str], None]) -> None:
+    """Say where the search begins, before a first pass that is silent for long."""
+    if state is not None:
+        told(f"resumed after pass {state.done} of an interrupted run")
+    elif kept is not None and kept.path.exists():
+        told(f"{kept.path.name}: not resumed, begun anew")
+    told(COMPILING)
 
 
 def _look(ready: ReadySearch, state: State, starts: int, looked: Callable[[BandLook], Any]) -> None:
@@ -198,30 +229,27 @@ def _with_maps(
     curves: dict[str, NDArray[np.float64]] = {}
     first, curve, shell = None, None, 0
     if independent:
-        own = _own_poses(ready.search, found, half, keys[0], track, "half-sets by themselves")
+        own = independent_halves(ready.search, found, half, keys[0], track=track, label="passes of half-set")
         apart = ready.low.enlarged(own, images.particles)
         first = reconstruct(batches(images, apart, order, track=track, label="half-maps"), file.size, **shared)
         curve = curves["independent halves"] = np.asarray(first.curve, float)
     maps = reconstruct(batches(images, joint, order, track=track, label="map"), file.size, curve=curve, **shared)
+    images.tell_doubled()
     curves["joint poses"] = np.asarray(maps.curve, float)
     box = file.size * file.pixel_angstrom
     if first is not None:
         maps = maps._replace(halves=first.halves, curve=first.curve, resolution_angstrom=resolution(first.curve, box))
-    if check_overfitting and curve is not None:
+    few = min(int(np.sum(half[order] == number)) for number in (1, 2)) < FEWEST_HALF
+    if few:
+        maps = maps._replace(volume=maps.unfiltered, resolution_angstrom=float("nan"))
+    if check_overfitting and curve is not None and not few:
         shell = max(int(np.argmax(np.r_[curve[1:] < SAFE, True])) + 1, ready.search.steps(0)[0].limit + 1)
         random = RandomPhases(images, shell, keys[1])
         low = in_search_box(random, images, ready.radius_angstrom, folder=folder, track=track)
         search = search_of(low, settings, ready.radius_angstrom, ready.search.images.mesh)
-        own = _own_poses(search, found, half, keys[0], track, "half-sets with random phases")
+        own = independent_halves(search, found, half, keys[0], track=track, label="random phases, passes of half-set")
         made = reconstruct(batches(random, low.enlarged(own, images.particles), order, track=track), file.size, **shared)
         noise = curves["random phases"] = np.asarray(made.curve, float)
         beyond = np.arange(len(curve)) >= shell + 2  # the edge of the phases is soft in the maps
         curves["corrected"] = np.where(beyond, (curve - noise) / np.maximum(1 - noise, 1e-3), curve)
     return FoundPoses(joint, found, found.good, maps, curves, shell, ready.radius_angstrom, images.notes)
-
-
-def _own_poses(search: Any, found: AbInitio, half: NDArray[Any], key: Array, track: Any, label: str) -> Particles:
-    """`independent_halves`, with its time told."""
-    for _ in track(range(1), label) if track else range(1):
-        own = independent_halves(search, found, half, key)
-    return own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,15 +13,19 @@ import equinox as eqx
 import numpy as np
 
 from lfjax import parallel
-from lfjax.errors import DataWarning, ParameterError, require
+from lfjax.errors import DataWarning, FileError, ParameterError, require
 from lfjax.pipeline.checked_images import CheckedImages
 from lfjax.tomography import ParticleFile, PoseSearch, Support, cropped_images, search_pixels, signal_support
 from lfjax.tomography.image_batches import Stack
 from lfjax.tomography.low_frequencies import LowFrequencies
+from lfjax.tomography.pose_search import REACH
 from lfjax.tomography.schedule import RADIUS
+from lfjax.tomography.symmetry import group_key
 
 BEYOND = 0.03  # share of the signal beyond the ball from which on a warning is given
 HOPELESS = 0.5  # the same, from which on the radius is refused
+COMPILING = "the first pass of each kind compiles its programs, up to a minute where none are kept from an earlier run"
+SMALLEST = 16  # pixels per side: below, the first band and the last are one
 WHOLE = 2**25  # pixels that tell whether the images are the same
 LARGEST = 0.47  # of the box: largest radius that a warning asks for
 
@@ -59,8 +64,9 @@ class SearchSettings:
         radius = RADIUS * box_angstrom if self.radius_angstrom is None else self.radius_angstrom
         wanted = f"more than 0 and less than {box_angstrom / 2:.4g} A, half the box"
         require(0 < radius < box_angstrom / 2, "radius_angstrom", self.radius_angstrom, wanted)
-        require(self.shift_px >= 0, "shift_px", self.shift_px, "0 or more pixels")
+        require(0 <= self.shift_px < math.inf, "shift_px", self.shift_px, "0 or more pixels")
         require(self.devices >= 1, "devices", self.devices, "1 or more")
+        group_key(self.symmetry)
         return radius
 
 
@@ -100,16 +106,26 @@ def ready_search(
         track: wraps the loop over batches, see `lfjax.progress.track`.
 
     Raises:
-        FileError: the images cannot be used, see `CheckedImages`.
+        FileError: the boxes are smaller than 16 pixels, or the images cannot be used, see `CheckedImages`.
         ParameterError: a setting is out of range, or most of the signal lies beyond the ball.
+
+    Warns:
+        DataWarning: images of different names have the same pixels, see `CheckedImages.tell_doubled`.
     """
     radius = settings.check(file.size * file.pixel_angstrom)
+    if file.size < SMALLEST:
+        raise FileError(
+            f"{file.path}: boxes of {file.size} px; expected {SMALLEST} px or more, or there is no room for a search"
+        )
+    most = file.size / (2 * REACH)
+    require(settings.shift_px <= most, "shift_px", settings.shift_px, f"0 to {most:.3g}: {REACH:g} of them within half the box")
     mesh = None if settings.devices == 1 else parallel.mesh(settings.devices)
     images = CheckedImages(file, normalised=settings.normalised, invert=settings.invert, seed=settings.seed, told=told)
     support = signal_support(images[images.sample], radius / file.pixel_angstrom, shift_px=settings.shift_px)
     _judge(file, support, radius, told)
     low = in_search_box(images, images, radius, folder=folder, track=track)
     search = search_of(low, settings, radius, mesh)
+    images.tell_doubled()
     return ReadySearch(images, low, search, radius, support)
 
 

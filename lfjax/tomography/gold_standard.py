@@ -10,6 +10,9 @@ the agreement there is overfitting. Sources: Scheres & Chen, Nat. Methods 9, 853
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -27,7 +30,15 @@ from lfjax.tomography.unknown_poses import AbInitio
 GRID_PASSES = 2  # over the fine grid in each band
 
 
-def independent_halves(search: PoseSearch, found: AbInitio, half: NDArray[np.integer], key: Array) -> Particles:
+def independent_halves(
+    search: PoseSearch,
+    found: AbInitio,
+    half: NDArray[np.integer],
+    key: Array,
+    *,
+    track: Callable[..., Any] | None = None,
+    label: str = "half-set",
+) -> Particles:
     """Particles at the poses that each half-set finds with its own images.
 
     Args:
@@ -35,6 +46,8 @@ def independent_halves(search: PoseSearch, found: AbInitio, half: NDArray[np.int
         found: its result.
         half: half-set of each image, 1 or 2.
         key: random key.
+        track: wraps the loop over the passes of each half-set, see `lfjax.progress.track`.
+        label: name of these loops, before the number of the half-set.
 
     Raises:
         ParameterError: a half-set is empty.
@@ -50,7 +63,8 @@ def independent_halves(search: PoseSearch, found: AbInitio, half: NDArray[np.int
     for number in (1, 2):
         index, estimate = np.flatnonzero(sets == number), found.estimate
         mine = found.poses
-        for i, step in enumerate(plan):
+        turns = list(enumerate(plan))
+        for i, step in track(turns, f"{label} {number}") if track else turns:
             turn = jax.random.fold_in(jax.random.fold_in(key, number), i)
             estimate, mine = search.advance(step, estimate, mine, turn, index)
         poses = jax.tree.map(lambda a, b, at=index: _replaced(a, b, at), poses, mine)

@@ -10,6 +10,8 @@ import pytest
 from lfjax import io, rotation, tomography
 from lfjax.errors import DataWarning, FileError, ParameterError
 from lfjax.pipeline import SearchSettings, find_poses, orient_particles, write_posed
+from lfjax.pipeline.checked_images import CheckedImages
+from lfjax.pipeline.kept_search import KeptSearch
 from lfjax.tomography import schedule
 
 SIZE, IMAGES, JUNK = 24, 40, 8
@@ -118,18 +120,22 @@ def test_a_search_of_other_settings_or_images_is_refused_by_name(file, tmp_path)
             find_poses(file, other, restarts=starts, output=output)
     brighter = tomography.read_particles(file.path, ctf=False)
     brighter.signs = np.full(len(file), -1, np.float32)
-    with pytest.warns(DataWarning, match="darker"), pytest.raises(FileError, match="inputs = "):
+    with pytest.warns(DataWarning, match="darker"), pytest.raises(FileError, match="of other images or optics; give those"):
         find_poses(brighter, SETTINGS, restarts=1, output=output)
     with pytest.raises(KilledError):
         find_poses(file, dataclasses.replace(SETTINGS, seed=1), restarts=1, output=output, overwrite=True, passed=killer(0))
     kept = tmp_path / ".map.abinitio.h5"
     kept.write_bytes(kept.read_bytes()[:2000])
-    with pytest.raises(FileError, match=r"map\.abinitio\.h5"):
+    with pytest.raises(FileError, match=r"map\.abinitio\.h5: .*: remove this file, or begin anew with --overwrite"):
         find_poses(file, SETTINGS, restarts=1, output=output)
     with h5py.File(kept, "w") as other:
         other.attrs["format"] = "another"
-    with pytest.raises(FileError, match="format 'another'"):
+    with pytest.raises(FileError, match="format 'another'.*: remove this file, or begin anew with --overwrite"):
         find_poses(file, SETTINGS, restarts=1, output=output)
+    notes = []
+    with pytest.raises(KilledError):
+        find_poses(file, SETTINGS, restarts=1, output=output, overwrite=True, told=notes.append, passed=killer(0))
+    assert ".map.abinitio.h5: not resumed, begun anew" in notes and KeptSearch(output, {}).check() is None
 
 
 def test_the_star_file_tells_poses_junk_and_evidence(found, file, tmp_path):
@@ -178,3 +184,55 @@ def test_a_ball_that_does_not_hold_the_particle_is_told(file):
     ):
         with pytest.raises(ParameterError, match=name):
             find_poses(file, dataclasses.replace(SETTINGS, **wrong))
+
+
+def doubled(folder, file, half):
+    """The particles once more under other names: a stack joined with itself."""
+    images = file.images()
+    io.write_stack(folder / "twice.mrcs", np.concatenate([images, images]), 5.0)
+    rows = np.tile(np.arange(len(file)), 2)
+    particles = dataclasses.replace(file.particles[rows], half=half)
+    tomography.write_particles(folder / "twice.star", particles, [(i, "twice.mrcs") for i in range(len(rows))], SIZE)
+    return tomography.read_particles(folder / "twice.star", ctf=False)
+
+
+def test_images_with_the_pixels_of_others_are_told(file, tmp_path):
+    count = len(file)
+    apart, together = np.repeat([1, 2], count), np.tile(np.arange(count) % 2 + 1, 2)
+    for half, shared in (
+        (apart, f"{count} of them in both half-sets, which then share noise"),
+        (together, "each counts again"),
+    ):
+        images = CheckedImages(doubled(tmp_path, file, half))
+        for part in np.array_split(np.arange(2 * count), 5):
+            images[part]
+        told = f"{count} of {2 * count} images have the pixels of another image, first 1@twice.mrcs and {count + 1}@twice.mrcs"
+        with pytest.warns(DataWarning, match=f"{told}; {shared}"):
+            images.tell_doubled()
+        images.tell_doubled()  # once: a second warning is an error here
+    with pytest.warns(DataWarning, match="have the pixels of another"), pytest.raises(KilledError):
+        find_poses(doubled(tmp_path, file, together), SETTINGS, restarts=1, passed=killer(0))
+
+
+def test_rows_of_one_name_and_other_images_are_not_doubled(file, tmp_path):
+    tables = tomography.expand_tables(file.tables, "C2")
+    tomography.write_tables(tmp_path / "expanded.star", tables)
+    images = CheckedImages(tomography.read_particles(tmp_path / "expanded.star", ctf=False, folder=file.path.parent))
+    assert len(images[np.arange(2 * len(file))]) == 2 * len(file)
+    images.tell_doubled()
+
+
+def test_the_smallest_box_is_searched_and_a_smaller_one_refused(tmp_path, truth):
+    for size in (12, 16):
+        small = tomography.resample_map(truth, 5.0, size, 5.0 * SIZE / size)
+        given = tomography.random_particles(jax.random.key(2), 24, pixel_angstrom=5.0, defocus_angstrom=None)
+        images = np.concatenate(list(tomography.simulate_stack(jax.random.key(3), small, given, snr=4.0)))
+        io.write_stack(tmp_path / "s.mrcs", images, 5.0)
+        tomography.write_particles(tmp_path / "s.star", given, [(i, "s.mrcs") for i in range(24)], size)
+        file = tomography.read_particles(tmp_path / "s.star", ctf=False)
+        if size == 12:
+            with pytest.raises(FileError, match="boxes of 12 px; expected 16 px or more"):
+                find_poses(file, SETTINGS, restarts=1)
+            continue
+        with pytest.raises(KilledError):
+            find_poses(file, SETTINGS, restarts=1, passed=killer(1))

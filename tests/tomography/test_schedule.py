@@ -103,3 +103,15 @@ def test_few_images_take_more_passes_in_ever_smaller_balls():
     assert len(few) == len(many) + 2 * schedule.MORE and len(some) == len(many) + 2 * 3
     assert [step.modes for step in near] == [4] + [1] * (len(near) - 1)
     assert (np.diff([step.width_rad for step in near if step.limit == 16]) <= 0).all()
+
+
+@pytest.mark.parametrize("pixels", [16, 17, 20, 24, 32])
+@pytest.mark.parametrize("radius", [0.2, RADIUS, 0.49])
+def test_every_band_fits_in_a_small_box(pixels, radius):
+    told = np.linspace(0, 100, min(round(16 * RADIUS / radius), pixels // 2 - 1) + 1)
+    start, near = first_limit(told, radius), 2
+    while more_bands(near, 1.0, radius, pixels / 2):
+        near += 1
+    limits = [step.limit for step in steps(start, 1, near, radius, pixels / 2, 100)]
+    assert min(limits) == limits[0] >= min(round(schedule.START[0] * RADIUS / radius), pixels // 2 - 1)
+    assert 2 * max(limits) < pixels

@@ -177,8 +177,12 @@ def test_half_maps_do_not_agree_beyond_what_images_show(found, short):
     poses.rotations[:] = np.asarray(particles.rotations, np.float32)[:, None]
     start = found[0]._replace(poses=poses, estimate=Estimate(volume, power, noise, 0 * power), band=band)
     half = np.arange(COUNT) % 2 + 1
-    apart = independent_halves(search, start, half, jax.random.key(1))
+    seen = []
+    apart = independent_halves(
+        search, start, half, jax.random.key(1), track=lambda steps, name: seen.append((name, len(steps))) or steps
+    )
     np.testing.assert_array_equal(apart.half, half)
+    assert [name for name, _ in seen] == ["half-set 1", "half-set 2"] and seen[0][1] == seen[1][1] > 2
     halves = reconstruct([(images[np.arange(COUNT)], apart)], SIZE).halves
     curve = np.asarray(fsc(*(np.asarray(each) * ball(0.42 * SIZE) for each in halves)))
     print(curve)
