@@ -257,7 +257,7 @@ def naming(**options: str) -> Iterator[None]:
     >>> with naming(radius_angstrom="--radius"):
     ...     require(False, "radius_angstrom", 70.0, "less than 60")
     Traceback (most recent call last):
-    lfjax.errors.ParameterError: --radius 70.0: expected less than 60
+    lfjax.errors.ParameterError: --radius 70: expected less than 60
 
     Args:
         options: option of each argument.
@@ -270,7 +270,8 @@ def naming(**options: str) -> Iterator[None]:
     except LfjaxError as error:
         text = str(error)
         for argument, option in options.items():
-            text = re.sub(rf"\b{argument} = ", f"{option} ", text)
+            value = rf"\b{argument} = (?:(-?\d+)\.0\b)?"  # 70.0 of the number 70
+            text = re.sub(value, lambda found, said=option: f"{said} {found[1] or ''}", text)
         raise type(error)(text) from error
 
 

@@ -54,7 +54,7 @@ def project(
     keys = jax.random.split(jax.random.key(seed), 2)
     limits = _pair(defocus) if ctf else None
     require(0 <= shift_px < size, "--shift", shift_px, f"0 or more pixels, less than the box of {size}")
-    with naming(count="--n", snr="--snr", kernel="--kernel"):
+    with naming(count="--n", snr="--snr", width="--kernel"):
         particles = tomography.random_particles(keys[0], n, pixel_angstrom=voxel, defocus_angstrom=limits, shift_px=shift_px)
         images = tomography.simulate_stack(keys[1], density, particles, snr=snr, kernel=kernel, track=track)
     io.write_stack(stack, images, voxel, count=n)

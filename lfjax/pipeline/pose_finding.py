@@ -241,7 +241,7 @@ def _with_maps(
         maps = maps._replace(halves=first.halves, curve=first.curve, resolution_angstrom=resolution(first.curve, box))
     few = min(int(np.sum(half[order] == number)) for number in (1, 2)) < FEWEST_HALF
     if few:
-        maps = maps._replace(volume=maps.unfiltered, resolution_angstrom=float("nan"))
+        maps = maps._replace(volume=maps.unfiltered, resolution_angstrom=float("inf"))
     if check_overfitting and curve is not None and not few:
         shell = max(int(np.argmax(np.r_[curve[1:] < SAFE, True])) + 1, ready.search.steps(0)[0].limit + 1)
         random = RandomPhases(images, shell, keys[1])
