@@ -270,8 +270,8 @@ def naming(**options: str) -> Iterator[None]:
     except LfjaxError as error:
         text = str(error)
         for argument, option in options.items():
-            value = rf"\b{argument} = (?:(-?\d+)\.0\b)?"  # 70.0 of the number 70
-            text = re.sub(value, lambda found, said=option: f"{said} {found[1] or ''}", text)
+            text = re.sub(rf"(\b{argument} = -?\d+)\.0\b", r"\1", text)  # 70.0 was typed as 70
+            text = re.sub(rf"\b{argument} = ", f"{option} ", text)
         raise type(error)(text) from error
 
 

@@ -127,7 +127,7 @@ class CheckedImages:
         """Keep digests of images as their stacks have them: those on the common grid are rounded."""
         for label, image in zip(self.file.labels[index].tolist(), recorded, strict=True):
             if label not in self._seen:
-                self._seen[label] = hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest()
+                self._seen[label] = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
 
 
 def _in_half_sets(file: ParticleFile, seed: int) -> tuple[Particles, list[str]]:
