@@ -176,6 +176,7 @@ def _conclude(
             f"overfitting: phases random beyond {box / from_shell:.1f} A; correlation left beyond it {told}; corrected "
             f"resolution {resolution_text(made.curves['corrected'], box)}"
         )
+    _tell_explained(made.search.explained)
     count = int(made.junk.sum())
     listed = f", listed in {junk.name}" if junk else ""
     typer.echo(f"{star}: poses of {len(file)} images; {count} fit nothing and are left out of the maps{listed}")
@@ -188,6 +189,12 @@ def _conclude(
             *made.half_counts
         )
         typer.echo(f"{output}: {images}; {few}: expected 10 images or more in each")
+
+
+def _tell_explained(share: float) -> None:
+    """Print how much of the images' signal a map explains."""
+    if not math.isnan(share):
+        typer.echo(f"signal: the map explains {share:.0%} of that of the images at low frequencies")
 
 
 @grouped
@@ -227,4 +234,5 @@ def orient(
     bad = pipeline.write_posed(output, file, made.particles, made.found.poses, made.found.good, junk)
     spread = math.degrees(float(np.median(made.found.poses.spread_rad)))
     listed = f", listed in {junk.name}" if bad else ""
+    _tell_explained(made.found.explained)
     typer.echo(f"{output}: poses of {len(file)} images in {volume}, spread {spread:.2g} degrees; {bad} fit nothing{listed}")

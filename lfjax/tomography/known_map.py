@@ -43,7 +43,7 @@ class Oriented(NamedTuple):
         good: probability of each image to show the map.
         history: lines of the passes.
         explained: share of the images' signal that the map explains; about 1 for the map that they show, see
-            `Powers.explained`.
+            `PoseSearch.explained`.
     """
 
     particles: Particles
@@ -113,7 +113,7 @@ def orient(
             if keep is not None:
                 keep(history[-1])
         if not schedule.more_bands(near, _worth(search, estimate, plan[-1].limit), search.radius, search.nyquist):
-            explained = search.powers.explained(estimate.noise, plan[-1].limit)
+            explained = search.explained(estimate)
             tell_doubts(history, poses, shift_px, explained)
             return Oriented(search.particles_at(poses), poses, poses.good, tuple(history), explained)
         near += 1

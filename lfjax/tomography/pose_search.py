@@ -42,7 +42,7 @@ AGAIN_RAD = (np.deg2rad(8.0), np.deg2rad(4.0))  # balls about the poses of a gri
 FEWEST = 20  # images; fewer say little about a map
 UNSETTLED_RAD = np.deg2rad(30.0)  # median spread after the last pass over a grid, beyond which poses count as undetermined
 TOO_FAR = 1.5  # rms of the displacements found over that taken for granted
-LITTLE = 0.8  # share of the images' signal that the right map explains at least
+LITTLE = 0.9  # share of the images' signal that the right map explains at least
 MANY_IMAGES = 2048  # images from which on passes over a grid look at some of them
 SOME_IMAGES = 1024  # of them
 
@@ -81,7 +81,7 @@ def tell_doubts(history: Sequence[Pass], poses: Poses, shift_px: float, explaine
         history: lines of its passes.
         poses: what they found.
         shift_px: standard deviation of the displacements that the search took for granted, pixels.
-        explained: share of the images' signal that the map explains, see `Powers.explained`.
+        explained: share of the images' signal that the map explains, see `PoseSearch.explained`.
 
     Warns:
         DataWarning: there are too few images; or posteriors were wide on the last grid of all rotations; or displacements are
@@ -255,6 +255,10 @@ class PoseSearch:
             stuck=float(np.mean(poses.fit < STUCK)),
             noise=float(np.max(share)),
         )
+
+    def explained(self, estimate: Estimate) -> float:
+        """Share of the images' signal in the upper half of the first band that a map explains, see `Powers.explained`."""
+        return self.powers.explained(estimate.noise, self.start // 2, self.start)
 
     def particles_at(self, poses: Poses) -> Particles:
         """The particles at the posterior means of their poses and displacements."""

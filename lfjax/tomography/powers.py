@@ -42,25 +42,26 @@ class Powers(NamedTuple):
     images: Float[NDArray[np.float64], " r"]
     contrast: Float[NDArray[np.float64], " r"]
 
-    def explained(self, noise: Float[ArrayLike, " r"], limit: int) -> float:
-        """Share of the images' signal that a map explains: 1 if what it leaves is noise.
+    def explained(self, noise: Float[ArrayLike, " r"], first: int, last: int) -> float:
+        """Share of the images' signal that a map explains, from one shell to another: 1 if what the map leaves is noise.
 
             sum over samples of (P - s2') / sum over samples of (P - s2)
 
         with P the images' power, s2 the noise beyond the particle, and s2' the power that the map leaves. A wrong map, or one
         made symmetric about axes that the particle lacks, leaves signal, although its posteriors are as narrow as those of the
-        right one.
+        right map.
 
         Args:
             noise: power of each shell that the map leaves.
-            limit: last shell; shell 0 has one sample, which any map explains, and does not count.
+            first: first shell; the lowest hold the mass and the size of a particle, which a wrong map explains too.
+            last: last shell, at most that of the band.
 
         Returns:
-            The share; NaN: the images hold no signal up to the limit.
+            The share; NaN: the images hold no signal in these shells.
         """
-        last = min(limit, self.band.limit)
-        count = np.bincount(self.band.shell, self.band.count, last + 1)[1 : last + 1]
-        power, left = self.images[1 : last + 1], np.asarray(noise, float)[1 : last + 1]
+        some = slice(first, min(last, self.band.limit) + 1)
+        count = np.bincount(self.band.shell, self.band.count)[some]
+        power, left = self.images[some], np.asarray(noise, float)[some]
         signal = float((count * (power - self.noise)).sum())
         return float((count * (power - left)).sum()) / signal if signal > 0 else float("nan")
 

@@ -70,7 +70,7 @@ class AbInitio(NamedTuple):
         good: probability of each image to show the particle.
         evidence: mean log-evidence of an image for each start.
         history: lines of the passes.
-        explained: share of the images' signal that the map explains; about 1 for the right map, see `Powers.explained`.
+        explained: share of the images' signal that the map explains; about 1 for the right map, see `PoseSearch.explained`.
     """
 
     particles: Particles
@@ -149,7 +149,7 @@ def run(
             state = state._replace(near=state.near + 1)
         else:
             last = band_of(plan[-1].limit)
-            explained = search.powers.explained(state.estimate.noise, last.limit)
+            explained = search.explained(state.estimate)
             tell_doubts(state.history, state.poses, search.shift_px, explained)
             found, poses = search.particles_at(state.poses), state.poses
             if state.history[-1].noise < CLEAN and len(found) * search.images.pixels**2 <= AT_ONCE:

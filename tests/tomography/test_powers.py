@@ -101,3 +101,13 @@ def test_shells_beyond_have_the_powers_of_the_last(recorded):
     particles, clean, noise, _, _ = recorded
     signal = measured_powers(ImageBatches(clean + noise, particles), BAND, RADIUS).signal
     np.testing.assert_allclose(signal[BAND.limit + 1 :], signal[BAND.limit - 2 : BAND.limit + 1].mean())
+
+
+def test_a_map_that_leaves_the_noise_explains_all_and_one_that_leaves_the_images_nothing(recorded):
+    particles, clean, noise, _, _ = recorded
+    powers = measured_powers(ImageBatches(clean + noise, particles), BAND, RADIUS)
+    assert powers.explained(np.full(BAND.shells, powers.noise), 3, 6) == pytest.approx(1)
+    assert powers.explained(powers.images, 3, 6) == pytest.approx(0)
+    half = (powers.images + powers.noise) / 2
+    assert powers.explained(half, 3, 99) == pytest.approx(0.5)
+    assert np.isnan(powers._replace(images=np.zeros(BAND.shells)).explained(half, 3, 6))

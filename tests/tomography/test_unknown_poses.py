@@ -73,6 +73,7 @@ def test_poses_and_map_of_images_alone(seen, found):
     assert last.kind == "near" and last.limit == result.band.limit == 11 and last.noise <= 1.05
     assert last.stuck <= 1 - float(told.below_10_degrees) + 0.05 and last.spread_rad < result.history[1].spread_rad
     assert result.good.shape == (COUNT,) and result.good.mean() > 0.8
+    assert result.explained == pytest.approx(1, abs=0.1)
     np.testing.assert_array_equal(result.particles.shifts, 0)
 
 
@@ -220,13 +221,30 @@ def test_what_the_last_passes_hide_is_told(found):
     result, _ = found
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        tell_doubts(result.history, result.poses, 0.5)
+        tell_doubts(result.history, result.poses, 0.5, 1.0)
     few = jax.tree.map(lambda a: a[:5], result.poses)
     with pytest.warns(DataWarning, match="5 images: so few explain themselves by any map"):
-        tell_doubts(result.history, few, 0.0)
+        tell_doubts(result.history, few, 0.0, 1.0)
     far = eqx.tree_at(lambda p: p.displacement, result.poses, result.poses.displacement + 2)
     with pytest.warns(DataWarning, match="displacements of 2 pixels rms .* expected about 1"):
-        tell_doubts(result.history, far, 1.0)
+        tell_doubts(result.history, far, 1.0, 1.0)
+    with pytest.warns(DataWarning, match="the map explains 50% of the images' signal; expected 90% or more: another object"):
+        tell_doubts(result.history, result.poses, 0.5, 0.5)
+
+
+def test_a_wrong_map_leaves_signal_unexplained(seen):
+    images, particles, _ = seen
+    right = orient(BODY.volume(SIZE), images, hidden(particles), key=KEY)
+    assert right.explained == pytest.approx(1, abs=0.1)
+    with pytest.warns(DataWarning, match="of the images' signal; expected 90% or more: another object"):
+        wrong = orient(molecule(SIZE, seed=9).volume(SIZE), images, hidden(particles), key=KEY)
+    assert wrong.explained < 0.7
+
+
+def test_a_symmetry_that_the_map_lacks_is_refused(seen):
+    images, particles, _ = seen
+    with pytest.raises(ParameterError, match="symmetry = 'C2': expected one that the map has: the views .* correlate by"):
+        orient(BODY.volume(SIZE), images, hidden(particles), symmetry="C2", key=KEY)
 
 
 def test_displacements_that_leave_the_box_are_refused(seen):
