@@ -57,6 +57,27 @@ def _typed(argument: str, got: Any) -> str:
     return f"{argument} {value}"
 
 
+def require_finite(argument: str, values: Any) -> None:
+    """Raise `ParameterError` naming the first value that is NaN or infinite, and its place, unless all are finite.
+
+    >>> require_finite("sparsity", 0.1)
+
+    Args:
+        argument: its name.
+        values: a number or an array of real numbers.
+    """
+    import numpy as np  # `import lfjax` loads no arrays
+
+    array = np.asarray(values)
+    wrong = ~np.isfinite(array)
+    if not wrong.any():
+        return
+    first = tuple(int(i) for i in np.argwhere(wrong)[0])
+    place = f"[{', '.join(map(str, first))}]" if first else ""
+    several = f", and {int(wrong.sum()) - 1} of {array.size - 1} others are not finite" if wrong.sum() > 1 else ""
+    raise ParameterError(f"{argument}{place} = {float(array[first])}{several}: expected finite numbers")
+
+
 def require_shape(argument: str, got: Sequence[int], expected: Sequence[int | str]) -> None:
     """Raise `ShapeError` unless `got` matches `expected`, where a string stands for any length.
 

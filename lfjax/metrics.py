@@ -98,8 +98,14 @@ def correlation(a: ArrayLike, b: ArrayLike, mask: ArrayLike | None = None) -> Fl
 @jax.jit
 def _correlation(a: Float[Array, "*n"], b: Float[Array, "*n"], mask: Array | None) -> Float[Array, ""]:
     inside = jnp.ones(a.shape, bool) if mask is None else mask.astype(bool)
-    da, db = (jnp.where(inside, v - jnp.mean(v, where=inside), 0) for v in (a, b))
+    da, db = (_unit_peak(jnp.where(inside, v - jnp.mean(v, where=inside), 0)) for v in (a, b))
     return jnp.sum(da * db) / (jnp.linalg.norm(da.ravel()) * jnp.linalg.norm(db.ravel()))
+
+
+def _unit_peak(v: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """v / max |v|, whose squares neither overflow nor vanish; 0 where v is."""
+    peak = jnp.max(jnp.abs(v))
+    return v / jnp.where(peak > 0, peak, 1)
 
 
 def match_scale(x: ArrayLike, truth: ArrayLike) -> Float[Array, ""]:

@@ -51,6 +51,8 @@ def test_correlation_inside_a_mask_is_numpys():
     outside = np.where(mask, a, 1e6)  # pixels outside must not count
     np.testing.assert_allclose(metrics.correlation(outside, b, mask), metrics.correlation(a, b, mask), atol=1e-6)
     np.testing.assert_allclose(metrics.correlation(a, 3 - 2 * a), -1, atol=1e-5)
+    for scale in np.float32([1e-30, 1e30]):
+        np.testing.assert_allclose(metrics.correlation(scale * a, scale * b), metrics.correlation(a, b), atol=1e-6)
 
 
 def test_correlation_with_a_constant_is_undefined():

@@ -16,7 +16,7 @@ from lfjax.activity.measures import confinement, peak_snr_db
 from lfjax.activity.segment import soma_footprints
 from lfjax.errors import require, require_shape
 from lfjax.linop import LinearOperator
-from lfjax.solvers.base import Solver, State
+from lfjax.solvers.base import Solver, State, in_own_units
 from lfjax.solvers.problem import Problem
 from lfjax.solvers.richardson_lucy import RichardsonLucy
 
@@ -82,11 +82,11 @@ def iteration_tradeoff(
     y = jnp.maximum(jnp.asarray(frames, jnp.float32), 0)
     z, rows, columns = op.in_shape
     weights = soma_footprints(centres_um, (z, rows, columns), voxel_um, diameter_um=diameter_um)
-    states = _begin(method, op, y, batch)
+    states, units = _begin(method, op, y, batch)
     confined, ratio, done = [], [], 0
     for count in iterations:
         states, done = _advance(method, op, y, states, jnp.asarray(count - done), batch), count
-        volumes = np.asarray(states.x)
+        volumes = np.asarray(states.x) * np.asarray(units)[:, None, None, None]
         traces = np.einsum("nzyx,tzyx->nt", weights, volumes)
         ratio.append(float(np.median(peak_snr_db(dff(traces, frame_s)))))
         shares = []
@@ -101,8 +101,16 @@ def iteration_tradeoff(
 
 
 @eqx.filter_jit
-def _begin(solver: Solver, op: LinearOperator, frames: Float[Array, "t row col"], batch: int) -> State:
-    return jax.lax.map(lambda y: solver.init(Problem(op, y), None), frames, batch_size=batch)
+def _begin(
+    solver: Solver, op: LinearOperator, frames: Float[Array, "t row col"], batch: int
+) -> tuple[State, Float[Array, " t"]]:
+    """The first state of every frame, in the frame's own units, and these units."""
+
+    def one(y: Array) -> tuple[State, Array]:
+        own, problem, units = in_own_units(solver, Problem(op, y))
+        return own.init(problem, None), units.data
+
+    return jax.lax.map(one, frames, batch_size=batch)
 
 
 @eqx.filter_jit
@@ -118,8 +126,8 @@ def _advance(
 
     def one(given: tuple[Array, State]) -> State:
         y, state = given
-        problem = Problem(op, y)
-        return jax.lax.fori_loop(0, count, lambda _, state: solver.step(problem, state), state)
+        own, problem, _ = in_own_units(solver, Problem(op, y))
+        return jax.lax.fori_loop(0, count, lambda _, state: own.step(problem, state), state)
 
     return jax.lax.map(one, (frames, states), batch_size=batch)
 

@@ -133,7 +133,8 @@ def reconstruct_frame(
     typer.echo(describe(result.rectifier, result.trusted))
     clipped = f"; saturated, hence not trusted: {result.saturated:.2g} of the raw pixels" if result.saturated else ""
     withheld = "" if result.withheld_correlation is None else f", on withheld pixels {result.withheld_correlation:.4f}"
-    typer.echo(f"{output}: the volume explains the frame with correlation {result.correlation:.4f}{withheld}{clipped}")
+    fit = "nothing of the frame" if result.correlation is None else f"the frame with correlation {result.correlation:.4f}"
+    typer.echo(f"{output}: the volume explains {fit}{withheld}{clipped}")
 
 
 def describe(rectifier: Rectifier, trusted: float | None = None) -> str:

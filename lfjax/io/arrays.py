@@ -36,8 +36,11 @@ def check_array(path: str | Path, array: ArrayLike, axes: str) -> np.ndarray:
     if found.ndim != len(axes) or found.size == 0:
         raise FileError(f"{path}: array of shape {found.shape}; expected {wanted}, not empty")
     if found.dtype.kind == "f" and not np.isfinite(found).all():
-        bad = found.size - int(np.isfinite(found).sum())
-        raise FileError(f"{path}: {bad} of {found.size} values are NaN or infinite; expected finite values")
+        wrong = np.argwhere(~np.isfinite(found))
+        first = ", ".join(map(str, wrong[0].tolist()))
+        raise FileError(
+            f"{path}: {len(wrong)} of {found.size} values are NaN or infinite, the first at [{first}]; expected finite values"
+        )
     return found
 
 

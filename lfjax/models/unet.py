@@ -11,8 +11,8 @@ from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
 from lfjax.models.convolutional import view_channels
-from lfjax.models.unfolded import rms
 from lfjax.optics.lightfield import views
+from lfjax.solvers.units import rms
 
 
 class ViewUNet(nnx.Module):

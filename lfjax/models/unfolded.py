@@ -14,6 +14,7 @@ from lfjax.errors import require_shape
 from lfjax.models.convolution import scan_layers
 from lfjax.models.frozen import Frozen
 from lfjax.solvers import momentum, proximal_step
+from lfjax.solvers.units import rms
 
 
 @runtime_checkable
@@ -121,7 +122,7 @@ class UnfoldedISTA(eqx.Module):
 
     @eqx.filter_jit
     def __call__(self, y: Float[Array, "row col"]) -> Float[Array, "z y x"]:
-        """The volume of one rectified light field, compiled; batch frames by `jax.vmap`.
+        """The volume of one rectified light field, compiled; batch frames by `jax.vmap`. NaN in y gives NaN in the volume.
 
         Raises:
             ShapeError: y does not have the shape that the data term needs.
@@ -144,11 +145,6 @@ class UnfoldedISTA(eqx.Module):
         layers = (self.data_term.layers(), self.step, self.threshold, self.momentum)
         x, _, _ = scan_layers(layer, carry, layers, checkpoint=self.checkpoint)
         return self.data_term.volume(x)
-
-
-def rms(y: Float[Array, "..."]) -> Float[Array, ""]:
-    """Root mean square of y, never zero: the unit of light in which the networks compute."""
-    return jnp.sqrt(jnp.mean(y**2) + jnp.finfo(y.dtype).tiny)
 
 
 @eqx.filter_jit

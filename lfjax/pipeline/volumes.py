@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,8 +15,9 @@ from jaxtyping import Array, Bool, Float
 from numpy.typing import ArrayLike
 
 from lfjax import metrics, solvers
-from lfjax.errors import CalibrationError, require
+from lfjax.errors import CalibrationError, DataWarning, require
 from lfjax.optics import PSF, AntiAlias, LightField, Microscope, Rectifier, cached_psf, find_saturation
+from lfjax.optics.camera.pixels import check_frame
 from lfjax.optics.camera.trust import require_trusted
 from lfjax.optics.microscope import require_square
 from lfjax.pipeline.methods import SOLVERS
@@ -33,8 +35,9 @@ class Reconstruction(NamedTuple):
         mask: (row, col), the trusted pixels.
         trusted: share of the trusted pixels.
         saturated: share of the raw pixels that are saturated.
-        correlation: Pearson correlation of `light_field` and `image` over the fitted pixels.
-        withheld_correlation: the same over the trusted pixels that the fit did not see; None if there are none.
+        correlation: Pearson correlation of `light_field` and `image` over the fitted pixels; None where one is constant, as the
+            image of a volume of zeros is.
+        withheld_correlation: the same over the trusted pixels that the fit did not see; None also if there are none.
         objective: (iterations + 1,), objective of the solver, the start first.
         rectifier: the lattice and the correction of the frames.
         psf: the PSF of H.
@@ -47,7 +50,7 @@ class Reconstruction(NamedTuple):
     mask: Bool[Array, "row col"]
     trusted: float
     saturated: float
-    correlation: float
+    correlation: float | None
     withheld_correlation: float | None
     objective: np.ndarray
     rectifier: Rectifier
@@ -100,7 +103,11 @@ def reconstruct(
         track: wraps loops to show their progress, see `lfjax.progress.track`.
 
     Raises:
-        LfjaxError: names the argument, its value and the expected one.
+        LfjaxError: names the argument, its value and the expected one. A pixel or an option that is NaN is refused, and so is a
+            frame whose pixels all have the same value, as where the camera saturates.
+
+    Warns:
+        DataWarning: the volume is zero everywhere, or its image is constant.
     """
     require(not isinstance(solver, str) or solver in SOLVERS, "solver", solver, f"one of {', '.join(SOLVERS)}")
     require(iterations is None or iterations >= 1, "iterations", iterations, "1 or more")
@@ -108,6 +115,7 @@ def reconstruct(
     for name, value in (("sparsity", sparsity), ("total_variation", total_variation)):
         require(0 <= value < math.inf, name, value, "zero or more")
     raw = np.asarray(frame)
+    _require_image(raw)
     rectifier = (calibration or Calibration(white, dark, saturation=saturation)).prepare(microscope, raw)
     scope = rectifier.microscope
     filtered = scope.repeats_square if anti_alias is None else anti_alias
@@ -139,6 +147,10 @@ def reconstruct(
         method, default = solver, 30
     smooth = AntiAlias(scope, psf.z_um, psf.voxels_per_lenslet, op.in_shape[1:]) if filtered else None
     result = solvers.run(method, problem, default if iterations is None else iterations, smooth=smooth, track=track)
+    correlation = _correlation(light_field, result.image, fitted)
+    if correlation is None:
+        text = "the volume explains nothing of the frame, its image is the same in every pixel: is the sparsity too large?"
+        warnings.warn(text, DataWarning, stacklevel=2)
     return Reconstruction(
         volume=result.x,
         voxel_um=psf.voxel_um,
@@ -147,15 +159,28 @@ def reconstruct(
         mask=jnp.asarray(trusted),
         trusted=float(trusted.mean()),
         saturated=0.0 if level is None else float(np.mean(raw >= level)),
-        correlation=float(_correlation(light_field, result.image, fitted)),
-        withheld_correlation=float(_correlation(light_field, result.image, held)) if withhold else None,
+        correlation=correlation,
+        withheld_correlation=_correlation(light_field, result.image, held) if withhold else None,
         objective=result.objective,
         rectifier=rectifier,
         psf=psf,
     )
 
 
-_correlation = jax.jit(metrics.correlation)
+def _require_image(raw: np.ndarray) -> None:
+    """Refuse a frame that holds NaN, or nothing to tell one pixel from another."""
+    values = check_frame("frame", raw)
+    if values.size and np.ptp(values) == 0:
+        reason = "expected an image; does the camera saturate, or is its shutter closed?"
+        raise CalibrationError(f"frame: all of its pixels have {values.flat[0]:g} counts: {reason}")
+
+
+def _correlation(light_field: Array, image: Array, mask: np.ndarray) -> float | None:
+    value = float(_measured(light_field, image, mask))
+    return None if math.isnan(value) else value
+
+
+_measured = jax.jit(metrics.correlation)
 
 
 @eqx.filter_jit

@@ -3,6 +3,7 @@ from lfjax.solvers.base import (
     AbstractSolver as AbstractSolver,
     Solver as Solver,
     State as State,
+    in_own_units as in_own_units,
     iterate as iterate,
     solve as solve,
 )
@@ -15,3 +16,4 @@ from lfjax.solvers.nnls import nonnegative_least_squares as nonnegative_least_sq
 from lfjax.solvers.problem import NormalEquations as NormalEquations, Problem as Problem
 from lfjax.solvers.richardson_lucy import RichardsonLucy as RichardsonLucy
 from lfjax.solvers.sirt import SIRT as SIRT
+from lfjax.solvers.units import Units as Units

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
 import equinox as eqx
@@ -78,12 +79,17 @@ class ADMM(AbstractSolver[ADMMState]):
     inner_iterations: int = eqx.field(static=True, default=3)
     signed: bool = eqx.field(static=True, default=False)
     takes_normal_equations: ClassVar[bool] = True
+    powers: ClassVar[Mapping[str, tuple[int, int]]] = {"sparsity": (1, 1), "total_variation": (1, 1), "penalty": (0, 1)}
 
     def init(self, problem: Problem, x0: Array | None) -> ADMMState:
         """Start at `x0`, or at zero."""
         x = problem.start(x0)
         slopes = self._differences(problem).matvec(x)
-        penalty = jnp.asarray(0.1 * problem.lipschitz() if self.penalty is None else self.penalty, x.dtype)
+        penalty = self.penalty
+        if penalty is None:
+            curvature = problem.lipschitz()
+            penalty = jnp.where(curvature > 0, 0.1 * curvature, 1)  # any will do where all weights are 0
+        penalty = jnp.asarray(penalty, x.dtype)
         zeros = (jnp.zeros_like(x), jnp.zeros_like(slopes))
         return ADMMState(x, problem.op.matvec(x), x, slopes, *zeros, penalty)
 

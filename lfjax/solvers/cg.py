@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -67,6 +67,7 @@ class CG(AbstractSolver[CGState]):
 
     ridge: float | Array = 0.0
     takes_normal_equations: ClassVar[bool] = True
+    powers: ClassVar[Mapping[str, tuple[int, int]]] = {"ridge": (0, 1)}
 
     def init(self, problem: Problem, x0: Array | None) -> CGState:
         """Start at `x0`, or at zero."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,10 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
-from lfjax.errors import ParameterError, require, require_shape
+from lfjax.errors import ParameterError, require, require_finite, require_shape
 from lfjax.linop import LinearOperator
-from lfjax.solvers.base import AbstractSolver, StateT, iterate
+from lfjax.solvers.base import AbstractSolver, Solver, StateT, in_own_units, iterate
 from lfjax.solvers.problem import NormalEquations, Problem
+from lfjax.solvers.units import Units
+
+DIVIDE = ("step_size", "penalty")  # parameters that are, or divide, the length of a step
 
 
 class Result(NamedTuple):
@@ -23,10 +27,11 @@ class Result(NamedTuple):
     Attributes:
         x: the volume.
         image: H x, the data that the volume explains.
-        objective: (iterations + 1,), value before the first and after every iteration.
+        objective: (iterations + 1,), value before the first and after every iteration, in 64 bits.
         iterations: number of iterations done.
         converged: whether the stopping rule ended the run.
-        state: state of the solver, from which `iterate` resumes.
+        state: state of the solver in the problem's own units: `iterate` resumes from it with the solver and the problem that
+            `in_own_units` gives, and state.x is x / units.data, before `smooth`.
     """
 
     x: Array
@@ -38,27 +43,32 @@ class Result(NamedTuple):
 
 
 @eqx.filter_jit
-def _start(solver: AbstractSolver[StateT], problem: Problem, x0: Array | None) -> tuple[StateT, Array]:
-    state = solver.init(problem, x0)
-    return state, solver.objective(problem, state)
+def _start(solver: AbstractSolver[StateT], problem: Problem, x0: Array | None) -> tuple[StateT, Array, Units, dict[str, Array]]:
+    """State and objective before the first step in the problem's own units, these units, and which numbers are finite."""
+    finite = {"data": jnp.isfinite(problem.data).all(), "x0": jnp.isfinite(0.0 if x0 is None else x0).all()}
+    solver, problem, units = in_own_units(solver, problem)
+    state = solver.init(problem, None if x0 is None else x0 / units.data)
+    return state, solver.objective(problem, state), units, finite
 
 
 @eqx.filter_jit(donate="all-except-first")
 def _advance(fixed: tuple[AbstractSolver[StateT], Problem], state: StateT, iterations: int) -> tuple[StateT, Array]:
-    """Do steps; the new state reuses the buffers of the old one."""
-    return iterate(*fixed, state, iterations)
+    """Do steps in the problem's own units; the new state reuses the buffers of the old one."""
+    solver, problem, _ = in_own_units(*fixed)
+    return iterate(solver, problem, state, iterations)
 
 
 @eqx.filter_jit
-def _finish(problem: Problem, smooth: LinearOperator | None, x: Array, image: Array) -> tuple[Array, Array]:
-    """The estimate and its image; filtered, and zero or more if the unfiltered estimate is."""
+def _finish(problem: Problem, smooth: LinearOperator | None, x: Array, image: Array, unit: Array) -> tuple[Array, Array]:
+    """The estimate and its image in the units of the data; filtered, and zero or more if the unfiltered estimate is."""
     if smooth is None:
-        return x, problem.synthesise(x, image)
+        return unit * x, unit * problem.synthesise(x, image)
     filtered = smooth(x)
     positive = jnp.maximum(filtered, 0)
-    return jax.lax.cond(
+    x, image = jax.lax.cond(
         jnp.all(x >= 0), lambda: (positive, problem.op(positive)), lambda: (filtered, problem.synthesise(x, image))
     )
+    return unit * x, unit * image
 
 
 def run(
@@ -74,6 +84,9 @@ def run(
     callback: Callable[[int, Array, float], None] | None = None,
 ) -> Result:
     """Run a solver for a number of iterations, or until its objective changes too little.
+
+    It computes in units of the data's own rms, so that data of 1e-30 and of 1e30 give the same volume up to scale; see
+    `in_own_units`.
 
     Args:
         solver: `ISTA`, `FISTA`, `RichardsonLucy`, `ISRA`, `ADMM`, `CG`, `SIRT`, or an `AbstractSolver` of your own.
@@ -91,8 +104,9 @@ def run(
         The volume, its image and the history.
 
     Raises:
-        ParameterError: a number is out of range, the data are negative and the solver needs counts, or the solver does not
-            take normal equations.
+        ParameterError: a number is out of range; data of weight above 0, `x0` or a parameter of the solver are NaN or infinite;
+            the data are negative and the solver needs counts; the solver does not take normal equations; or it diverges, as
+            with too large a step size.
         ShapeError: x0 or `smooth` does not fit the problem.
     """
     for count_name, number in (("iterations", iterations), ("chunk", chunk)):
@@ -111,21 +125,51 @@ def run(
         problem.require_nonnegative(name)
     inner = problem if smooth is None else problem.through(smooth)
 
-    state, first = _start(solver, inner, x0)
+    state, first, units, finite = _start(solver, inner, x0)
+    for argument, values in (("data", problem.data), ("x0", x0)):
+        if not finite[argument]:
+            require_finite(argument, values)
+    _check_parameters(solver)  # last: NaN in the data makes NaN of a sparsity relative to them
+    objective = units.of(solver.objective_powers)
     state = jax.tree.map(jnp.copy, state)  # one buffer per array, for `_advance` to reuse
-    history, done, converged = [np.asarray(first)[None]], 0, False
+    history, done, converged = [objective * np.asarray(first, float)[None]], 0, False
     watched = tolerance > 0 or track is not None or callback is not None
     size = min(chunk, iterations) if watched else iterations
     sizes = [size] * (iterations // size) + [iterations % size] * (iterations % size > 0)
     for count in track(sizes, f"{name}, {iterations} iterations") if track else sizes:
         state, values = _advance((solver, inner), state, count)
-        history.append(np.asarray(values))
+        history.append(objective * np.asarray(values, float))
+        _check_progress(name, done, history[-1])
         done += count
         if callback is not None:
-            callback(done, jnp.copy(state.x) if smooth is None else smooth(state.x), float(history[-1][-1]))
+            x = state.x * units.data
+            callback(done, x if smooth is None else smooth(x), float(history[-1][-1]))
         before, after = history[-2][-1], history[-1][-1]
         if tolerance > 0 and abs(before - after) <= tolerance * abs(before):
             converged = True
             break
-    x, image = _finish(problem, smooth, state.x, state.image)
+    x, image = _finish(problem, smooth, state.x, state.image, units.data)
     return Result(x, image, np.concatenate(history), done, converged, state)
+
+
+def _check_parameters(solver: Solver) -> None:
+    """Refuse numbers of a solver that are not finite, and those that a unit makes sizes if they are negative."""
+    for field in dataclasses.fields(solver):
+        value = getattr(solver, field.name)
+        if isinstance(value, (float, int, jax.Array, np.ndarray, np.generic)):
+            require_finite(field.name, value)
+            if field.name in (solver.powers or {}):
+                least = float(np.min(value))
+                if field.name in DIVIDE:
+                    require(least > 0, field.name, least, "more than zero")
+                require(least >= 0, field.name, least, "zero or more")
+
+
+def _check_progress(name: str, done: int, objective: np.ndarray) -> None:
+    """Refuse an objective that is not finite."""
+    wrong = np.flatnonzero(~np.isfinite(objective))
+    if len(wrong):
+        value, after = float(objective[wrong[0]]), done + int(wrong[0]) + 1
+        raise ParameterError(
+            f"{name}: its objective is {value} after iteration {after}: expected a finite one; lower its step_size"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
@@ -42,6 +43,7 @@ class FISTA(AbstractSolver[FISTAState]):
     sparsity: float | Array = 0.0
     step_size: float | Array | None = None
     takes_normal_equations: ClassVar[bool] = True
+    powers: ClassVar[Mapping[str, tuple[int, int]]] = {"sparsity": (1, 1), "step_size": (0, -1)}
 
     def init(self, problem: Problem, x0: Array | None) -> FISTAState:
         """Start at `x0`, or at zero."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
@@ -29,6 +30,7 @@ class ISRA(AbstractSolver[ISRAState]):
     """
 
     needs_counts: ClassVar[bool] = True
+    powers: ClassVar[Mapping[str, tuple[int, int]]] = {}
 
     def init(self, problem: Problem, x0: Array | None) -> ISRAState:
         """Start at a positive `x0`, or at a constant volume. Zeros stay zeros."""

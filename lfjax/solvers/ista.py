@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lfjax.solvers.base import AbstractSolver
+from lfjax.solvers.cg import safe_ratio
 from lfjax.solvers.problem import Problem
 
 
@@ -41,6 +43,7 @@ class ISTA(AbstractSolver[ISTAState]):
     sparsity: float | Array = 0.0
     step_size: float | Array | None = None
     takes_normal_equations: ClassVar[bool] = True
+    powers: ClassVar[Mapping[str, tuple[int, int]]] = {"sparsity": (1, 1), "step_size": (0, -1)}
 
     def init(self, problem: Problem, x0: Array | None) -> ISTAState:
         """Start at `x0`, or at zero."""
@@ -58,5 +61,7 @@ class ISTA(AbstractSolver[ISTAState]):
 
 
 def choose_step_size(problem: Problem, step_size: float | Array | None) -> Array:
-    """`step_size`, or 1 / |W^(1/2) H|^2."""
-    return jnp.asarray(1 / problem.lipschitz() if step_size is None else step_size, problem.data.dtype)
+    """`step_size`, or 1 / |W^(1/2) H|^2; 0 where all weights are 0."""
+    if step_size is None:
+        step_size = safe_ratio(jnp.ones((), problem.data.dtype), problem.lipschitz())
+    return jnp.asarray(step_size, problem.data.dtype)

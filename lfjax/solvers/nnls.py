@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lfjax.errors import require, require_shape
+from lfjax.errors import require, require_finite, require_shape
 from lfjax.solvers.momentum import advance, points_uphill
+from lfjax.solvers.units import power_of_two
 
 
 def nonnegative_least_squares(
@@ -31,15 +32,20 @@ def nonnegative_least_squares(
 
     Raises:
         ShapeError: the shapes do not match.
-        ParameterError: `tolerance` is not positive.
+        ParameterError: `tolerance` is not positive, or a number is NaN or infinite. Under jit and vmap there are no values to
+            look at, and one such column spoils the others.
 
     Source: Beck & Teboulle, SIAM J. Imaging Sci. (2009); O'Donoghue & Candes, Found. Comput. Math. (2015), for the restart.
     """
     require_shape("gram", gram.shape, (gram.shape[0], gram.shape[0]))
     require_shape("right", right.shape, (gram.shape[0], "t"))
     require(tolerance > 0, "tolerance", tolerance, "a positive number")
+    for name, values in (("gram", gram), ("right", right)):
+        if not isinstance(values, jax.core.Tracer):
+            require_finite(name, values)
+    unit = power_of_two(jnp.max(jnp.abs(right)))
     scale = jax.lax.rsqrt(jnp.maximum(jnp.diagonal(gram), jnp.finfo(gram.dtype).tiny))
-    G, b = gram * scale[:, None] * scale, right * scale[:, None]
+    G, b = gram * scale[:, None] * scale, right / unit * scale[:, None]
     ridge = 10 * jnp.finfo(gram.dtype).eps * len(gram)
     factor = jax.scipy.linalg.cho_factor(G + ridge * jnp.eye(len(G), dtype=G.dtype))
     start = jnp.maximum(jax.scipy.linalg.cho_solve(factor, b), 0)
@@ -63,4 +69,4 @@ def nonnegative_least_squares(
 
     clock = jnp.ones(b.shape[1], b.dtype)
     state = (start, start, clock, jnp.asarray(0), violation(start))
-    return jax.lax.while_loop(unsolved, step, state)[0] * scale[:, None]
+    return jax.lax.while_loop(unsolved, step, state)[0] * scale[:, None] * unit

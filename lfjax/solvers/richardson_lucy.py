@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
@@ -39,6 +40,8 @@ class RichardsonLucy(AbstractSolver[RichardsonLucyState]):
 
     background: float | Array = 0.0
     needs_counts: ClassVar[bool] = True
+    powers: ClassVar[Mapping[str, tuple[int, int]]] = {"background": (1, 0)}
+    objective_powers: ClassVar[tuple[int, int]] = (1, 1)
 
     def init(self, problem: Problem, x0: Array | None) -> RichardsonLucyState:
         """Start at a positive `x0`, or at a constant volume. Zeros stay zeros."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -32,6 +33,7 @@ class SIRT(AbstractSolver[SIRTState]):
     """
 
     nonnegative: bool = eqx.field(static=True, default=True)
+    powers: ClassVar[Mapping[str, tuple[int, int]]] = {}
 
     def init(self, problem: Problem, x0: Array | None) -> SIRTState:
         """Start at `x0`, or at zero."""

@@ -58,7 +58,7 @@ class ViewEquations(NormalEquations):
         data: m b.
         weights: 1.
         forward: the projector behind a support, which gives the images of x without their whitening.
-        energy: 0: the objective lacks the constant of the data.
+        norm: 0: the objective lacks the constant of the data.
         information: p(0), the information that the images hold about one voxel; its root is the standard deviation that the
             noise has in each voxel of b.
     """
@@ -67,7 +67,7 @@ class ViewEquations(NormalEquations):
 
     def __init__(self, op: ViewNormal, data: Array, forward: LinearOperator, information: Array) -> None:
         self.op, self.forward, self.information = op, forward, information
-        self.data, self.energy, self.weights = data, jnp.zeros((), data.dtype), jnp.ones((), data.dtype)
+        self.data, self.norm, self.weights = data, jnp.zeros((), data.dtype), jnp.ones((), data.dtype)
 
 
 def view_equations(

@@ -110,19 +110,25 @@ def regularised_map(
         inner_iterations=2,
         signed="nonnegative" not in terms,
     )
-    x, objective = _solve(solver, problem, None, steps)
+    x, objective, units = _solve(solver, problem, None, steps)
     mask = None
     for _ in range(ROUNDS if "solvent" in terms else 0):
         mask = _particle_mask(ball * x, pixel)
         pulled = _towards_solvent(problem, ball * (1 - jnp.asarray(mask)) ** 2, x, strength * unit)
-        x, objective = _solve(solver, pulled, x, steps)
-    return RegularisedMap(ball * x, power, float(unit), mask, np.asarray(objective))
+        x, objective, units = _solve(solver, pulled, x, steps)
+    history = units.of(solver.objective_powers) * np.asarray(objective, float)
+    return RegularisedMap(ball * x, power, float(unit), mask, history)
 
 
 @eqx.filter_jit
-def _solve(solver: solvers.ADMM, problem: solvers.Problem, start: Array | None, steps: int) -> tuple[Array, Array]:
-    state, objective = solvers.iterate(solver, problem, solver.init(problem, start), steps)
-    return state.x, objective
+def _solve(
+    solver: solvers.ADMM, problem: solvers.Problem, start: Array | None, steps: int
+) -> tuple[Array, Array, solvers.Units]:
+    """The map, and the objective after each step in units that come third."""
+    solver, problem, units = solvers.in_own_units(solver, problem)
+    state = solver.init(problem, None if start is None else start / units.data)
+    state, objective = solvers.iterate(solver, problem, state, steps)
+    return state.x * units.data, objective, units
 
 
 def _white_noise(images: ArrayLike, particles: Particles, radius: float) -> Float[NDArray[np.float64], "groups r"]:

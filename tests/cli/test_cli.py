@@ -35,6 +35,15 @@ def test_a_simulated_frame_becomes_a_volume(lfjax, folder):
     assert (folder / "out/volume.png").stat().st_size > 5000 and (folder / "out/volume.fit.png").exists()
 
 
+def test_a_volume_of_zeros_is_warned_of(lfjax, folder):
+    some = ("--solver", "ista", "--sparsity", 1, "--iterations", 2, "--withhold", 0.1)
+    done = lfjax("reconstruct", "sim/light_field.tif", *FRAMES, *GRID, *some, "-o", "out/zero.h5", cwd=folder)
+    assert done.code == 0 and "nan" not in done.out.lower() and "explains nothing of the frame" in done.out, done.out
+    assert "warning: the volume explains nothing" in done.err
+    figures = json.loads((folder / "out/zero.json").read_text())
+    assert figures["correlation"] is None and figures["withheld_correlation"] is None
+
+
 def test_rectify_writes_whole_lenslets(lfjax, folder):
     done = lfjax("rectify", "sim/light_field.tif", *FRAMES, "-o", "lf.tif", cwd=folder)
     assert done.code == 0, done.err
@@ -66,6 +75,9 @@ def test_the_psf_is_written_with_its_parameters(lfjax, folder):
         (("psf", "--z", "1:2", "-o", "p.h5"), "first:last:step"),
         (("simulate", "--sample", "cats", "-o", "x"), "one of neurons, cortex, beads"),
         (("reconstruct", "broken.tif", *SCOPE, "-o", "v.tif"), "broken.tif"),
+        (("reconstruct", "clipped.tif", *FRAMES, "-o", "v.tif"), "all of its pixels have 4095 counts: expected an image"),
+        (("reconstruct", "nan.tif", *FRAMES, "-o", "v.tif"), "nan.tif: 1 of 17424 values are NaN or infinite, the first at [3, 4]"),
+        (("reconstruct", "sim/light_field.tif", *FRAMES, "--sparsity", "nan", "-o", "v.tif"), "sparsity = nan: expected zero"),
         (("info", "20x0.5", "--device", "abacus"), "h100"),
         (("info", "20x0.5", "--device", "cpu", "--tflops", 0.2), "bandwidth"),
         (
@@ -86,6 +98,10 @@ def test_the_psf_is_written_with_its_parameters(lfjax, folder):
 )
 def test_bad_input_ends_with_one_line_and_code_2(lfjax, folder, arguments, says):
     (folder / "broken.tif").write_bytes((folder / "sim/light_field.tif").read_bytes()[:300])
+    frame = np.float32(io.read_frame(folder / "sim/light_field.tif"))
+    tifffile.imwrite(folder / "clipped.tif", np.full(frame.shape, 4095, np.uint16))
+    frame[3, 4] = np.nan
+    tifffile.imwrite(folder / "nan.tif", frame)
     done = lfjax(*arguments, cwd=folder)
     assert done.code == 2
     assert says in done.err and len(done.err.strip().splitlines()) == 1

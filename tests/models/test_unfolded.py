@@ -146,6 +146,9 @@ def test_every_network_is_homogeneous_nonnegative_and_of_the_volumes_shape(op, p
         x = np.asarray(single(net, frame))
         assert x.shape == op.in_shape and np.all(x >= 0) and x.max() > 0
         assert relative(single(net, 7 * frame), 7 * x) <= 1e-4
+        for scale in np.float32([1e-30, 1e30]):
+            assert relative(np.float64(single(net, scale * frame)) / scale, x) <= 1e-4
+        assert np.isfinite(single(net, 0 * frame)).all()
         assert relative(batch(net, np.stack([frame, 2 * frame]))[1], single(net, 2 * frame)) <= 1e-4
 
 

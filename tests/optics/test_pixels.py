@@ -29,6 +29,8 @@ def shot_noise(seed=0, shape=(200, 300), mean=300.0):
         (shot_noise(mean=2.0).astype(np.uint8), None),
         (np.where(np.eye(200, 300) > 0, 255, np.minimum(shot_noise(mean=100), 250)).astype(np.uint16), None),  # spots, no tail
         (np.full((30, 40), 100, np.uint16), None),
+        (np.full((30, 40), 4095, np.uint16), 4095),  # every pixel at the top of twelve bits
+        (np.where(np.eye(200, 300) > 0, 100, 1023).astype(np.float32), 1023),
         (np.zeros((30, 40), np.uint8), None),
         (np.random.default_rng(0).normal(size=(50, 60)), None),
     ],

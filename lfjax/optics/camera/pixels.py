@@ -41,18 +41,22 @@ def check_frame(name: str, frame: ArrayLike, shape: tuple[int, ...] | None = Non
             f"{name} has shape {array.shape}: expected (y, x); this looks like colour (RGB): give one of its channels"
         )
     require_shape(name, array.shape, ("y", "x") if shape is None else shape)
-    values = array.astype(np.float32)
-    wrong = int(np.count_nonzero(~np.isfinite(values)))
-    require(wrong == 0, name, f"{wrong} of {values.size} values NaN or infinite", "finite values")
+    with np.errstate(over="ignore"):  # overflow becomes infinity, which is refused
+        values = array.astype(np.float32)
+    wrong = np.argwhere(~np.isfinite(values))
+    first = ", ".join(map(str, wrong[:1].ravel().tolist()))
+    found = f"{len(wrong)} of {values.size} values NaN or infinite, the first at [{first}]"
+    require(len(wrong) == 0, name, found, "finite values")
     return values
 
 
 def find_saturation(frame: ArrayLike) -> float | None:
     """Level at which a frame is clipped, found from its values; None: it is not clipped.
 
-    A clipped frame piles pixels up at its largest value. The largest value of the integer type is always a clipped one. Another
-    largest value is, if more pixels have it than any of the eight values below it: at least twice as many where it is 2^k - 1,
-    the top of a camera of k bits, and four times as many elsewhere, as after a level was subtracted or in data shifted by bits.
+    A clipped frame piles pixels up at its largest value. The largest value of the integer type is always a clipped one, and so
+    is 2^k - 1, the top of a camera of k bits, where half of the pixels have it. Another largest value is clipped if more pixels
+    have it than any of the eight values below it: at least twice as many where it is 2^k - 1, and four times as many elsewhere,
+    as after a level was subtracted or in data shifted by bits.
 
     Args:
         frame: camera frame of any shape: whole numbers, also as floats, or whole numbers minus one number.
@@ -66,13 +70,15 @@ def find_saturation(frame: ArrayLike) -> float | None:
         return None
     if values.dtype.kind in "ui" and values.dtype.itemsize <= 2 and top == np.iinfo(values.dtype).max:
         return top
+    depth = any(top == 2**bits - 1 for bits in BITS)
+    if depth and np.count_nonzero(values == top) >= values.size / 2:
+        return top
     levels, counts = np.unique(values, return_counts=True)
     steps, counts = (top - levels.astype(np.float64))[::-1], counts[::-1]
     if np.abs(steps - np.round(steps)).max() > 1e-3:
         return None
     if len(steps) < 4:
         return None  # an image of so few grey levels has no tail to compare with
-    depth = any(top == 2**bits - 1 for bits in BITS)
     pile = counts[0] >= (4 if depth else 10) and counts[0] > (2 if depth else 4) * counts[1:9].max()
     # the tail must lead up to the top: a plateau far above the rest is no clipped tail
     return top if pile and steps[1] <= 0.1 * steps[-1] else None
