@@ -76,7 +76,10 @@ def test_the_psf_is_written_with_its_parameters(lfjax, folder):
         (("simulate", "--sample", "cats", "-o", "x"), "one of neurons, cortex, beads"),
         (("reconstruct", "broken.tif", *SCOPE, "-o", "v.tif"), "broken.tif"),
         (("reconstruct", "clipped.tif", *FRAMES, "-o", "v.tif"), "all of its pixels have 4095 counts: expected an image"),
-        (("reconstruct", "nan.tif", *FRAMES, "-o", "v.tif"), "nan.tif: 1 of 17424 values are NaN or infinite, the first at [3, 4]"),
+        (
+            ("reconstruct", "nan.tif", *FRAMES, "-o", "v.tif"),
+            "nan.tif: 1 of 17424 values are NaN or infinite, the first at [3, 4]",
+        ),
         (("reconstruct", "sim/light_field.tif", *FRAMES, "--sparsity", "nan", "-o", "v.tif"), "sparsity = nan: expected zero"),
         (("info", "20x0.5", "--device", "abacus"), "h100"),
         (("info", "20x0.5", "--device", "cpu", "--tflops", 0.2), "bandwidth"),

@@ -210,6 +210,35 @@ def test_a_volume_without_voxel_sizes_has_those_of_the_psf(made, cache):
     np.testing.assert_allclose(made_volume.voxel_um, voxel_um, rtol=1e-6)
 
 
+def test_a_frame_without_numbers_or_contrast_is_refused(made, cache):
+    movie, frames = made
+    spoilt, options = frames[0].astype(float), {"grid": GRID, "iterations": 1, "tolerance": 0.3}
+    for known in (calibration(movie), pipeline.Calibration(rectifier=calibration(movie).prepare(movie.microscope, frames[0]))):
+        for value in (np.nan, np.inf, 1e300):  # beyond 32 bits
+            spoilt[3, 4] = value
+            with pytest.raises(ParameterError, match=r"frame = '1 of \d+ values NaN or infinite, the first at \[3, 4\]'"):
+                pipeline.reconstruct(spoilt, movie.microscope, calibration=known, **options)
+        with pytest.raises(CalibrationError, match="frame: all of its pixels have 4095 counts"):
+            pipeline.reconstruct(np.full(spoilt.shape, 4095), movie.microscope, calibration=known, **options)
+    for name in ("sparsity", "total_variation"):
+        with pytest.raises(ParameterError, match=f"{name} = nan"):
+            pipeline.reconstruct(frames[0], movie.microscope, calibration=known, **{name: np.nan})
+
+
+@pytest.mark.parametrize("solver", ["richardson_lucy", "admm"])
+def test_a_frame_in_any_unit_gives_the_same_volume(made, cache, solver):
+    movie, frames = made
+    white, frame = (np.float32(image) - np.float32(movie.dark) for image in (movie.white, frames[0]))
+    known = pipeline.Calibration(rectifier=pipeline.Calibration(white).prepare(movie.microscope, frame))
+    wanted, *found = (
+        pipeline.reconstruct(scale * frame, calibration=known, grid=GRID, iterations=5, tolerance=0.3, solver=solver)
+        for scale in np.float32([1, 1e-30, 1e30])
+    )
+    for scale, result in zip(np.float32([1e-30, 1e30]), found, strict=True):
+        assert np.linalg.norm(np.float64(result.volume) / scale - wanted.volume) <= 1e-4 * np.linalg.norm(wanted.volume)
+        assert result.correlation == pytest.approx(wanted.correlation, abs=1e-5)
+
+
 def test_rectified_frames_are_noticed(made, cache):
     movie, frames = made
     rectifier = calibration(movie).prepare(movie.microscope, frames[0])
