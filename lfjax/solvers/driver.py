@@ -159,7 +159,7 @@ def _check_parameters(solver: Solver) -> None:
         if isinstance(value, (float, int, jax.Array, np.ndarray, np.generic)):
             require_finite(field.name, value)
             if field.name in (solver.powers or {}):
-                least = float(np.min(value))
+                least = float(np.asarray(value).min())  # NumPy, not one more program
                 if field.name in DIVIDE:
                     require(least > 0, field.name, least, "more than zero")
                 require(least >= 0, field.name, least, "zero or more")
