@@ -41,6 +41,13 @@ class SearchOptions:
     invert: Annotated[bool, typer.Option("--invert", help="For dark particles on a bright field.")] = False
     devices: Annotated[int, typer.Option(help="Devices over which the images are spread.")] = 1
     seed: Annotated[int, typer.Option(help="Fixes starts, grids, and the half-sets of images that have none.")] = 0
+    cut: Annotated[
+        bool | None,
+        typer.Option(
+            "--cut-neighbours/--whole-boxes",
+            help="Cut boxes to the ball and its margin for the search. If not given: where neighbours are found.",
+        ),
+    ] = None
 
     def settings(self) -> SearchSettings:
         """The settings that these options are.
@@ -56,7 +63,7 @@ class SearchOptions:
         require(self.devices >= 1, "--devices", self.devices, "1 or more")
         check_seed(self.seed)
         return pipeline.SearchSettings(
-            self.radius_angstrom, self.symmetry, self.shift_px, not self.normalise, self.invert, self.seed, self.devices
+            radius, self.symmetry, shift, not self.normalise, self.invert, self.seed, self.devices, self.cut
         )
 
 
@@ -111,7 +118,7 @@ def abinitio(
     with naming(**NAMES):
         made = pipeline.find_poses(
             file, settings, restarts=restarts, independent=independent, check_overfitting=check_overfitting, output=output,
-            overwrite=overwrite, told=lambda note: typer.echo(f"  {note}"), passed=_telling(file), track=track,
+            overwrite=overwrite, told=lambda note: typer.echo(f"  {note}"), passed=_telling(), track=track,
             looked=lambda look: _draw(look, output),
         )  # fmt: skip
     voxel, found = file.pixel_angstrom, made.maps
@@ -128,13 +135,12 @@ def abinitio(
     _conclude(made, file, output, star, junk if bad else None, settings.symmetry, independent=independent)
 
 
-def _telling(file: ParticleFile) -> Any:
+def _telling() -> Any:
     """A function that prints the line of a pass."""
-    box = file.size * file.pixel_angstrom
 
     def tell(line: Pass) -> None:
         kind = f"start {line.start + 1}" if line.kind == "coarse" else line.kind
-        band = f"band {line.limit:3d} ({box / line.limit:5.1f} A)"
+        band = f"band {line.limit:3d} ({line.period_angstrom:5.1f} A)"
         spread = f"spread {math.degrees(line.spread_rad):6.2f} degrees"
         typer.echo(
             f"pass {line.step + 1:3d}  {kind:8s} {band}  evidence {line.evidence:10.2f}  {spread}  stuck {line.stuck:6.1%}"
@@ -229,7 +235,7 @@ def orient(
     file = options.open(particles)
     with naming(**NAMES):
         made = pipeline.orient_particles(
-            file, density, voxel, settings, told=lambda note: typer.echo(f"  {note}"), passed=_telling(file), track=track
+            file, density, voxel, settings, told=lambda note: typer.echo(f"  {note}"), passed=_telling(), track=track
         )
     bad = pipeline.write_posed(output, file, made.particles, made.found.poses, made.found.good, junk)
     spread = math.degrees(float(np.median(made.found.poses.spread_rad)))

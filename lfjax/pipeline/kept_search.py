@@ -22,7 +22,7 @@ from lfjax.io.atomic import writing
 from lfjax.io.hdf5 import numbers
 from lfjax.tomography import Estimate, Pass, Poses, State
 
-FORMAT = "lfjax search for poses 1"
+FORMAT = "lfjax search for poses 2"
 
 
 class KeptSearch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -243,9 +244,10 @@ def _with_maps(
     if few:
         maps = maps._replace(volume=maps.unfiltered, resolution_angstrom=float("inf"))
     if check_overfitting and curve is not None and not few:
-        shell = max(int(np.argmax(np.r_[curve[1:] < SAFE, True])) + 1, ready.search.steps(0)[0].limit + 1)
+        start = math.ceil(box / ready.search.period_angstrom(ready.search.steps(0)[0].limit))
+        shell = max(int(np.argmax(np.r_[curve[1:] < SAFE, True])) + 1, start + 1)
         random = RandomPhases(images, shell, keys[1])
-        low = in_search_box(random, images, ready.radius_angstrom, folder=folder, track=track)
+        low = in_search_box(random, images, settings, ready.radius_angstrom, ready.cut_px, folder=folder, track=track)
         search = search_of(low, settings, ready.radius_angstrom, ready.search.images.mesh)
         own = independent_halves(search, found, half, keys[0], track=track, label="random phases, passes of half-set")
         made = reconstruct(batches(random, low.enlarged(own, images.particles), order, track=track), file.size, **shared)

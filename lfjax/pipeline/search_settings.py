@@ -15,7 +15,16 @@ import numpy as np
 from lfjax import parallel
 from lfjax.errors import DataWarning, FileError, ParameterError, require
 from lfjax.pipeline.checked_images import CheckedImages
-from lfjax.tomography import ParticleFile, PoseSearch, Support, cropped_images, search_pixels, signal_support
+from lfjax.tomography import (
+    CutImages,
+    ParticleFile,
+    PoseSearch,
+    Support,
+    cropped_images,
+    cut_pixels,
+    search_pixels,
+    signal_support,
+)
 from lfjax.tomography.image_batches import Stack
 from lfjax.tomography.low_frequencies import LowFrequencies
 from lfjax.tomography.pose_search import REACH
@@ -42,6 +51,8 @@ class SearchSettings:
         invert: multiply the images by -1, for dark particles on a bright field.
         seed: fixes all that is random: starts, grids, and the half-sets of images that have none.
         devices: devices over which the images are spread.
+        cut: whether boxes are cut to the particle for the search, so that neighbours take no part in it; None: where
+            `signal_support` finds neighbours.
     """
 
     radius_angstrom: float | None = None
@@ -51,6 +62,7 @@ class SearchSettings:
     invert: bool = False
     seed: int = 0
     devices: int = 1
+    cut: bool | None = None
 
     def check(self, box_angstrom: float) -> float:
         """The radius in angstroms.
@@ -79,6 +91,7 @@ class ReadySearch(NamedTuple):
         search: the search.
         radius_angstrom: radius of the ball.
         support: where their signal lies.
+        cut_px: pixels per side of boxes cut to the particle; 0: boxes are whole.
     """
 
     images: CheckedImages
@@ -86,6 +99,7 @@ class ReadySearch(NamedTuple):
     search: PoseSearch
     radius_angstrom: float
     support: Support
+    cut_px: int = 0
 
 
 def ready_search(
@@ -122,27 +136,47 @@ def ready_search(
     mesh = None if settings.devices == 1 else parallel.mesh(settings.devices)
     images = CheckedImages(file, normalised=settings.normalised, invert=settings.invert, seed=settings.seed, told=told)
     support = signal_support(images[images.sample], radius / file.pixel_angstrom, shift_px=settings.shift_px)
-    _judge(file, support, radius, told)
-    low = in_search_box(images, images, radius, folder=folder, track=track)
+    cut = 0
+    if _judge(file, support, radius, settings.cut, told):
+        cut = cut_pixels(file.size, radius / file.pixel_angstrom, shift_px=settings.shift_px)
+        if told:
+            told(f"boxes are cut to {cut} px about the particle for the search; maps are made of whole boxes")
+    low = in_search_box(images, images, settings, radius, cut, folder=folder, track=track)
     search = search_of(low, settings, radius, mesh)
     images.tell_doubled()
-    return ReadySearch(images, low, search, radius, support)
+    return ReadySearch(images, low, search, radius, support, cut)
 
 
 def in_search_box(
-    stack: Stack, images: CheckedImages, radius: float, *, folder: Path | None, track: Callable[..., Any] | None
+    stack: Stack,
+    images: CheckedImages,
+    settings: SearchSettings,
+    radius: float,
+    cut_px: int,
+    *,
+    folder: Path | None,
+    track: Callable[..., Any] | None,
 ) -> LowFrequencies:
     """A stack of the checked images, or of images made from them, in the box of a search.
 
     Args:
         stack: the stack.
         images: the checked images, whose particles are those of the stack.
+        settings: how to search.
         radius: radius of the ball, angstroms.
+        cut_px: pixels per side of boxes cut to the particle; 0: boxes are whole.
         folder: folder of a temporary file.
         track: wraps the loop over batches.
     """
-    pixels = search_pixels(images.file.size, radius / (images.file.size * images.file.pixel_angstrom))
-    return cropped_images(stack, images.particles, pixels, noise=images.noise, folder=folder, track=track)
+    size, pixel, particles, noise, offsets = images.file.size, images.file.pixel_angstrom, images.particles, images.noise, None
+    if cut_px:
+        cut = CutImages(stack, particles, cut_px, radius_px=radius / pixel, shift_px=settings.shift_px)
+        shells = np.arange(cut_px // 2 + 1) * size / cut_px
+        if noise is not None:
+            noise = np.stack([np.interp(shells, np.arange(len(group)), group) for group in np.asarray(noise)])
+        stack, size, particles, offsets = cut, cut_px, cut.particles, cut.offsets
+    pixels = search_pixels(size, radius / (size * pixel))
+    return cropped_images(stack, particles, pixels, noise=noise, folder=folder, track=track)._replace(offsets=offsets)
 
 
 def search_of(low: LowFrequencies, settings: SearchSettings, radius: float, mesh: Any) -> PoseSearch:
@@ -187,21 +221,37 @@ def settings_of(ready: ReadySearch, settings: SearchSettings) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _judge(file: ParticleFile, support: Support, radius: float, told: Callable[[str], None] | None) -> None:
-    """Refuse, or warn of, a ball that does not hold the particle."""
+def _judge(file: ParticleFile, support: Support, radius: float, cut: bool | None, told: Callable[[str], None] | None) -> bool:
+    """Whether boxes are to be cut; refuse, or warn of, a ball that does not hold the particle."""
     if np.isnan(support.beyond):
         if told:
             told("signal: none above the noise in the mean of the images")
-        return
-    box, wanted = file.size * file.pixel_angstrom, support.radius_px * file.pixel_angstrom
-    share, reach = support.sure, f"the images hold signal up to {wanted:.0f} A from the centre"
-    if share > BEYOND or wanted > radius + file.pixel_angstrom:
-        text = f"{share:.0%} of the signal lies beyond the ball of {radius:.0f} A; {reach}"
-        advice = f"--radius {min(wanted, LARGEST * box):.0f}"
-        advice += " and larger boxes" if wanted > LARGEST * box else ""
-        if share > HOPELESS:
-            advice += ", or smaller boxes where neighbours make that signal"
+        return bool(cut)
+    pixel, reach, share = file.pixel_angstrom, support.radius_px * file.pixel_angstrom, support.sure
+    text = f"{share:.0%} of the signal lies beyond the ball of {radius:.0f} A"
+    if share > BEYOND and support.neighbours and cut is not False:
+        if told:
+            told(f"neighbours: {text}, and does not fall from {support.particle_px * pixel:.0f} A on")
+        return True
+    if share > BEYOND or reach > radius + pixel:
+        particle = min(reach, support.particle_px * pixel) if support.neighbours is False else reach
+        text, advice = f"{text}; the images hold signal up to {reach:.0f} A from the centre", _advice(file, support, particle)
+        if share > HOPELESS and not cut:
             raise ParameterError(f"{file.path}: radius_angstrom = {radius:.4g}: {text}; expected {advice}")
-        warnings.warn(f"{file.path}: {text}; expected {advice}, or neighbours cut off", DataWarning, stacklevel=4)
+        warnings.warn(f"{file.path}: {text}; expected {advice}", DataWarning, stacklevel=4)
     elif told:
-        told(f"signal: {reach}; ball of {radius:.0f} A")
+        told(f"signal: the images hold signal up to {reach:.0f} A from the centre; ball of {radius:.0f} A")
+    return bool(cut)
+
+
+def _advice(file: ParticleFile, support: Support, particle: float) -> str:
+    """What to do about signal beyond the ball."""
+    box = file.size * file.pixel_angstrom
+    larger = f"--radius {min(particle, LARGEST * box):.0f}" + (" and larger boxes" if particle > LARGEST * box else "")
+    if support.neighbours:
+        return f"--cut-neighbours, as that signal does not fall from {support.particle_px * file.pixel_angstrom:.0f} A on"
+    if support.neighbours is None:
+        return (
+            f"{larger} if it is the particle's, or --cut-neighbours if it is that of neighbours: the images do not tell which"
+        )
+    return f"{larger}, as that signal falls with the distance, or --cut-neighbours if it is that of neighbours all the same"

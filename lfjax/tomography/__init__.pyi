@@ -74,6 +74,7 @@ from lfjax.tomography.micrographs import (
     pick_blobs as pick_blobs,
     simulate_micrograph as simulate_micrograph,
 )
+from lfjax.tomography.neighbours import CutImages as CutImages, cut_pixels as cut_pixels
 from lfjax.tomography.normal_equations import (
     ViewEquations as ViewEquations,
     ViewNormal as ViewNormal,

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike, Float
+from jaxtyping import ArrayLike, Float, Int
 from numpy.typing import NDArray
 
 from lfjax.errors import require
@@ -38,12 +38,14 @@ class LowFrequencies(NamedTuple):
         particles: their particles, shifts and pixel size in pixels of the smaller box.
         noise: relative noise power of each optics group and shell of the smaller box; None: white.
         ratio: pixels of the large box per pixel of the smaller one.
+        offsets: pixels (x, y) of the large box by which the smaller one's centre is displaced; None: they are concentric.
     """
 
     images: Stack
     particles: Particles
     noise: Float[NDArray[np.floating], "groups r"] | None
     ratio: float
+    offsets: Int[NDArray[np.int64], "n 2"] | None = None
 
     def enlarged(self, found: Particles, given: Particles) -> Particles:
         """Found poses, displacements and half-sets as those of the large images.
@@ -52,7 +54,9 @@ class LowFrequencies(NamedTuple):
             found: particles of the smaller box.
             given: particles of the large images.
         """
-        shifts = jnp.asarray(np.asarray(found.shifts, float) * self.ratio, float)
+        shifts = jnp.asarray(
+            np.asarray(found.shifts, float) * self.ratio + (0 if self.offsets is None else self.offsets), float
+        )
         return eqx.tree_at(lambda p: (p.rotations, p.shifts, p.half), given, (found.rotations, shifts, found.half))
 
 

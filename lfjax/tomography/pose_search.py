@@ -56,12 +56,13 @@ class Pass(NamedTuple):
     Attributes:
         step: number of the pass, from 0.
         kind: kind of the pass, see `schedule.Step`.
-        limit: band, cycles per box.
+        limit: band, cycles per box of the search.
         start: number of the start, while there are several.
         evidence: mean log-evidence of an image but for a constant of the band: the logarithm of the probability of its samples.
         spread_rad: median over images of the standard deviation of its posterior about the best pose.
         stuck: share of images that fit far less than an image of the map would.
         noise: largest ratio, over the shells of the band, of noise power and images' power; at most 1 for a map on their scale.
+        period_angstrom: period of the highest frequency of the band.
     """
 
     step: int
@@ -72,6 +73,7 @@ class Pass(NamedTuple):
     spread_rad: float
     stuck: float
     noise: float
+    period_angstrom: float
 
 
 def tell_doubts(history: Sequence[Pass], poses: Poses, shift_px: float, explained: float) -> None:
@@ -254,7 +256,12 @@ class PoseSearch:
             spread_rad=float(np.median(poses.spread_rad[chosen])),
             stuck=float(np.mean(poses.fit < STUCK)),
             noise=float(np.max(share)),
+            period_angstrom=self.period_angstrom(step.limit),
         )
+
+    def period_angstrom(self, limit: int) -> float:
+        """Period of a frequency of `limit` cycles per box of the search."""
+        return self.images.pixels * self.pixel_angstrom / limit
 
     def explained(self, estimate: Estimate) -> float:
         """Share of the images' signal in the upper half of the first band that a map explains, see `Powers.explained`."""
