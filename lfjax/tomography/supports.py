@@ -80,7 +80,8 @@ def signal_support(images: Float[NDArray[np.floating], "n y x"], radius_px: floa
     pixels = np.bincount(ring.ravel(), minlength=n // 2 + 1)
     ring = ring.ravel()
     squares = (image.astype(np.float64).ravel() ** 2 for image in images)
-    sums = np.stack([np.bincount(ring, square, n // 2 + 1) for square in squares])  # the last ring: the corners
+    rows = [np.bincount(ring, square, n // 2 + 1) for square in squares]  # the last ring: the corners
+    sums = np.stack(rows).astype(np.float64)
     edge = int(round(radius_px + EDGE * n + shift_px))
     signal = sums[:, :-1] - _floor(sums, pixels, edge)[:, None] * pixels[:-1]
     total = signal.sum(1)
