@@ -150,8 +150,9 @@ class PoseSearch:
         self.nyquist = self.images.pixels / 2
         widest = min(round(16 * schedule.RADIUS / self.radius), int(self.nyquist) - 1)
         self.powers = measured_powers(self.images, band_of(widest), self.radius)
-        self.start = schedule.first_limit(self.powers.information, self.radius)
-        self.grids = {kind: unit_grid(order, self.group) for kind, order in GRIDS.items()}
+        self.start = schedule.first_limit(self.powers.information, self.radius, len(self.group))
+        finer = int(len(self.group) >= schedule.MANY)
+        self.grids = {kind: unit_grid(order + finer, self.group) for kind, order in GRIDS.items()}
 
     def plan(self, restarts: int, near: int) -> list[Step]:
         """All passes with `near` bands searched in balls."""

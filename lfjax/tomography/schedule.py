@@ -23,6 +23,7 @@ NEAR = ((13, (8.0, 6.0, 4.0)), (16, (4.0, 3.0, 3.0)), (20, (2.5, 2.0)), (25, (1.
 """Bands and the radii of their balls in degrees."""
 COARSE, FINE = 1, 2
 """Orders of the grids of rotations."""
+MANY = 12  # elements of a point group from which on grids are one order finer, and starts begin at the largest first band
 EXTRA = 600  # images, over those of a set: further passes of a band, since few images determine the map little, and converge
 MORE = 24  # slowly; at most so many,
 SHRINKING = 0.93  # each in smaller balls
@@ -57,18 +58,21 @@ class Step:
     last: bool = False
 
 
-def first_limit(information: Float[ArrayLike, " r"], radius: float) -> int:
+def first_limit(information: Float[ArrayLike, " r"], radius: float, elements: int = 1) -> int:
     """The band at which to start: the lowest whose information suffices.
 
     The information of a band is the sum of c^2 tau2 / s2 over its samples: the expected log-likelihood ratio between an image
-    at its pose and no particle. A CTF takes it from the lowest frequencies, so that the search has to start higher.
+    at its pose and no particle. A CTF takes it from the lowest frequencies, so that the search has to start higher. So does a
+    point group of many elements: the low frequencies of such a particle are those of a ball, the same from every side.
 
     Args:
         information: information up to each shell from frequency 0 on.
         radius: radius of the particle in box lengths.
+        elements: number of rotations of the particle's point group.
     """
     told = np.asarray(information)
     least, most = (min(round(k * RADIUS / radius), len(told) - 1) for k in START)
+    least = most if elements >= MANY else least
     enough = int(np.argmax(told >= min(ENOUGH, SHARE * float(told[-1]))))
     return min(max(enough, least), most)
 

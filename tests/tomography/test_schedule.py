@@ -84,6 +84,7 @@ def test_the_first_band_is_the_lowest_that_tells_enough():
     assert first_limit(np.zeros(17), RADIUS) == 6
     assert first_limit(10 * np.arange(40) ** 2.0, RADIUS / 2) == 12
     assert first_limit(rising[:5], RADIUS) == 4  # of a box of 10 pixels
+    assert first_limit(rising, RADIUS, 4) == 8 and first_limit(rising, RADIUS, 60) == 10  # an icosahedron is a ball below
 
 
 def test_bands_go_on_while_the_rim_is_resolved():
