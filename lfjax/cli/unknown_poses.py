@@ -45,7 +45,8 @@ class SearchOptions:
         bool | None,
         typer.Option(
             "--cut-neighbours/--whole-boxes",
-            help="Cut boxes to the ball and its margin for the search. If not given: where neighbours are found.",
+            help="Search in boxes cut to the ball, although signal beyond may be the particle's, or in whole boxes. "
+            "If not given: in cut boxes, and a ball that seems too small is refused.",
         ),
     ] = None
 

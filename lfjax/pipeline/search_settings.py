@@ -51,8 +51,8 @@ class SearchSettings:
         invert: multiply the images by -1, for dark particles on a bright field.
         seed: fixes all that is random: starts, grids, and the half-sets of images that have none.
         devices: devices over which the images are spread.
-        cut: whether boxes are cut to the particle for the search, so that neighbours take no part in it; None: where
-            `signal_support` finds neighbours.
+        cut: whether boxes are cut to the particle for the search, so that neighbours and far noise take no part in it. True:
+            although the signal beyond the ball may be the particle's; None: unless most of it seems to be.
     """
 
     radius_angstrom: float | None = None
@@ -136,11 +136,12 @@ def ready_search(
     mesh = None if settings.devices == 1 else parallel.mesh(settings.devices)
     images = CheckedImages(file, normalised=settings.normalised, invert=settings.invert, seed=settings.seed, told=told)
     support = signal_support(images[images.sample], radius / file.pixel_angstrom, shift_px=settings.shift_px)
-    cut = 0
-    if _judge(file, support, radius, settings.cut, told):
-        cut = cut_pixels(file.size, radius / file.pixel_angstrom, shift_px=settings.shift_px)
-        if told:
-            told(f"boxes are cut to {cut} px about the particle for the search; maps are made of whole boxes")
+    crowded = _judge(file, support, radius, settings.cut, told)
+    cut = cut_pixels(file.size, radius / file.pixel_angstrom, shift_px=settings.shift_px, least=SMALLEST)
+    if settings.cut is False or (cut == file.size and not crowded):
+        cut = 0
+    elif told:
+        told(f"boxes are cut to {cut} px about the particle for the search; maps are made of whole boxes")
     low = in_search_box(images, images, settings, radius, cut, folder=folder, track=track)
     search = search_of(low, settings, radius, mesh)
     images.tell_doubled()
@@ -222,7 +223,7 @@ def settings_of(ready: ReadySearch, settings: SearchSettings) -> dict[str, Any]:
 
 
 def _judge(file: ParticleFile, support: Support, radius: float, cut: bool | None, told: Callable[[str], None] | None) -> bool:
-    """Whether boxes are to be cut; refuse, or warn of, a ball that does not hold the particle."""
+    """Whether boxes hold neighbours; refuse, or warn of, a ball that does not hold the particle."""
     if np.isnan(support.beyond):
         if told:
             told("signal: none above the noise in the mean of the images")

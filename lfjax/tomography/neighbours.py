@@ -1,8 +1,9 @@
-"""Boxes cut to their particles: neighbours in a crowded image take no part in a search for poses.
+"""Boxes cut to their particles: neighbours, and noise far from the particle, take no part in a search for poses.
 
 A particle in a ball of radius a about the centre of its box projects into a disc of that radius, whatever its pose. All that
-lies farther out is of others, and a search that compares whole boxes compares it too. So a box is cut to M pixels about the
-particle's expected centre, and what is left beyond a disc becomes noise:
+lies farther out is noise or of others, and a search that compares whole boxes compares it too: the prior of a shell holds for
+the samples of the map's transform one by one, and takes the more of them for noise the larger the box. So a box is cut to M
+pixels about the particle's expected centre, and what is left beyond a disc becomes noise:
 
     y'(r) = m(r) y(r) + sqrt(1 - m(r)^2) s e(r)
 
@@ -38,7 +39,7 @@ SEED = 3  # of the noise beyond the discs
 NORMAL = 1.4826  # deviation of a normal distribution over its median absolute deviation
 
 
-def cut_pixels(size: int, radius_px: float, *, shift_px: float = 0.0) -> int:
+def cut_pixels(size: int, radius_px: float, *, shift_px: float = 0.0, least: int = 2) -> int:
     """Pixels per side of a box cut to a particle, even, and at most `size`.
 
     >>> cut_pixels(128, 20.0), cut_pixels(64, 20.0, shift_px=6.0)
@@ -48,13 +49,14 @@ def cut_pixels(size: int, radius_px: float, *, shift_px: float = 0.0) -> int:
         size: pixels per side of the images.
         radius_px: radius of the ball that holds the particle, pixels.
         shift_px: standard deviation of the particle's displacements along each axis, pixels.
+        least: least number of pixels.
 
     Raises:
         ParameterError: the radius is not positive, or the standard deviation is negative.
     """
     require(radius_px > 0, "radius_px", radius_px, "more than 0")
     require(shift_px >= 0, "shift_px", shift_px, "0 or more pixels")
-    return min(size, 2 * good_size(math.ceil(OUTER * radius_px + REACH * shift_px)))
+    return min(size, 2 * good_size(max(math.ceil(OUTER * radius_px + REACH * shift_px), (least + 1) // 2)))
 
 
 class CutImages:

@@ -39,6 +39,7 @@ LEVER = 0.4  # displacements tried near known poses, over the path of the partic
 NEAREST_PX = 0.8  # and their least radius
 AGAIN_RAD = (np.deg2rad(8.0), np.deg2rad(4.0))  # balls about the poses of a grid, for images that are searched again
 
+LONELY = 0.25  # of the box: radius of a ball below which boxes are to be cut
 FEWEST = 20  # images; fewer say little about a map
 UNSETTLED_RAD = np.deg2rad(30.0)  # median spread after the last pass over a grid, beyond which poses count as undetermined
 TOO_FAR = 1.5  # rms of the displacements found over that taken for granted
@@ -144,6 +145,10 @@ class PoseSearch:
         box = self.images.pixels * self.pixel_angstrom
         self.radius = schedule.RADIUS if radius_angstrom is None else radius_angstrom / box
         require(0 < self.radius < 0.5, "radius_angstrom", radius_angstrom, f"from 0 to {box / 2:.4g}, half the box")
+        if self.radius < LONELY:
+            told = f"radius_angstrom = {self.radius * box:.4g}: {self.radius:.2g} of the box, in which a search finds less"
+            text = f"{told}; expected {LONELY:g} or more: cut the boxes (tomography.CutImages; no --whole-boxes)"
+            warnings.warn(text, DataWarning, stacklevel=4)
         most = self.images.pixels / (2 * REACH)
         require(0 <= shift_px <= most, "shift_px", shift_px, f"0 to {most:.3g}: {REACH:g} of them within half the box")
         self.shift_px, self.group = shift_px, symmetry_group(symmetry)

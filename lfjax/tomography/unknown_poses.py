@@ -102,7 +102,8 @@ def abinitio(
     Args:
         images: (n, y, x), particles bright, backgrounds of mean 0; an array, or an object with a shape and `[indices]`.
         particles: optics of the images, and the shifts about which they are searched; rotations are ignored.
-        radius_angstrom: radius of the ball that holds the particle; None: 0.42 of the box.
+        radius_angstrom: radius of the ball that holds the particle; None: 0.42 of the box. Boxes far larger than that hide a
+            particle in noise: cut them with `neighbours.CutImages`.
         symmetry: point group of the particle.
         restarts: starts; None: 4, and 8 for up to 100 images.
         shift_px: standard deviation of the displacements along each axis, pixels; 0: particles are centred.
@@ -117,7 +118,7 @@ def abinitio(
         ParameterError: an argument is out of range.
 
     Warns:
-        DataWarning: the images do not determine their poses, see `tell_doubts`.
+        DataWarning: the images do not determine their poses, see `tell_doubts`, or the boxes are far larger than the ball.
     """
     search = PoseSearch(
         images, particles, radius_angstrom=radius_angstrom, symmetry=symmetry, shift_px=shift_px, noise=noise, mesh=mesh

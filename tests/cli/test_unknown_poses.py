@@ -111,11 +111,11 @@ def test_half_sets_of_few_images_claim_no_resolution(lfjax, folder):
     rows = file.tables["particles"].iloc[:12]
     tables = file.tables | {"particles": rows.assign(rlnRandomSubset=[1, 2] * 6)}
     tomography.write_tables(folder / "few.star", tables)
-    done = lfjax("abinitio", "few.star", *SEARCH, "-o", "few.mrc", "--half-maps", "--check-overfitting", cwd=folder)
+    done = lfjax("abinitio", "few.star", *SEARCH, "-o", "small.mrc", "--half-maps", "--check-overfitting", cwd=folder)
     last = done.out.splitlines()[-1]
     assert done.code == 0 and "half-maps of 6 and 6 images, too few to tell a resolution, and the map is not filtered" in last
     assert "FSC" not in done.out and "overfitting" not in done.out and "12 images: so few explain" in done.err
-    assert np.array_equal(*(io.read_map(folder / name).array for name in ("few.mrc", "few_unfil.mrc")))
+    assert np.array_equal(*(io.read_map(folder / name).array for name in ("small.mrc", "small_unfil.mrc")))
 
 
 @pytest.fixture(scope="module")
