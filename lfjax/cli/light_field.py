@@ -24,7 +24,6 @@ from lfjax.cli.options import (
     parse_depths,
     require_output,
 )
-from lfjax.errors import require
 from lfjax.pipeline import SOLVERS
 from lfjax.progress import track
 
@@ -103,7 +102,6 @@ def reconstruct_frame(
 ) -> None:
     """Reconstruct a volume from a raw frame; beside it go NAME.png (projections), NAME.fit.png and NAME.json (figures)."""
     require_output(output, VOLUMES, (raw, *camera.files()), overwrite=overwrite)
-    require(iterations is None or iterations >= 1, "--iterations", iterations, "1 or more")
     above, depths = tissue.read(), parse_depths(z)
     scope, known = camera.microscope(microscope), camera.read()
     if scope is not None:

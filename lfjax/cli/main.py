@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import warnings
+from typing import Any, NoReturn
 
 import typer
 
 from lfjax import io
 from lfjax.cli import info, light_field, maps, movie, neurons, particles, poses, recording, simulate, train, unknown_poses
+from lfjax.cli.ranges import ranged
 from lfjax.errors import LfjaxError, LfjaxWarning
 
 app = typer.Typer(
@@ -53,19 +55,38 @@ COMMANDS = (
 """Name, function and example of each command."""
 
 for name, function, example in COMMANDS:
-    app.command(name, epilog=f"Example: lfjax {name} {example}")(function)
+    app.command(name, epilog=f"Example: lfjax {name} {example}")(ranged(function))
+
+
+UsageError: Any = typer.BadParameter.__base__
+"""A command line that cannot be read, of Click or of the copy of it that some versions of Typer bring."""
 
 
 def run() -> None:
-    """Run the command; bad input ends with one line on stderr and exit code 2."""
+    """Run the command; bad input ends with one line on stderr and exit code 2, memory that does not suffice with 1."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     _told.clear()
     io.use_compile_cache()
     try:
-        app()
+        code = app(standalone_mode=False)  # what it would exit with, or None
+    except UsageError as error:
+        _end(error.format_message(), 2)
+    except typer.Abort:
+        _end("interrupted", 1)
     except (LfjaxError, OSError) as error:  # OSError: a full disk, a folder that cannot be written
-        typer.echo(f"lfjax: {error}", err=True)
-        sys.exit(2)
+        _end(str(error), 2)
+    except MemoryError as error:
+        _end(f"not enough memory: {error}", 1)
+    else:
+        if isinstance(code, int) and code:
+            sys.exit(code)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    """Say why the command ends, in one line, and end it; a message is empty where Typer has shown the help."""
+    if line := " ".join(message.split()):
+        typer.echo(f"lfjax: {line}", err=True)
+    sys.exit(code)
 
 
 _told: set[str] = set()

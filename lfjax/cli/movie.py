@@ -64,11 +64,6 @@ def reconstruct_movie(
 
     me = parallel.join(address, processes, process)
     require_output(output, (".zarr",), overwrite=me.number > 0)
-    for name, value in (("--iterations", iterations), ("--chunk", chunk), ("--batch", batch)):
-        require(value > 0, name, value, "a positive number")
-    for name, weight in (("--sparsity", sparsity), ("--total-variation", total_variation)):
-        require(weight >= 0, name, weight, "zero or more")
-    require(slow_background >= 0, "--slow-background", slow_background, "zero or more")
     scope = None if model and microscope is None else camera.microscope(microscope)
     require(not (model and scope), "--microscope", microscope, "nothing beside --model, which brings its own microscope")
     made = pipeline.reconstruct_movie(

@@ -28,6 +28,7 @@ from lfjax.cli.options import (
     VoxelsOption,
     parse_depths,
     parse_voxel_um,
+    require_folder,
     require_output,
 )
 from lfjax.errors import require
@@ -90,7 +91,9 @@ def extract_neurons(
             require_output(path, suffixes, option=option)
     for option, value in (("--session-start", session_start), ("--session", session)):
         require(value is None or nwb is not None, option, str(value), "nothing without --nwb")
-    require(suite2p is None or not suite2p.exists(), "--suite2p", str(suite2p), "a new folder: it exists already")
+    if suite2p is not None:
+        require(not suite2p.exists(), "--suite2p", str(suite2p), "a new folder: it exists already")
+        require_folder(suite2p, "--suite2p")
     about = {} if session is None else activity.read_session(session)
     if nwb is not None and (session_start is not None or "session_start" not in about):
         about["session_start"] = _instant(session_start)

@@ -34,6 +34,8 @@ DEVICES = (
     "tpu-v4", "tpu-v5e", "tpu-v5p", "tpu-v6e",
 )  # fmt: skip
 
+FARTHEST_UM = 1e6  # of a depth: one metre
+
 DepthsOption = Annotated[
     str | None,
     typer.Option(
@@ -80,9 +82,6 @@ class LensletOptions:
         Raises:
             LfjaxError: a file cannot be read, or an option is out of range.
         """
-        for name in ("pitch", "saturation"):
-            value = getattr(self, name)
-            require(value is None or 0 < value < math.inf, f"--{name}", value, "a positive number")
         return {
             "dark": _frame_or_level("--dark", self.dark),
             "background": _frame_or_level("--background", self.background),
@@ -152,15 +151,12 @@ class TissueOptions:
         """The tissue; None: clear.
 
         Raises:
-            ParameterError: one of two numbers is missing, or a number is out of range.
+            ParameterError: one of two numbers is missing.
         """
         given = (self.tissue_um, self.mean_free_path_um)
         if self.tissue_um is None or self.mean_free_path_um is None:
             require(given == (None, None), "--tissue-um, --mean-free-path-um", given, "both, or none")
             return None
-        require(self.tissue_um >= 0, "--tissue-um", self.tissue_um, "zero or more")
-        require(self.mean_free_path_um > 0, "--mean-free-path-um", self.mean_free_path_um, "a positive number")
-        require(0 <= self.anisotropy < 1, "--anisotropy", self.anisotropy, "0 to below 1")
         return pipeline.Tissue(self.tissue_um, self.mean_free_path_um, self.anisotropy)
 
 
@@ -183,7 +179,6 @@ class MovieOptions:
         Raises:
             LfjaxError: it cannot be read, or an option is out of range.
         """
-        require(self.rate_hz is None or self.rate_hz > 0, "--rate-hz", self.rate_hz, "a positive number")
         require(self.bad_frames in BAD_FRAMES, "--bad-frames", self.bad_frames, f"one of {', '.join(BAD_FRAMES)}")
         return io.open_movie(path, dataset=self.dataset, axes=self.axes, channel=self.channel, series=self.series)
 
@@ -216,6 +211,7 @@ def parse_depths(text: str | None) -> tuple[float, ...] | None:
         depths = tuple(first + step * number for number in range(round(count) + 1))
     ascending = all(a < b for a, b in zip(depths, depths[1:], strict=False))
     require(ascending and all(map(math.isfinite, depths)), "--z", text, f"ascending depths; {wanted}")
+    require(all(abs(z) <= FARTHEST_UM for z in depths), "--z", text, f"depths within {FARTHEST_UM:g} um; {wanted}")
     return depths
 
 
@@ -242,6 +238,24 @@ def require_output(
     same = there and any(path.exists() and output.samefile(path) for path in inputs)
     require(not same, option, str(output), "another name than that of an input file, which is never overwritten")
     require(overwrite or not there, option, str(output), "a new name, or --overwrite: this file exists")
+    _require_writable(output, option)
+
+
+def require_folder(output: Path, option: str = "--output") -> None:
+    """Refuse the name of a folder for results in which nothing can be written, before any work is done.
+
+    Args:
+        output: the folder; it may exist.
+        option: its option, for messages.
+
+    Raises:
+        ParameterError: it is a file, or a folder in which nothing can be written.
+    """
+    require(output.is_dir() or not output.exists(), option, str(output), "a folder: this is a file")
+    _require_writable(output / "file", option)
+
+
+def _require_writable(output: Path, option: str) -> None:
     folder = next(parent for parent in output.absolute().parents if parent.exists())
     try:
         with tempfile.TemporaryFile(dir=folder):  # permissions alone do not tell
@@ -298,7 +312,8 @@ def _pair(option: str, text: str) -> tuple[float, float]:
     try:
         y, x = (float(part) for part in text.split(","))
     except ValueError:
-        raise ParameterError(f"{option} {text!r}: expected two numbers Y,X in raw pixels") from None
+        y = x = math.nan
+    require(math.isfinite(y) and math.isfinite(x), option, text, "two numbers Y,X in raw pixels")
     return y, x
 
 
@@ -314,5 +329,6 @@ def parse_voxel_um(option: str, text: str | None) -> tuple[float, float, float] 
         z, y, x = (float(part) for part in text.split(","))
     except ValueError:
         z = y = x = -1.0
-    require(min(z, y, x) > 0, option, text, "three positive numbers Z,Y,X in micrometres")
-    return z, y, x
+    size = (z, y, x)
+    require(all(0 < side < math.inf for side in size), option, text, "three positive numbers Z,Y,X in micrometres")
+    return size

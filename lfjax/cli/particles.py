@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lfjax.tomography import ParticleFile, Particles
 
 PARTICLE_FILES = (".star", ".cs")
+FARTHEST_ANGSTROM = 1e6  # of a defocus: 0.1 mm
 
 
 def project(
@@ -49,10 +50,10 @@ def project(
     stack = output.with_suffix(".mrcs")
     require_output(output, PARTICLE_FILES, (volume,), overwrite=overwrite)
     require_output(stack, (".mrcs",), (volume,), overwrite=overwrite)
+    limits = _pair(defocus) if ctf else None
     density, voxel = cubic_map(volume, voxel_angstrom)
     size = len(density)
     keys = jax.random.split(jax.random.key(seed), 2)
-    limits = _pair(defocus) if ctf else None
     require(0 <= shift_px < size, "--shift", shift_px, f"0 or more pixels, less than the box of {size}")
     with naming(count="--n", snr="--snr", width="--kernel"):
         particles = tomography.random_particles(keys[0], n, pixel_angstrom=voxel, defocus_angstrom=limits, shift_px=shift_px)
@@ -187,5 +188,6 @@ def _pair(text: str) -> tuple[float, float]:
         low, high = (float(part) for part in text.split(":"))
     except ValueError:
         raise ParameterError(f"--defocus {text!r}: expected least:largest in angstroms, for example 8000:20000") from None
-    require(low <= high and math.isfinite(high - low), "--defocus", text, "two finite numbers, the least defocus first")
+    require(low <= high, "--defocus", text, "the least defocus first")
+    require(max(abs(low), abs(high)) <= FARTHEST_ANGSTROM, "--defocus", text, f"within {FARTHEST_ANGSTROM:g} angstroms")
     return low, high

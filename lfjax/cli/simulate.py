@@ -8,7 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from lfjax import io, optics, pipeline, simulate
-from lfjax.cli.options import INDICATORS, PRESETS, SAMPLES, DepthsOption, OverwriteOption, ToleranceOption, parse_depths
+from lfjax.cli.options import (
+    INDICATORS,
+    PRESETS,
+    SAMPLES,
+    DepthsOption,
+    OverwriteOption,
+    ToleranceOption,
+    parse_depths,
+    require_folder,
+)
 from lfjax.errors import require
 from lfjax.progress import track
 
@@ -79,6 +88,7 @@ def simulate_frame(
     for name in ("raw.h5" if frames else "light_field.tif", "white.tif", "dark.tif", "microscope.toml"):
         there = (output / name).exists()
         require(overwrite or not there, "--output", str(output / name), "a new folder, or --overwrite: this file exists")
+    require_folder(output)
     scope = optics.load_microscope(chosen["microscope"])
     optics.microscope.require_square(scope)
     depths = pipeline.Grid(parse_depths(z), chosen["voxels"]).of(scope).depths
@@ -86,19 +96,22 @@ def simulate_frame(
         "lenslets": lenslets, "z_um": depths, "voxels_per_lenslet": chosen["voxels"], "pitch_px": pitch_px,
         "rotation_rad": rotation_rad, "photons": chosen["photons"], "count": chosen["count"],
     }  # fmt: skip
+
+    def computed() -> optics.PSF:
+        return optics.cached_psf(scope, depths, chosen["voxels"], tolerance=tolerance, track=track)
+
     if frames is None:
         for name, value in living.items():
             option = f"--{name.replace('_', '-')}"
             require(value == MOVIE_DEFAULTS[name], option, value, "--frames with it: a single frame has no time")
-        psf = optics.cached_psf(scope, depths, chosen["voxels"], tolerance=tolerance, track=track)
-        _write_frame(output, simulate.raw_recording(seed, scope, sample=chosen["sample"], psf=psf, **common), scope)
+        made_frame = simulate.raw_recording(seed, scope, sample=chosen["sample"], psf=computed, **common)
+        _write_frame(output, made_frame, scope)
         return
     require(chosen["sample"] == "cortex", "--sample", chosen["sample"], "cortex with --frames: nothing else is active")
-    require(rate_hz > 0, "--rate-hz", rate_hz, "a positive number")
     made = simulate.raw_movie(
         seed, scope, frames=frames, frame_s=1 / rate_hz, firing_hz=firing_hz, static=static, bleach_s=bleach_s,
         motion_um=motion_um, indicator=simulate.find_indicator(indicator, rise_ms=rise_ms, decay_ms=decay_ms),
-        psf=lambda: optics.cached_psf(scope, depths, chosen["voxels"], tolerance=tolerance, track=track), **common,
+        psf=computed, **common,
     )  # fmt: skip
     simulate.write_raw_movie(output, made, track=track)
     lattice, n, spikes = made.frames.lattice, len(made.truth.dff), sum(map(len, made.truth.spikes))

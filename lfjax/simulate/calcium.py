@@ -14,6 +14,7 @@ from jaxtyping import Array, ArrayLike, Float
 from scipy.optimize import brentq
 
 from lfjax.errors import require, require_shape
+from lfjax.io.limits import require_memory
 
 
 class Indicator(eqx.Module):
@@ -150,7 +151,7 @@ def activity(
         substeps: substeps per frame; spikes fall on substeps.
 
     Raises:
-        ParameterError: a number is out of range.
+        ParameterError: a number is out of range, or the spikes do not fit into the memory.
     """
     for name, number in (("neurons", neurons), ("frames", frames), ("substeps", substeps)):
         require(isinstance(number, (int, np.integer)) and number >= 1, name, number, "a whole number, 1 or more")
@@ -161,6 +162,7 @@ def activity(
     step_s = frame_s / substeps
     before = math.ceil(10 * indicator.decay_half_s / frame_s)  # discarded frames, after which the indicator is steady
     steps = (frames + before) * substeps
+    require_memory("frames (--frames)", frames, 32 * neurons * steps)
     spikes = np.asarray(_spikes(key, neurons, steps, step_s, rate_hz, rate_spread, burst_s, burst_spread))
     dff = np.asarray(indicator.response(spikes, step_s)).reshape(neurons, frames + before, substeps).mean(-1)
     return Activity(jnp.asarray(spikes[:, before * substeps :]), jnp.asarray(dff[:, before:]), step_s, frame_s)

@@ -12,9 +12,13 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Integer
 
 from lfjax.errors import ShapeError, require, require_shape
+from lfjax.io.limits import require_memory
 from lfjax.noise import Camera
 from lfjax.optics.camera.lattice import Lattice
 from lfjax.optics.camera.resample import Resample
+
+BYTES_PER_PIXEL = 128
+"""Bytes per raw pixel of the positions and weights from which a frame is resampled."""
 
 
 class RawFrames(NamedTuple):
@@ -128,8 +132,7 @@ class Sensor(eqx.Module):
         Raises:
             ParameterError: a number is out of range.
         """
-        require(math.isfinite(pitch_px) and pitch_px > 0, "pitch_px", pitch_px, "a positive number")
-        require(abs(rotation_rad) <= math.pi / 4, "rotation_rad", rotation_rad, "an angle between -pi/4 and pi/4")
+        check_frame(field, pitch_px, rotation_rad)
         require(0 <= vignetting < 1, "vignetting", vignetting, "a fraction from 0 to below 1")
         require(border_px >= 0, "border_px", border_px, "zero or more pixels")
         lattice, shape = place_lattice(field, pitch_px, rotation_rad, border_px)
@@ -169,6 +172,23 @@ def _exposed(sensor: Sensor, image: Float[Array, "y x"], peak: Float[Array, ""])
     """Photons on the raw pixels, for a rectified image whose brightest pixel has `peak` photons."""
     brightest = jnp.max(image)
     return jnp.maximum(sensor(image * (peak / jnp.where(brightest > 0, brightest, 1))), 0)  # cubic weights undershoot
+
+
+def check_frame(field: tuple[int, int], pitch_px: float, rotation_rad: float) -> None:
+    """Refuse a pitch or a rotation out of range, and a frame that does not fit into the memory.
+
+    Args:
+        field: lenslets (Y, X).
+        pitch_px: raw pixels per lenslet.
+        rotation_rad: rotation of the lenslets.
+
+    Raises:
+        ParameterError: a number is out of range.
+    """
+    require(1 <= pitch_px < math.inf, "pitch_px", pitch_px, "1 or more pixels")
+    require(abs(rotation_rad) <= math.pi / 4, "rotation_rad", rotation_rad, "an angle between -pi/4 and pi/4")
+    pixels = math.prod(math.ceil(side * pitch_px) for side in field)
+    require_memory("lenslets (--lenslets)", field, BYTES_PER_PIXEL * pixels)
 
 
 def place_lattice(

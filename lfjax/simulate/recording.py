@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,8 +14,8 @@ from lfjax.noise import Camera
 from lfjax.optics import PSF, LightField, Microscope, compute_psf
 from lfjax.optics.camera.rectify import white_tile
 from lfjax.optics.microscope import require_square
-from lfjax.simulate.frames import RawFrames, raw_frames
-from lfjax.simulate.samples import beads, neurons
+from lfjax.simulate.frames import RawFrames, check_frame, raw_frames
+from lfjax.simulate.samples import beads, check_volume, neurons
 from lfjax.simulate.tissue import cortex
 
 SAMPLES = ("neurons", "cortex", "beads")
@@ -50,7 +51,7 @@ def raw_recording(
     photons: float = 2000.0,
     count: int = 12,
     camera: Camera | None = None,
-    psf: PSF | None = None,
+    psf: PSF | Callable[[], PSF] | None = None,
 ) -> Recording:
     """Simulate a raw frame of a sample, with its white and dark frames.
 
@@ -67,14 +68,21 @@ def raw_recording(
         photons: expected photons in the brightest pixel.
         count: number of neurons or beads.
         camera: camera that adds noise; None: `Camera()`, an ordinary sCMOS camera.
-        psf: PSF of the microscope; None: it is computed.
+        psf: PSF of the microscope, or a function that computes it once the arguments are checked; None: it is computed.
 
     Raises:
-        ParameterError: an unknown sample, lenslets that are not square or not of one focal length, or too few of them.
+        ParameterError: an unknown sample, lenslets that are not square or not of one focal length, too few of them, or a number
+            out of range.
     """
     require(sample in SAMPLES, "sample", sample, "one of " + ", ".join(SAMPLES))
     require_square(microscope)
     require(lenslets >= 6, "lenslets", lenslets, "6 or more, so that the lattice can be found")
+    require(0 < photons < math.inf, "photons", photons, "a positive number")
+    pitch = pitch_px or microscope.raw_pitch_px or 0.96 * microscope.pixels_per_lenslet
+    check_frame((lenslets, lenslets), pitch, rotation_rad)
+    side = lenslets * voxels_per_lenslet
+    check_volume((len(z_um), side, side), (1.0, 1.0, 1.0), count)
+    psf = psf() if callable(psf) else psf
     psf = compute_psf(microscope, z_um, voxels_per_lenslet) if psf is None else psf
     op = LightField(psf, (lenslets, lenslets))
     sample_key, frame_key = jax.random.split(jax.random.key(seed))
@@ -84,7 +92,6 @@ def raw_recording(
         volume = neurons(sample_key, op.in_shape, psf.voxel_um, count=count, soma_um=3 * float(microscope.object_pitch_um))
     else:
         volume = beads(sample_key, op.in_shape, psf.voxel_um, count=count, diameter_um=2 * psf.voxel_um[1])
-    pitch = pitch_px or microscope.raw_pitch_px or 0.96 * microscope.pixels_per_lenslet
     frames = raw_frames(
         frame_key, op(volume), white_tile(psf), pitch_px=pitch, rotation_rad=rotation_rad, photons=photons,
         camera=camera or Camera(),

@@ -95,7 +95,7 @@ def check_volume(shape: tuple[int, int, int], voxel_um: Triple, count: int) -> N
     if len(shape) != 3 or min(shape) < 1:
         raise ParameterError(f"shape = {shape!r}: expected three positive whole numbers (z, y, x)")
     require(len(voxel_um) == 3 and min(voxel_um) > 0, "voxel_um", voxel_um, "three positive sizes (z, y, x)")
-    require(count >= 1, "count", count, "1 or more")
+    require(1 <= count <= math.prod(shape), "count", count, f"1 to {math.prod(shape)}, the number of voxels")
 
 
 def soma_centres(

@@ -18,6 +18,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import pdist
 
 from lfjax.errors import require
+from lfjax.io.limits import require_memory
 from lfjax.simulate.samples import Triple, check_volume, draw_dendrites, draw_soma, soma_centres, stamp
 
 NEURONS_PER_MM3 = 9.2e4  # mouse cortex: about 9e4 (Braitenberg & Schuez, Cortex, 2nd ed. (1998); BioNumbers 109245)
@@ -116,6 +117,7 @@ def cortex(
     require(gap >= apart_um, "count", count, expected)
     diameters, seeds = rng.uniform(low, high, count), rng.integers(2**63, size=count)
     bright = np.exp(rng.normal(0, brightness_spread, count)), np.exp(rng.normal(0, structure_spread, count))
+    require_memory("count (--count)", count, 8 * count * math.prod(shape))
     footprints, structure = np.zeros((count, *shape), np.float32), np.zeros(shape)
     for n in range(count):
         cell, own = np.zeros(shape), np.random.default_rng(int(seeds[n]))

@@ -12,11 +12,15 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from numpy.typing import NDArray
 
 from lfjax.errors import require, require_shape
+from lfjax.io.limits import require_memory
 from lfjax.linop import floating
 from lfjax.rotation.matrices import random_rotations
 from lfjax.tomography.aberrations import Aberrations
 from lfjax.tomography.ctf import Ctf
 from lfjax.tomography.fourier_slice import FourierSlice
+
+BYTES_PER_IMAGE = 256
+"""Bytes of pose, optics and half-set of an image, and of what they are drawn from."""
 
 
 class Particles(eqx.Module):
@@ -184,6 +188,7 @@ def random_particles(
         ParameterError: count or the limits of the defocus are out of range.
     """
     require(count >= 1, "count", count, "1 or more")
+    require_memory("count (--n)", count, BYTES_PER_IMAGE * count)
     if defocus_angstrom is not None:
         require(defocus_angstrom[0] <= defocus_angstrom[1], "defocus_angstrom", defocus_angstrom, "(least, largest)")
     return _draw(key, count, pixel_angstrom, defocus_angstrom, astigmatism_angstrom, shift_px, optics)

@@ -19,6 +19,7 @@ from jaxtyping import Array, Complex, Float
 
 from lfjax import fourier
 from lfjax.errors import ParameterError, require, require_shape
+from lfjax.io.limits import require_memory
 from lfjax.optics.alignment import Alignment
 from lfjax.optics.microscope import Microscope
 from lfjax.optics.psf import debye
@@ -36,6 +37,7 @@ OVERSAMPLINGS = (1, 3, 5, 7, 9, 11, 13, 15)
 SAMPLES_PER_WAVE = 32  # radial samples per lambda/NA: cubic interpolation is then right to 4e-5
 PROPAGATION_MARGIN = 2  # lenslets around the PSF that keep the periodic propagation from wrapping into it
 MEMORY_GIB = 1.0  # for fields that an accelerator computes at once; one at a time fits a CPU's caches better
+FARTHEST_UM = 1e6
 BYTES_PER_SAMPLE = 64  # of a field and of the intermediate results of its computation
 
 
@@ -321,6 +323,12 @@ def convergence_error(
     return worst
 
 
+def _bytes(microscope: Microscope, depths: int, s: int, lenslets: int, oversampling: int) -> int:
+    """Bytes of one field and of the PSF: of its planes, and of their stack."""
+    field = BYTES_PER_SAMPLE * ((lenslets + PROPAGATION_MARGIN) * max(microscope.cell_pixels) * oversampling) ** 2
+    return field + 8 * depths * math.prod((*microscope.cell_voxels(s), *microscope.cell_pixels)) * lenslets**2
+
+
 def compute_psf(
     microscope: Microscope,
     z_um: Sequence[float] | np.ndarray,
@@ -353,12 +361,13 @@ def compute_psf(
         The PSF, with its oversampling and its measured convergence error.
 
     Raises:
-        ParameterError: a value is out of range, or no oversampling up to 15 reaches the tolerance.
+        ParameterError: a value is out of range, the memory does not suffice, or no oversampling up to 15 reaches the tolerance.
     """
     n = microscope.pixels_per_lenslet
     alignment = microscope.alignment if alignment is None else alignment
     depths = tuple(float(z) for z in np.asarray(z_um).ravel())
     require(len(depths) > 0 and all(map(math.isfinite, depths)), "z_um", z_um, "one or more finite depths")
+    require(max(map(abs, depths)) <= FARTHEST_UM, "z_um", z_um, f"depths within {FARTHEST_UM:g} um")
     require(voxels_per_lenslet in range(1, n + 1), "voxels_per_lenslet", voxels_per_lenslet, f"1 to N = {n}")
     require(0 < tolerance < 1, "tolerance", tolerance, "a number between 0 and 1")
     whole = oversampling is None or (oversampling >= 1 and int(oversampling) == oversampling)
@@ -373,6 +382,7 @@ def compute_psf(
 
     known: Probes = {}
     for os in (oversampling,) if oversampling else OVERSAMPLINGS:
+        require_memory("z_um (--z)", max(depths, key=abs), _bytes(microscope, len(depths), voxels_per_lenslet, k, 2 * os + 1))
         error = convergence_error(microscope, depths, voxels_per_lenslet, k, os, known, pupil=pupil, alignment=alignment)
         if error <= tolerance or oversampling:
             break
