@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-import tomllib
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from lfjax.errors import FileError, ParameterError, require
+from lfjax.errors import require
+from lfjax.io.toml import naming, read_toml, require_keys, require_table
 
 SUBJECT = ("subject_id", "species", "sex", "age", "date_of_birth", "description", "genotype", "strain", "weight")
 REQUIRED = ("subject_id", "species", "sex")
@@ -56,44 +56,35 @@ def read_session(path: str | Path) -> dict[str, Any]:
     pharmacology, related_publications (["doi:..."]).
 
     Raises:
-        FileError: the file is missing or not TOML.
-        ParameterError: a table or key is unknown (the message lists the known ones), or a value is not of its form.
+        FileError: the file is missing or not TOML, a table or key is unknown (the message lists the known ones), or a value is
+            not of its form; the message names file and key.
     """
-    try:
-        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise FileError(f"{path}: cannot be read ({error}); expected a TOML with [subject], [session], [imaging]") from error
+    with naming(path):
+        return _session(read_toml(path, "[subject], [session] and [imaging]"))
+
+
+def _session(tables: Mapping[str, Any]) -> dict[str, Any]:
     known = {"subject": SUBJECT, "session": (*TIMES, *SESSION), "imaging": IMAGING}
+    require_keys("tables", tables, known)
     for table, values in tables.items():
-        if table not in known or not isinstance(values, dict):
-            raise ParameterError(f"{path}: {table}: expected one of the tables {', '.join(f'[{name}]' for name in known)}")
-        require_keys(f"{path}: [{table}]", values, known[table])
+        require_table(table, values)
+        require_keys(f"[{table}]", values, known[table])
     session = dict(tables.get("session", {}))
     found: dict[str, Any] = {new: session.pop(old) for old, new in TIMES.items() if old in session}
     for name in ("description", "identifier"):
-        require(isinstance(found.get(name, ""), str), f"{path}: {name}", found.get(name), "text")
+        require(isinstance(found.get(name, ""), str), name, found.get(name), "text")
     if "session_start" in found:
         check_start(found["session_start"])
     for name, value in tables.get("imaging", {}).items():
         number = name in ("excitation_nm", "emission_nm", "depth_um")
         fits = isinstance(value, (int, float)) and math.isfinite(value) and not isinstance(value, bool)
-        require(fits if number else isinstance(value, str), f"{path}: {name}", value, "a number" if number else "text")
+        require(fits if number else isinstance(value, str), name, value, "a number" if number else "text")
         found[name] = float(value) if number else value
     if "subject" in tables:
         found["subject"] = check_subject(tables["subject"])
     if session:
         found["session"] = check_session(session)
     return found
-
-
-def require_keys(what: str, values: Mapping[str, Any], known: tuple[str, ...]) -> None:
-    """Refuse unknown keys by name.
-
-    Raises:
-        ParameterError: a key is not known; the message lists the known ones.
-    """
-    unknown = sorted(set(values) - set(known))
-    require(not unknown, what, ", ".join(unknown), f"only {', '.join(known)}")
 
 
 def check_subject(subject: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,7 +129,7 @@ def check_session(session: Mapping[str, Any]) -> dict[str, Any]:
     made = dict(session)
     for name, value in session.items():
         if name in LISTS:
-            several = [value] if isinstance(value, str) else list(value)
+            several = [value] if isinstance(value, str) else list(value) if isinstance(value, list | tuple) else []
             require(bool(several) and all(isinstance(v, str) and v for v in several), name, value, "texts, one or more")
             made[name] = several
         else:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import math
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from lfjax.errors import FileError, ParameterError, require
+from lfjax.errors import ParameterError, require
+from lfjax.io.toml import is_number, naming, read_toml, require_keys, require_table, toml_lines
 from lfjax.optics.alignment import Alignment
 
 Pattern = tuple[tuple[float | Array, ...], ...]
@@ -82,8 +81,8 @@ class Microscope(eqx.Module):
         na, n = self.numerical_aperture, self.medium_index
         if isinstance(na, (int, float)) and isinstance(n, (int, float)):
             require(na < n, "numerical_aperture", na, f"less than medium_index = {n}")
-        whole = isinstance(self.pixels_per_lenslet, int) and self.pixels_per_lenslet >= 3
-        require(whole, "pixels_per_lenslet", self.pixels_per_lenslet, "a whole number, 3 or more")
+        whole = isinstance(self.pixels_per_lenslet, int) and 3 <= self.pixels_per_lenslet <= MOST_PIXELS
+        require(whole, "pixels_per_lenslet", self.pixels_per_lenslet, f"a whole number, 3 or more, at most {MOST_PIXELS}")
         require(self.lenslet_lattice in LATTICES, "lenslet_lattice", self.lenslet_lattice, " or ".join(LATTICES))
 
     def _check_pattern(self) -> None:
@@ -194,23 +193,20 @@ class Microscope(eqx.Module):
         Raises:
             ParameterError: a parameter is missing, unknown or out of range.
         """
-        known = {f.name for f in dataclasses.fields(cls)}
-        optional = ("alignment", "camera_pixel_um", "lenslet_lattice", "name")
-        needed = known - set(optional)
-        unknown, missing = set(parameters) - known, needed - set(parameters)
-        if unknown or missing:
-            raise ParameterError(
-                f"microscope parameters: unknown {sorted(unknown) or 'none'}, missing {sorted(missing) or 'none'}; "
-                f"expected {sorted(needed)} and optionally {', '.join(optional)}"
-            )
+        require_table("microscope", parameters)
+        fields = dataclasses.fields(cls)
+        needed = [f.name for f in fields if f.default is dataclasses.MISSING]
+        require_keys("microscope", parameters, [f.name for f in fields], needed)
+        for text in {"name", "lenslet_lattice"} & set(parameters):
+            require(isinstance(parameters[text], str), text, parameters[text], "text")
         focal = parameters["lenslet_focal_length_um"]
         if isinstance(focal, (list, tuple)):
             rows = "one number, or rows (y) of numbers (x), [[2500, 3000], [3000, 2500]] for example, of several focal lengths"
-            table = all(isinstance(row, (list, tuple)) and all(map(_is_number, row)) for row in focal)
+            table = all(isinstance(row, (list, tuple)) and all(map(is_number, row)) for row in focal)
             require(table, "lenslet_focal_length_um", focal, rows)
             parameters = parameters | {"lenslet_focal_length_um": tuple(map(tuple, focal))}
         for field in (*_NUMBERS, *({"camera_pixel_um"} & set(parameters))):
-            number = _is_number(parameters[field]) or isinstance(parameters[field], tuple)
+            number = is_number(parameters[field]) or isinstance(parameters[field], tuple)
             require(number, field, parameters[field], "a number")
         position = parameters.get("alignment")
         if position is None:
@@ -229,13 +225,11 @@ class Microscope(eqx.Module):
         """Read a microscope from a TOML file: one `name = value` line per parameter, and optionally a table [alignment].
 
         Raises:
-            FileError: the file does not exist or is not TOML.
-            ParameterError: a parameter is missing, unknown or out of range.
+            FileError: the file does not exist or is not TOML, or a parameter is missing, unknown, of another type or out of
+                range; the message names file and parameter.
         """
-        try:
-            return cls.from_dict(tomllib.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise FileError(f"microscope file {path}: {error}") from error
+        with naming(path):
+            return cls.from_dict(read_toml(path, "a microscope"))
 
 
 def require_square(microscope: Microscope) -> None:
@@ -252,16 +246,6 @@ def require_square(microscope: Microscope) -> None:
 def _plain(value: Any) -> Any:
     """A number, or rows of numbers, without arrays and tuples."""
     return [[float(v) for v in row] for row in value] if isinstance(value, tuple) else float(value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def toml_lines(values: dict[str, Any]) -> str:
-    """Lines `name = value` of a TOML document, for numbers, text and lists of them; None, unknown to TOML, is left out."""
-    plain = {name: json.dumps(value, ensure_ascii=False) for name, value in values.items() if value is not None}
-    return "".join(f"{name} = {value}\n".replace("\x7f", "\\u007f") for name, value in plain.items())
 
 
 def _check_unit(name: str, value: float, limits: tuple[float, float] | None = None) -> None:
@@ -292,6 +276,9 @@ RANGES: dict[str, tuple[float, float]] = {
 
 UNITS = (("nm", 1e-3), ("mm", 1e3), ("m", 1e6))
 """Units in which lengths are given by mistake, and their size in micrometres."""
+
+MOST_PIXELS = 1000
+"""Largest number of pixels behind a lenslet."""
 
 LATTICES = ("square", "hexagonal")
 
@@ -333,8 +320,8 @@ def load_microscope(preset_or_path: str | Path) -> Microscope:
 
     Raises:
         ParameterError: neither a preset nor a file has this name.
+        FileError: see `Microscope.from_toml`.
     """
-
     name = str(preset_or_path)
     if name in PRESETS:
         return PRESETS[name]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-import tomllib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from lfjax import models
-from lfjax.errors import FileError, ParameterError, require
+from lfjax.errors import require
 from lfjax.io import open_movie
+from lfjax.io.toml import naming, of_table, read_toml, require_keys, require_table, within
 from lfjax.linop import LinearOperator
 from lfjax.optics import LightField, Microscope, Scattering, cached_psf, preset
 from lfjax.simulate import Experiment, Movie
@@ -42,6 +44,14 @@ class VolumeSettings:
     lenslets: int
     psf_tolerance: float = 0.05
 
+    def __post_init__(self) -> None:
+        z = self.z_um
+        ascending = len(z) > 0 and all(map(math.isfinite, z)) and all(a < b for a, b in itertools.pairwise(z))
+        require(ascending, "z_um", z, "one or more depths in micrometres, ascending")
+        for name in ("voxels_per_lenslet", "lenslets"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        require(0 < self.psf_tolerance < 1, "psf_tolerance", self.psf_tolerance, "a number between 0 and 1")
+
 
 @dataclasses.dataclass(frozen=True)
 class TissueSettings:
@@ -56,6 +66,11 @@ class TissueSettings:
     depth_um: float = 60.0
     mean_free_path_um: float = 60.0
     anisotropy: float = 0.93
+
+    def __post_init__(self) -> None:
+        require(0 <= self.depth_um < math.inf, "depth_um", self.depth_um, "zero or more")
+        require(self.mean_free_path_um > 0, "mean_free_path_um", self.mean_free_path_um, "a positive number, or inf")
+        require(0 <= self.anisotropy < 1, "anisotropy", self.anisotropy, "0 to below 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +98,12 @@ class DataSettings:
     beyond: int = 2
     photons: float = 60.0
     seed: int = 2026
+
+    def __post_init__(self) -> None:
+        for name, least in (("fields", 1), ("windows", 1), ("unlabelled", 0), ("frames", 1), ("beyond", 0), ("seed", 0)):
+            value = getattr(self, name)
+            require(least <= value < 2**32, name, value, f"{least} or more, of 32 bits")
+        require(0 < self.photons < math.inf, "photons", self.photons, "a positive number")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,8 +138,11 @@ class ModelSettings:
 
     def __post_init__(self) -> None:
         require(self.kind in KINDS, "kind", self.kind, f"one of {', '.join(KINDS)}")
-        require(self.damping >= 0, "damping", self.damping, "zero or more")
-        require(isinstance(self.layers, int) and self.layers >= 1, "layers", self.layers, "a whole number, 1 or more")
+        for name in ("damping", "sparsity"):
+            require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "zero or more")
+        for name, least in (("layers", 1), ("reach", 0), ("width", 1), ("compress", 1)):
+            value = getattr(self, name)
+            require(isinstance(value, int) and value >= least, name, value, f"a whole number, {least} or more")
 
 
 KINDS = ("physics", "convolutional", "compressed", "unet")
@@ -141,14 +165,11 @@ class Recipe:
         """Read a TOML file; file names in it are relative to its folder.
 
         Raises:
-            FileError: the file is missing or not TOML.
-            ParameterError: a table or a name in it is unknown or missing, or a value is out of range.
+            FileError: the file is missing or not TOML, a table or a name in it is unknown or missing, or a value has another
+                type or is out of range; the message names file, table and key.
         """
-        try:
-            tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise FileError(f"recipe {path}: {error}") from error
-        recipe = cls.from_dict(tables)
+        with naming(path):
+            recipe = cls.from_dict(read_toml(path, "a recipe"))
         here = Path(path).parent
         pairs = str(here / recipe.data.pairs) if recipe.data.pairs else ""
         movies = tuple(str(here / name) for name in recipe.data.movies)
@@ -161,16 +182,16 @@ class Recipe:
         Raises:
             ParameterError: a table or a name in it is unknown or missing, or a value is out of range.
         """
-        unknown, needed = set(tables) - {f.name for f in dataclasses.fields(cls)}, {"microscope", "volume"} - set(tables)
-        if unknown or needed:
-            raise ParameterError(
-                f"recipe: unknown tables {sorted(unknown) or 'none'}, missing {sorted(needed) or 'none'}; "
-                f"expected {', '.join(f.name for f in dataclasses.fields(cls))}"
-            )
+        require_keys("tables of the recipe", tables, [f.name for f in dataclasses.fields(cls)], ("microscope", "volume"))
+        require_table("microscope", tables["microscope"])
         numbers = dict(tables["microscope"])
-        base = preset(numbers.pop("preset")).to_dict() if "preset" in numbers else {}
-        parts = {name: _settings(SECTIONS[name], name, table) for name, table in tables.items() if name != "microscope"}
-        return cls(microscope=Microscope.from_dict(base | numbers), **parts)
+        name = numbers.pop("preset", None)
+        require(name is None or isinstance(name, str), "[microscope] preset", name, "the name of a preset")
+        base = {} if name is None else preset(name).to_dict()
+        parts = {name: of_table(SECTIONS[name], name, table) for name, table in tables.items() if name != "microscope"}
+        with within("microscope"):
+            scope = Microscope.from_dict(base | numbers)
+        return cls(microscope=scope, **parts)
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as a dictionary of tables, with plain numbers, strings and lists."""
@@ -294,15 +315,3 @@ SECTIONS: dict[str, type] = {
     "losses": LossWeights,
     "training": Options,
 }
-
-
-def _settings(kind: type, name: str, table: Mapping[str, Any]) -> Any:
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    needed = {n for n, f in fields.items() if f.default is dataclasses.MISSING}
-    unknown, missing = set(table) - set(fields), needed - set(table)
-    if unknown or missing:
-        raise ParameterError(
-            f"recipe, table [{name}]: unknown {sorted(unknown) or 'none'}, missing {sorted(missing) or 'none'}; "
-            f"expected {', '.join(fields)}"
-        )
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import equinox as eqx
@@ -53,7 +54,7 @@ class LossWeights:
             if field.name == "game":
                 require(value in GAMES, "game", value, f"one of {', '.join(GAMES)}")
             else:
-                require(isinstance(value, (int, float)) and value >= 0, field.name, value, "zero or more")
+                require(isinstance(value, (int, float)) and 0 <= value < math.inf, field.name, value, "zero or more")
 
     @property
     def unlabelled(self) -> bool:

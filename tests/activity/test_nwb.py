@@ -193,9 +193,9 @@ def test_neuropil_and_undefined_dff_are_written(neurons, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("[subject]", "[animal]", r"animal: expected one of the tables \[subject\]"),
-        ("subject_id", "id", r"\[subject\] = 'id': expected only subject_id"),
-        ("institution", "institute", r"\[session\] = 'institute': expected only start"),
+        ("[subject]", "[animal]", r"unknown animal: expected subject"),
+        ("subject_id", "id", r"\[subject\]: unknown id: expected subject_id"),
+        ("institution", "institute", r"\[session\]: unknown institute: expected start"),
         ('sex = "F"', 'sex = "female"', "sex = 'female': expected one of M, F, O, U"),
         ('sex = "F"', "", "subject.*also sex"),
         ('age = "P90D"', 'age = "90 days"', "age = '90 days'.*P90D"),
@@ -215,12 +215,12 @@ def test_neuropil_and_undefined_dff_are_written(neurons, tmp_path):
 def test_wrong_entries_of_the_session_are_named(tmp_path, old, new, said):
     assert old in SESSION
     (tmp_path / "session.toml").write_text(SESSION.replace(old, new, 1))
-    with pytest.raises(ParameterError, match=said):
+    with pytest.raises(FileError, match=said):
         activity.read_session(tmp_path / "session.toml")
 
 
 def test_other_files_are_no_session(tmp_path):
-    with pytest.raises(FileError, match="expected a TOML with"):
+    with pytest.raises(FileError, match="none.toml.*expected .subject., .session. and .imaging. in TOML"):
         activity.read_session(tmp_path / "none.toml")
     (tmp_path / "broken.toml").write_bytes(b"\xff = ")
     with pytest.raises(FileError, match="broken.toml"):

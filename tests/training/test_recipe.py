@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from lfjax import simulate, training
 from lfjax.activity import find_somata
 from lfjax.cli.main import app
-from lfjax.errors import FileError, ParameterError
+from lfjax.errors import FileError
 from lfjax.metrics import f1_score, temporal_snr
 from lfjax.training.data import write_pairs
 from lfjax.training.evaluation import SOMA_UM, evaluate, somata_f1
@@ -99,17 +99,17 @@ def test_a_recipe_survives_its_own_dictionary(recipe):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("[losses]", "[loses]", "unknown tables"),
-        ("border = 1", "boarder = 1", r"\[training\]: unknown \['boarder'\]"),
-        ("lenslets = 13", "", r"missing \['lenslets'\]"),
-        ('"compressed"', '"magic"', "kind = 'magic'"),
-        ("steps = 3", "steps = 0", "steps = 0"),
+        ("[losses]", "[loses]", "unknown loses"),
+        ("border = 1", "boarder = 1", r"\[training\]: unknown boarder"),
+        ("lenslets = 13", "", r"\[volume\]: missing lenslets"),
+        ('"compressed"', '"magic"', r"\[model\] kind = 'magic'"),
+        ("steps = 3", "steps = 0", r"\[training\] steps = 0"),
     ],
 )
 def test_mistakes_in_a_recipe_are_named(tmp_path, old, new, message):
     path = written(tmp_path)
     path.write_text(path.read_text().replace(old, new))
-    with pytest.raises(ParameterError, match=message):
+    with pytest.raises(FileError, match=message):
         training.Recipe.read(path)
 
 

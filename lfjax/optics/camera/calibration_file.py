@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import tomllib
@@ -13,16 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from lfjax.errors import FileError, LfjaxError, require
+from lfjax.errors import FileError, require
 from lfjax.io.arrays import check_array, reading
 from lfjax.io.atomic import writing
 from lfjax.io.hdf5 import numbers
+from lfjax.io.toml import naming, of_table, read_toml, require_keys, require_table, toml_lines, within
 from lfjax.linop import Identity
 from lfjax.optics.camera.lattice_cells import Lattice
 from lfjax.optics.camera.pixels import Repair
 from lfjax.optics.camera.rectify import Rectifier, lenslet_pixels
 from lfjax.optics.camera.resample import Resample
-from lfjax.optics.microscope import Microscope, toml_lines
+from lfjax.optics.microscope import Microscope
 
 FORMAT = 1
 TABLES = ("calibration", "lattice", "microscope")
@@ -95,22 +97,25 @@ def read_calibration(path: str | Path) -> Rectifier:
         FileError: a file is missing or broken, is of another format, was changed, or the two do not belong together.
     """
     target = _named(path)
-    with reading(target, "calibration"):
-        content = tomllib.loads(target.read_text(encoding="utf-8"))
-        digest = content.pop("digest", None)
-        if not all(isinstance(content.get(name), dict) for name in TABLES) or not isinstance(digest, str):
-            raise FileError(f"{target}: expected a digest and the tables {', '.join(f'[{name}]' for name in TABLES)}")
-        about, lattice, scope = (content[name] for name in TABLES)
-        if about.get("format") != FORMAT:
-            raise FileError(f"{target}: calibration format {about.get('format')}; expected {FORMAT}")
-        microscope = _part(target, "microscope", Microscope.from_dict, scope)
+    with reading(target, "calibration"), naming(target):
+        content = read_toml(target, "a calibration")
+        require_keys("calibration", content, ("digest", *TABLES), ("digest", *TABLES))
+        digest = content.pop("digest")
+        for name in TABLES:
+            require_table(name, content[name])
+        version = content["calibration"].get("format")
+        require(version == FORMAT, "[calibration] format", version, str(FORMAT))
+        about = of_table(_About, "calibration", content["calibration"])
+        lattice = of_table(Lattice, "lattice", content["lattice"])
+        with within("microscope"):
+            microscope = Microscope.from_dict(content["microscope"])
         arrays = _arrays(target.with_suffix(".h5"), about, microscope)
         if _digest(content, arrays) != digest:
             raise FileError(
                 f"{target}: the digest does not fit: this file or {target.stem}.h5 was changed or replaced; expected the two "
                 "as one calibration wrote them; calibrate again"
             )
-        return _rectifier(about, Lattice(**lattice), microscope, arrays)
+        return _rectifier(about, lattice, microscope, arrays)
 
 
 def _named(path: str | Path) -> Path:
@@ -134,44 +139,49 @@ def _require_own(target: Path, beside: Path) -> None:
         raise FileError(f"{target}: this file or {beside.name} exists and is no calibration; expected a new name")
 
 
-def _part(path: Path, name: str, made: Any, parameters: dict[str, Any]) -> Any:
-    """A part of the calibration, its errors named after the file."""
-    try:
-        return made(parameters)
-    except LfjaxError as error:
-        raise FileError(f"{path}: [{name}] {error}") from error
+@dataclasses.dataclass(frozen=True)
+class _About:
+    """The table [calibration]."""
+
+    format: int
+    rectified: bool
+    frame_px: tuple[int, int]
+    lenslets: tuple[int, int]
+    trusted: float
+    bad_pixels: int
+    arrays: tuple[str, ...]
+    saturation: float | None = None
 
 
-def _arrays(path: Path, about: dict[str, Any], microscope: Microscope) -> dict[str, NDArray[Any]]:
+def _arrays(path: Path, about: _About, microscope: Microscope) -> dict[str, NDArray[Any]]:
     """The arrays, of the sizes that the TOML file states, checked before they are loaded."""
-    raw = tuple(about["frame_px"])
-    rectified = tuple(n * cell for n, cell in zip(about["lenslets"], microscope.cell_pixels, strict=True))
+    raw = about.frame_px
+    rectified = tuple(n * cell for n, cell in zip(about.lenslets, microscope.cell_pixels, strict=True))
     shapes = {"dark": raw, "bad": raw, "background": raw, "mask": rectified, "white": rectified}
     with reading(path, "calibration"), h5py.File(path, "r") as file:
-        names = [str(name) for name in about["arrays"]]
+        names = list(about.arrays)
         if not {"dark", "bad", "mask"} <= set(names) <= set(shapes):
             raise FileError(f"{path}: arrays {names}; expected dark, bad, mask, and at most background and white")
         for name in names:
             found = getattr(file.get(name), "shape", None)
             if found != shapes[name]:
-                raise FileError(f"{path}: {name} has shape {found}; expected {shapes[name]}")
+                by = "frame_px" if shapes[name] is raw else "lenslets and pixels_per_lenslet"
+                raise FileError(f"{path}: {name} has shape {found}; expected {shapes[name]} by {by} of {path.stem}.toml")
         return {name: check_array(path, numbers(path, file, name), "yx") for name in names}
 
 
-def _rectifier(about: dict[str, Any], lattice: Lattice, microscope: Microscope, arrays: dict[str, NDArray[Any]]) -> Rectifier:
-    shape = (int(about["frame_px"][0]), int(about["frame_px"][1]))
+def _rectifier(about: _About, lattice: Lattice, microscope: Microscope, arrays: dict[str, NDArray[Any]]) -> Rectifier:
+    shape = about.frame_px
     resample: Resample | Identity = Identity(shape)
-    if not about["rectified"]:
+    if not about.rectified:
         resample = Resample(shape, lenslet_pixels(lattice.grouped(microscope.units), shape, microscope.cell_pixels)[0])
     mask = arrays["mask"].astype(bool)
     if resample.out_shape != mask.shape:
         raise FileError(f"the lattice gives a light field of {resample.out_shape}; the mask has {mask.shape}")
     background, white = (jnp.asarray(arrays[name]) if name in arrays else None for name in ("background", "white"))
-    saturation = about.get("saturation")
-    level = None if saturation is None else float(saturation)
-    field = (int(about["lenslets"][0]), int(about["lenslets"][1]))
+    level = None if about.saturation is None else float(about.saturation)
     dark, repair = jnp.asarray(arrays["dark"]), Repair(arrays["bad"].astype(bool))
-    return Rectifier(resample, dark, background, repair, white, jnp.asarray(mask), lattice, field, level, microscope)
+    return Rectifier(resample, dark, background, repair, white, jnp.asarray(mask), lattice, about.lenslets, level, microscope)
 
 
 def _digest(tables: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> str:
