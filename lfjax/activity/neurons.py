@@ -13,6 +13,7 @@ from lfjax.activity.fluorescence import has_baseline
 from lfjax.errors import FileError, require, require_shape
 from lfjax.io import writing
 from lfjax.io.arrays import reading
+from lfjax.io.checked_numbers import finite_attribute
 from lfjax.io.hdf5 import numbers
 
 FORMAT = "lfjax neurons 2"
@@ -121,15 +122,14 @@ def read_neurons(path: str | Path) -> Neurons:
         valid = numbers(path, file, "valid").astype(bool) if version == FORMAT else None
         neuropil = numbers(path, file, "neuropil") if "neuropil" in file else None
         filled = numbers(path, file, "filled").astype(bool) if "filled" in file else None
-        depths = file.attrs.get("z_um")
         times, counts = numbers(path, file, "spikes"), numbers(path, file, "spike_counts")
         if counts.sum() != len(times) or len(counts) != len(parts["noise"]):
             raise FileError(f"{path}: {len(times)} spikes of {len(counts)} neurons; expected as many as spike_counts says")
         spikes = np.split(times, np.cumsum(counts)[:-1]) if len(counts) else []
-        voxel = tuple(float(v) for v in file.attrs["voxel_um"])
-        frame_s = float(file.attrs["frame_s"])
+        voxel = finite_attribute(path, file.attrs, "voxel_um", positive=True, count=3)
+        (frame_s,) = finite_attribute(path, file.attrs, "frame_s", positive=True, count=1)
+        z_um = finite_attribute(path, file.attrs, "z_um") if "z_um" in file.attrs else None
     z, y, x = voxel
-    z_um = None if depths is None else tuple(float(v) for v in np.ravel(depths))
     found = Neurons(
         **parts, spikes=list(spikes), frame_s=frame_s, voxel_um=(z, y, x), neuropil=neuropil, filled=filled, z_um=z_um
     )

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from lfjax.errors import FileError, require
 from lfjax.io.arrays import check_array, reading
 from lfjax.io.atomic import writing
+from lfjax.io.checked_numbers import LARGEST
 from lfjax.io.mrc_layout import read_layout, read_values
 
 Zyx = tuple[float, float, float]
@@ -41,8 +42,8 @@ def read_map(path: str | Path, *, voxel_angstrom: float | None = None) -> Map:
         voxel_angstrom: voxel size to use instead of that in the file; needed if the file has none.
 
     Raises:
-        FileError: the file is missing, broken, of a mode that is not read, one image, a stack of volumes or not finite, or
-            neither file nor caller gives a voxel size.
+        FileError: the file is missing, broken, of a mode that is not read, one image, a stack of volumes or not finite, its
+            origin is NaN or infinite, or neither file nor caller gives a voxel size.
     """
     with reading(path, "MRC"):
         layout = read_layout(path)
@@ -59,6 +60,9 @@ def read_map(path: str | Path, *, voxel_angstrom: float | None = None) -> Map:
     # the cell is that of x, y, z; start indices belong to sections, rows, columns
     first = tuple(layout.first[axes.index(a)] for a in (3, 2, 1))
     size = _size(path, layout.voxel_angstrom, voxel_angstrom)
+    if not all(abs(value) <= LARGEST for value in layout.origin_angstrom):
+        found = f"origin {layout.origin_angstrom} (z, y, x) in the header"
+        raise FileError(f"{path}: {found}; expected numbers of at most {LARGEST:g} in size, in angstroms")
     origin = tuple(s * v + o for s, v, o in zip(first, size, layout.origin_angstrom, strict=True))
     return Map(array, size, origin)  # type: ignore[arg-type]
 
@@ -108,8 +112,8 @@ class Stack:
         """Open a file.
 
         Raises:
-            FileError: the file is missing, truncated, of a mode that is not read, its columns are not x or its rows not y, or
-                it holds no images but volumes.
+            FileError: the file is missing, truncated, of a mode that is not read, its columns are not x or its rows not y, its
+                pixel size is NaN or infinite, or it holds no images but volumes.
         """
         self.path = Path(path)
         with reading(path, "MRC"):
@@ -123,7 +127,9 @@ class Stack:
             self._data = read_values(layout)
         self.shape: tuple[int, int, int] = layout.shape
         pixel = layout.voxel_angstrom[2]
-        self.pixel_angstrom = pixel if math.isfinite(pixel) and pixel > 0 else None
+        if not abs(pixel) <= LARGEST:
+            raise FileError(f"{path}: pixel size {pixel} in the header; expected a positive number, or 0 where it is not known")
+        self.pixel_angstrom = pixel if pixel > 0 else None
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -192,6 +198,6 @@ def _size(path: str | Path, found: tuple[float, ...], given: float | None) -> Zy
     if given is not None:
         require(math.isfinite(given) and given > 0, "voxel_angstrom", given, "a positive number")
         return (given,) * 3
-    if not all(math.isfinite(v) and v > 0 for v in found):
+    if not all(0 < v <= LARGEST for v in found):
         raise FileError(f"{path}: voxel size {found} in the file; expected positive numbers, or the argument voxel_angstrom")
     return found  # type: ignore[return-value]

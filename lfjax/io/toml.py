@@ -126,6 +126,11 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
 
 
+def is_finite(value: Any) -> bool:
+    """Whether a value is a finite number."""
+    return is_number(value) and math.isfinite(value)
+
+
 def _value(where: str, value: Any, hint: Any) -> Any:
     """A value as the type of an annotation, lists as tuples.
 

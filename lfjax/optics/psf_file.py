@@ -21,6 +21,7 @@ from lfjax.errors import FileError, LfjaxError, require_shape
 from lfjax.io.arrays import check_array, reading
 from lfjax.io.atomic import writing
 from lfjax.io.cache import cache_folder
+from lfjax.io.checked_numbers import finite_attribute
 from lfjax.io.hdf5 import numbers
 from lfjax.optics.alignment import Alignment
 from lfjax.optics.microscope import Microscope
@@ -75,14 +76,18 @@ def read_psf(path: str | Path) -> PSF:
         attributes = dict(file["psf"].attrs)
         if attributes.get("format") != FORMAT:
             raise FileError(f"{path}: PSF format {attributes.get('format')}; expected {FORMAT}")
-        error = attributes.get("convergence_error")
+        depths = finite_attribute(path, attributes, "z_um")
+        (oversampling,) = finite_attribute(path, attributes, "oversampling", count=1, positive=True)
+        error = None
+        if "convergence_error" in attributes:
+            (error,) = finite_attribute(path, attributes, "convergence_error", count=1)
         try:
             return PSF(
                 jnp.asarray(values),
                 Microscope.from_dict(json.loads(attributes["microscope"])),
-                tuple(float(z) for z in attributes["z_um"]),
-                int(attributes["oversampling"]),
-                None if error is None else float(error),
+                depths,
+                int(oversampling),
+                error,
                 Pupil.from_dict(json.loads(attributes["pupil"])) if "pupil" in attributes else None,
                 Alignment.from_dict(json.loads(attributes["alignment"])) if "alignment" in attributes else None,
             )
@@ -116,7 +121,7 @@ def read_view_psfs(path: str | Path) -> tuple[Float[Array, "v z y x"], tuple[flo
     """
     with reading(path, "PSF"), h5py.File(path, "r") as file:
         values = check_array(path, numbers(path, file, "view_psfs"), "vzyx")
-        depths = tuple(float(z) for z in np.ravel(file["view_psfs"].attrs["z_um"]))
+        depths = finite_attribute(path, file["view_psfs"].attrs, "z_um")
         if len(depths) != values.shape[1]:
             raise FileError(f"{path}: {len(depths)} depths; expected {values.shape[1]}, one per plane")
         return jnp.asarray(values), depths

@@ -20,6 +20,8 @@ from lfjax.io.star import Tables, read_star
 from lfjax.tomography.cryosparc import CENTRES, DEFOCUS, ENVELOPE, MICROSCOPE, SIZES, UNAPPLIED, tables_of
 from lfjax.tomography.cs_fields import Fields, merge_cs
 from lfjax.tomography.particle_file import write_tables
+from lfjax.tomography.relion_checks import check_numbers
+from lfjax.tomography.relion_labels import finite_numbers
 from lfjax.tomography.relion_tables import ANGLES, FLAGS, MAGNIFICATION, ORIGINS, TILT, canonical, group_index
 from lfjax.tomography.stack_names import find_beside, names_from
 
@@ -37,6 +39,8 @@ READ = {
 }
 """Fields of a .cs file, but for those of poses, that canonical tables say too."""
 POSES = ("pose", "shift", "psize_A", "split", "class")
+COPIED = ("rlnClassNumber", *CENTRES.values())
+"""Columns of numbers, beside those of the images, that a .cs file has too."""
 
 
 class Conversion(NamedTuple):
@@ -100,6 +104,9 @@ def convert_particles(
         require(not also, "also (further files)", [str(p) for p in also], "no further file beside a STAR file")
         require(alignment is None, "alignment (--alignment)", alignment, "None for a STAR file")
         tables = canonical(source, read_star(source))
+    check_numbers(source, tables)
+    for name in (n for n in COPIED if n in tables["particles"]):
+        finite_numbers(source, tables["particles"], name)
     if target.suffix.lower() == ".cs":
         tables, unsized = _sized(source, tables, None if folder is None else Path(folder))
         lost += unsized + _lost_columns(tables)

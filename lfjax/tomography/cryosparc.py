@@ -31,9 +31,10 @@ from numpy.typing import NDArray
 
 from lfjax.errors import DataWarning, FileError, require
 from lfjax.io.atomic import writing
+from lfjax.io.checked_numbers import require_rows
 from lfjax.io.star import Tables
 from lfjax.tomography.cs_alignments import choose_alignment, pose_columns, pose_fields
-from lfjax.tomography.cs_fields import Fields, field_values, merge_cs, refuse_rows, short_decimals
+from lfjax.tomography.cs_fields import Fields, field_values, merge_cs, short_decimals, whole_values
 from lfjax.tomography.relion_tables import MAGNIFICATION, TILT
 
 MICROSCOPE = {
@@ -126,11 +127,11 @@ def tables_of(
     count = len(fields["blob/idx"])
     paths = [_text(p) for p in fields["blob/path"]]
     particles: dict[str, Any] = {
-        "rlnImageName": [f"{int(i) + 1:06d}@{path}" for i, path in zip(fields["blob/idx"], paths, strict=True)]
+        "rlnImageName": [f"{i + 1:06d}@{path}" for i, path in zip(whole_values(name, fields, "blob/idx"), paths, strict=True)]
     }
     optics: dict[str, Any] = {}
     groups = next((f for f in ("ctf/exp_group_id", "location/exp_group_id") if f in fields), None)
-    optics["lfjaxExposureGroup"] = fields[groups].astype(int) if groups else np.ones(count, int)
+    optics["lfjaxExposureGroup"] = whole_values(name, fields, groups) if groups else np.ones(count, int)
     optics |= _frame(name, fields, pixel_angstrom)
     if _has_ctf(name, fields, ctf):
         optics |= {column: short_decimals(field_values(name, fields, f)) for f, column in MICROSCOPE.items()}
@@ -145,7 +146,7 @@ def tables_of(
     particles |= pose_columns(name, poses, prefix, fields, optics["rlnImagePixelSize"])
     if "blob/sign" in fields:
         sign = field_values(name, fields, "blob/sign")
-        refuse_rows(name, "blob/sign", sign, np.abs(sign) == 1, "1 or -1")
+        require_rows(name, "blob/sign", sign, np.abs(sign) == 1, "1 or -1")
         if (sign < 0).any():
             particles["lfjaxImageSign"] = sign.astype(int)
     particles |= _location(name, fields)
@@ -197,7 +198,7 @@ def write_cs(path: str | Path, tables: Tables) -> None:
         kind = numbers.dtype.str if numbers.dtype.kind == "S" else kinds.get(name, "<f4")
         dtype.append((name, kind, numbers.shape[1:]))
         if numbers.dtype.kind == "f":
-            refuse_rows(str(path), name, numbers, np.isfinite(numbers), "finite numbers")
+            require_rows(str(path), name, numbers, np.isfinite(numbers), "finite numbers")
     rows = np.zeros(len(table), np.dtype(dtype))
     for name, value in values.items():
         rows[name] = value
@@ -221,11 +222,11 @@ def _frame(name: str, fields: Fields, pixel: float | None) -> dict[str, Any]:
         if known or pixel is None
         else np.full(len(fields["blob/idx"]), float(pixel))
     )
-    refuse_rows(name, "blob/psize_A", size, size > 0, "a positive number")
+    require_rows(name, "blob/psize_A", size, size > 0, "a positive number")
     found: dict[str, Any] = {"rlnImagePixelSize": size}
     if "blob/shape" in fields:
-        shape = fields["blob/shape"].astype(int)
-        refuse_rows(name, "blob/shape", shape, shape[:, 0] == shape[:, 1], "square images")
+        shape = whole_values(name, fields, "blob/shape")
+        require_rows(name, "blob/shape", shape, shape[:, 0] == shape[:, 1], "square images")
         found["rlnImageSize"] = shape[:, 0]
     return found | {"rlnImageDimensionality": np.full(len(size), 2)}
 
@@ -264,7 +265,7 @@ def _aberrations(name: str, fields: Fields, optics: dict[str, Any], tilt_sign: i
             continue
         found[column] = ["[" + ",".join(repr(float(v)) for v in row) + "]" for row in values]
         if field == "ctf/tilt_A" and tilt_sign is not None:
-            refuse_rows(name, "ctf/cs_mm", cs_angstrom, cs_angstrom > 0, "more than 0, to turn ctf/tilt_A into an angle")
+            require_rows(name, "ctf/cs_mm", cs_angstrom, cs_angstrom > 0, "more than 0, to turn ctf/tilt_A into an angle")
             angle = 1e3 * tilt_sign * np.arcsin(np.clip(values / cs_angstrom[:, None], -1, 1))
             found |= dict(zip(TILT, angle.T, strict=True))
             continue
@@ -287,7 +288,7 @@ def _location(name: str, fields: Fields) -> dict[str, Any]:
     if "location/micrograph_path" in fields:
         found["rlnMicrographName"] = [_text(p) for p in fields["location/micrograph_path"]]
     if "location/micrograph_shape" in fields and set(CENTRES) <= set(fields):
-        shape = fields["location/micrograph_shape"].astype(int)
+        shape = whole_values(name, fields, "location/micrograph_shape")
         for field, column, side in zip(CENTRES, CENTRES.values(), (shape[:, 1], shape[:, 0]), strict=True):
             found[column] = field_values(name, fields, field) * side
         found |= dict(zip(SIZES, shape.T, strict=True))

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from lfjax import rotation
 from lfjax.errors import DataWarning, FileError
-from lfjax.tomography.cs_fields import Fields, field_values, refuse_rows
+from lfjax.io.checked_numbers import finite_column, require_rows
+from lfjax.tomography.cs_fields import Fields, field_values, whole_values
 from lfjax.tomography.relion_tables import ANGLES, ORIGINS
 
 
@@ -36,7 +37,11 @@ def choose_alignment(name: str, fields: Fields, alignment: str | None) -> tuple[
         FileError: several sets of poses are there and none is chosen, or the choice is not one of them.
     """
     sets = _sets(fields)
-    posterior = {c: part["class_posterior"] for c, part in sets.items() if c != "alignments3D" and "class_posterior" in part}
+    posterior = {
+        c: finite_column(name, f"class_posterior of {c}", part["class_posterior"])
+        for c, part in sets.items()
+        if c != "alignments3D" and "class_posterior" in part
+    }
     choices = [*sorted(sets), *(["best"] if len(posterior) > 1 else [])]
     if alignment is None and len(sets) > 1:
         raise FileError(f"{name}: several sets of poses; choose one with alignment= (--alignment): {', '.join(choices)}")
@@ -103,22 +108,22 @@ def pose_columns(name: str, poses: Fields, prefix: str, fields: Fields, pixel_an
             DataWarning,
             stacklevel=5,
         )
-        return {"rlnClassNumber": fields["alignments2D/class"].astype(int) + 1}
+        return {"rlnClassNumber": whole_values(name, fields, "alignments2D/class") + 1}
     turns = field_values(name, poses, "pose", prefix=prefix)
     with jax.enable_x64(True):  # host-side work on tables: angles keep the precision of the file
         angles = rotation.to_euler(rotation.from_vector(-turns))
         found: dict[str, Any] = {c: np.rad2deg(np.asarray(a)) for c, a in zip(ANGLES, angles, strict=True)}
     if "shift" in poses:
         unit = field_values(name, poses, "psize_A", prefix=prefix) if "psize_A" in poses else pixel_angstrom
-        refuse_rows(name, f"{prefix}psize_A", unit, unit > 0, "a positive number")
+        require_rows(name, f"{prefix}psize_A", unit, unit > 0, "a positive number")
         found |= dict(zip(ORIGINS, (field_values(name, poses, "shift", prefix=prefix) * unit[:, None]).T, strict=True))
     if "split" in poses:
-        split = poses["split"].astype(int)
-        refuse_rows(name, f"{prefix}split", split, (split == 0) | (split == 1), "0 or 1")
+        split = whole_values(name, poses, "split", prefix=prefix)
+        require_rows(name, f"{prefix}split", split, (split == 0) | (split == 1), "0 or 1")
         if split.any():  # jobs without half-sets write 0 everywhere
             found["rlnRandomSubset"] = split + 1
     if "class" in poses:
-        found["rlnClassNumber"] = poses["class"].astype(int) + 1
+        found["rlnClassNumber"] = whole_values(name, poses, "class", prefix=prefix) + 1
     if "alpha" in poses and np.abs(alpha := field_values(name, poses, "alpha", prefix=prefix) - 1).max() > 1e-3:
         warnings.warn(
             f"{name}: {prefix}alpha, a scale per image, is from {1 + alpha.min():.3g} to {1 + alpha.max():.3g}; lfjax "
@@ -160,6 +165,6 @@ def pose_fields(name: str, table: pd.DataFrame) -> dict[str, Any]:
     if "rlnRandomSubset" in table:
         half = table["rlnRandomSubset"].to_numpy(float)
         wanted = "1 or 2: cryoSPARC has no image outside the half-sets"
-        refuse_rows(name, "rlnRandomSubset", half, (half == 1) | (half == 2), wanted)
+        require_rows(name, "rlnRandomSubset", half, (half == 1) | (half == 2), wanted)
         found["alignments3D/split"] = half.astype(int) - 1
     return found | ({} if classes is None else {"alignments3D/class": classes})

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from lfjax.errors import FileError
 from lfjax.io.arrays import reading
+from lfjax.io.checked_numbers import finite_column, require_rows
 
 Fields = dict[str, NDArray[Any]]
 """Values of each field, one row per particle."""
@@ -110,18 +111,20 @@ def field_values(name: str, fields: Fields, field: str, *, prefix: str = "") -> 
         prefix: what stands before that name in the file.
 
     Raises:
-        FileError: a value is NaN or infinite; the message names file, field and row.
+        FileError: a value is NaN, infinite or huge; the message names file, field and row.
     """
-    values = fields[field].astype(np.float64)
-    refuse_rows(name, prefix + field, values, np.isfinite(values), "finite numbers")
-    return values
+    return finite_column(name, prefix + field, fields[field])
 
 
-def refuse_rows(name: str, field: str, values: NDArray[Any], right: NDArray[np.bool_], wanted: str) -> None:
-    """Raise `FileError` for the first row of `values` that is not `right`; it names file, field, row from 1, and `wanted`."""
-    if not right.all():
-        row = int(np.flatnonzero(~right.reshape(len(right), -1).all(axis=1))[0])
-        raise FileError(f"{name}: {field} is {values[row]} in row {row + 1}; expected {wanted}")
+def whole_values(name: str, fields: Fields, field: str, *, prefix: str = "") -> NDArray[np.int64]:
+    """A field as whole numbers; arguments as in `field_values`.
+
+    Raises:
+        FileError: a value is no whole number; the message names file, field and row.
+    """
+    values = field_values(name, fields, field, prefix=prefix)
+    require_rows(name, prefix + field, values, values == np.round(values), "a whole number")
+    return values.astype(np.int64)
 
 
 def short_decimals(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ I(x, y) = sum_k a_k sqrt(2 pi) s_k exp(-|(x, y) - (R m_k)_xy|^2 / (2 s_k^2))
 
 from __future__ import annotations
 
+import gzip
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from lfjax.errors import FileError, require, require_shape
 from lfjax.io.arrays import reading
+from lfjax.io.checked_numbers import LARGEST
 
 
 class Gaussians(eqx.Module):
@@ -92,27 +94,71 @@ def read_structure(path: str | Path, pixel_angstrom: float, *, resolution_angstr
     B-factor and the resolution: s^2 = B / (8 pi^2) + (resolution / (pi sqrt 2))^2. Hydrogens and waters are left out.
 
     Args:
-        path: .pdb or .cif, also gzipped (read by `gemmi`).
+        path: .pdb or .cif, also gzipped (read by `gemmi`, which takes a field of a PDB file that is no number for 0: lfjax
+            refuses it).
         pixel_angstrom: voxel size of the box, the unit of the positions.
         resolution_angstrom: period at which the transform of an atom falls to 1 / e.
 
     Raises:
-        FileError: the file is missing, broken, or has no atoms.
+        FileError: the file is missing, broken, or has no atoms; or a position, occupancy or B-factor of an atom is no finite
+            number, an occupancy is negative, or the B-factors are so negative that an atom has no width. The message names the
+            atom.
     """
     import gemmi
 
     require(pixel_angstrom > 0, "pixel_angstrom", pixel_angstrom, "more than 0")
     with reading(path, "PDB or mmCIF"):
+        _check_fields(Path(path))
         structure = gemmi.read_structure(str(path))
         structure.remove_hydrogens()
         structure.remove_waters()
         atoms = [site.atom for site in structure[0].all()] if len(structure) else []
     if not atoms:
         raise FileError(f"{path}: no atoms; expected a structure")
-    where = np.array([atom.pos.tolist() for atom in atoms])
-    number = np.array([atom.element.atomic_number * atom.occ for atom in atoms], float)
+    where, occupancy, b = (
+        np.array(values, float) for values in zip(*((atom.pos.tolist(), atom.occ, atom.b_iso) for atom in atoms), strict=True)
+    )
+    blur = (resolution_angstrom / (np.pi * np.sqrt(2))) ** 2
+    least = -8 * np.pi**2 * blur
+    with np.errstate(invalid="ignore"):  # NaN is compared, and fails
+        for name, values, right, expected in (
+            ("position", where, (np.abs(where) <= LARGEST).all(1), "finite numbers, in angstroms"),
+            ("occupancy", occupancy, (occupancy >= 0) & (occupancy <= LARGEST), "a finite number, zero or more"),
+            ("B-factor", b, (b > least) & (b <= LARGEST), f"a finite number above {least:.3g}"),
+        ):
+            if not right.all():
+                at = int(np.argmin(right))
+                raise FileError(f"{path}: atom {atoms[at].serial}, {name}: {values[at]}; expected {expected}")
+    number = np.array([atom.element.atomic_number for atom in atoms]) * occupancy
+    if not number.sum() > 0:
+        raise FileError(f"{path}: the occupancy of every atom is 0; expected some above 0")
     where -= (number[:, None] * where).sum(0) / number.sum()
-    variance = np.array([atom.b_iso for atom in atoms]) / (8 * np.pi**2) + (resolution_angstrom / (np.pi * np.sqrt(2))) ** 2
+    variance = b / (8 * np.pi**2) + blur
     widths = np.sqrt(variance) / pixel_angstrom
     amplitudes = number / (np.sqrt(2 * np.pi) * widths) ** 3  # so that an atom's sum over voxels is its number
     return Gaussians(*(jnp.asarray(v, float) for v in (where / pixel_angstrom, widths, amplitudes)))
+
+
+PDB_FIELDS = {"x": (30, 38), "y": (38, 46), "z": (46, 54), "occupancy": (54, 60), "B-factor": (60, 66)}
+"""Columns of the numbers of an atom in a PDB file, from 0."""
+
+
+def _check_fields(path: Path) -> None:
+    """Refuse fields of a PDB file that are no numbers, which `gemmi` takes for 0: "********", of a number that did not fit.
+
+    Raises:
+        FileError: a field of an atom is no number; the message names the line.
+    """
+    with gzip.open(path, "rt", errors="replace") if path.suffix == ".gz" else path.open(errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            if line.startswith("data_"):  # mmCIF, in which a value that is no number becomes NaN
+                return
+            if not line.startswith(("ATOM  ", "HETATM")):
+                continue
+            for name, (first, last) in PDB_FIELDS.items():
+                text = line[first:last].strip()
+                try:
+                    float(text or ("" if last <= 54 else "0"))  # occupancy and B-factor may be left out
+                except ValueError:
+                    text = text or "nothing"
+                    raise FileError(f"{path}: line {number}, {name} of an atom: {text}; expected a number") from None

@@ -25,7 +25,7 @@ from lfjax.io.star import Tables, read_star, write_star
 from lfjax.tomography import cryosparc, tilts
 from lfjax.tomography.images import normalise
 from lfjax.tomography.particles import Particles
-from lfjax.tomography.relion_checks import check_origins, check_repeats
+from lfjax.tomography.relion_checks import check_numbers, check_origins, check_repeats
 from lfjax.tomography.relion_labels import finite_numbers
 from lfjax.tomography.relion_notes import group_notes
 from lfjax.tomography.relion_tables import ANGLES, canonical, lowered, to_particles
@@ -284,6 +284,7 @@ def read_particles(
         else:
             tables = tilts.with_tilts(path, read_star(path), tomograms, find=lambda name: find_beside(path, name, where))
         tables = canonical(path, tables, pixel_angstrom=pixel_angstrom)
+        check_numbers(path, tables)
         names = [image_name(path, row, name) for row, name in enumerate(tables["particles"]["rlnImageName"])]
         own = to_particles(path, tables, ctf=ctf)
         check_repeats(path, tables["particles"], image_labels(names), np.asarray(own.half))

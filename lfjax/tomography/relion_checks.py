@@ -16,6 +16,7 @@ from jaxtyping import ArrayLike, Int
 from numpy.typing import NDArray
 
 from lfjax.errors import DataWarning, FileError
+from lfjax.io.checked_numbers import LARGEST, require_rows
 from lfjax.io.star import Tables
 from lfjax.tomography.relion_labels import finite_numbers
 
@@ -27,6 +28,18 @@ LENS_RANGES = {
 """Least and largest value and unit of the columns of the lens."""
 DEFOCUS_LIMIT = 1e6  # angstroms, 0.1 mm
 IN_MICROMETRES = 50.0  # angstroms: every defocus below it is a file in other units
+NUMBERS = (
+    "rlnImagePixelSize", "rlnImageSize", "rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast", "rlnBeamTiltX",
+    "rlnBeamTiltY", "rlnMagMat00", "rlnMagMat01", "rlnMagMat10", "rlnMagMat11", "rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi",
+    "rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst", "rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle", "rlnPhaseShift",
+    "rlnCtfBfactor", "rlnCtfScalefactor", "rlnCtfDataArePhaseFlipped", "rlnCtfDataAreCtfPremultiplied",
+    "rlnCtfDataAreCtfCorrected", "rlnImageDimensionality", "lfjaxExposure", "lfjaxImageSign",
+)  # fmt: skip
+"""Columns of the image: its optics, pose, shift and CTF."""
+LISTS = ("rlnOddZernike", "rlnEvenZernike")
+"""Columns of several numbers per optics group."""
+WIDEST = 65536
+"""Pixels per side of the largest image: more than any detector has."""
 POSE = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnOriginXAngst", "rlnOriginYAngst")
 
 
@@ -100,6 +113,53 @@ def check_origins(path: str | Path, tables: Tables, group: Int[ArrayLike, " n"],
             raise FileError(f"{path}: {where}; expected an origin within the box of {box[row]:g} A")
 
 
+def check_numbers(path: str | Path, tables: Tables) -> None:
+    """Refuse numbers that are none, whether or not a command uses them; conversion would carry them on.
+
+    Args:
+        path: path of the file, for messages.
+        tables: canonical tables.
+
+    Raises:
+        FileError: an entry of `NUMBERS` is text, NaN, infinite or huge, a box has no whole number of pixels, or a half-set is
+            none.
+    """
+    for block in ("optics", "particles"):
+        for name in (n for n in NUMBERS if n in tables[block]):
+            values = finite_numbers(path, tables[block], name, block)
+            if name == "rlnImageSize":
+                right = (values == np.round(values)) & (values >= 1) & (values <= WIDEST)
+                require_rows(path, name, values, right, f"1 to {WIDEST} pixels", block)
+    for name in (n for n in LISTS if n in tables["optics"]):
+        number_lists(path, tables["optics"], name)
+    half_set_numbers(path, tables["particles"])
+
+
+def number_lists(path: str | Path, optics: pd.DataFrame, name: str) -> NDArray[np.float64]:
+    """Coefficients (groups, terms) from texts such as "[1.2,0,3]", shorter ones filled up with zeros.
+
+    Args:
+        path: path of the file, for messages.
+        optics: table of optics groups.
+        name: its column of texts.
+
+    Raises:
+        FileError: an entry is no list of numbers, or a number is NaN, infinite or huge.
+    """
+    rows = []
+    for row, text in enumerate(optics[name]):
+        try:
+            numbers = [float(part) for part in str(text).strip("[] ").replace(",", " ").split()]
+        except ValueError:
+            numbers = [np.nan]
+        if not (np.abs(numbers) <= LARGEST).all():
+            where = f"optics, row {row + 1}, column {name}: {text!r}"
+            raise FileError(f"{path}: {where}; expected numbers of at most {LARGEST:g} in size, for example [0.1,0,2.5]")
+        rows.append(numbers)
+    longest = max(len(numbers) for numbers in rows)
+    return np.array([numbers + [0.0] * (longest - len(numbers)) for numbers in rows]).reshape(len(rows), longest)
+
+
 def half_set_numbers(path: str | Path, particles: pd.DataFrame) -> NDArray[np.int64]:
     """Half-set of each image: 1, 2, or 0 for those without.
 
@@ -108,17 +168,15 @@ def half_set_numbers(path: str | Path, particles: pd.DataFrame) -> NDArray[np.in
         particles: canonical table of images.
 
     Raises:
-        FileError: rlnRandomSubset has another value than 0, 1, 2 and NaN.
+        FileError: rlnRandomSubset has another value than 0, 1 and 2.
     """
     if "rlnRandomSubset" not in particles:
         return np.zeros(len(particles), np.int64)
-    said = particles["rlnRandomSubset"]
-    half = pd.to_numeric(said, errors="coerce").to_numpy(float, na_value=np.nan)
-    if (wrong := ~np.isin(half, (0, 1, 2)) & said.notna().to_numpy()).any():
-        row = int(np.argmax(wrong))
-        where = f"particles, row {row + 1}, column rlnRandomSubset: {said.iloc[row]}"
-        raise FileError(f"{path}: {where}; expected half-set 1 or 2, or 0 for an image in neither")
-    return np.where(np.isnan(half), 0, half).astype(np.int64)
+    half = finite_numbers(path, particles, "rlnRandomSubset")
+    wanted = "half-set 1 or 2, or 0 for an image in neither"
+    said = particles["rlnRandomSubset"].to_numpy()
+    require_rows(path, "rlnRandomSubset", said, np.isin(half, (0, 1, 2)), wanted, "particles")
+    return half.astype(np.int64)
 
 
 def check_repeats(path: str | Path, particles: pd.DataFrame, labels: Int[ArrayLike, " n"], half: Int[ArrayLike, " n"]) -> None:

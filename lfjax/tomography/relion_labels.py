@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lfjax.errors import DataWarning, FileError
+from lfjax.io.checked_numbers import finite_column
 from lfjax.io.star import Tables
 
 # label -> the value that changes nothing (None: the column itself is refused), and the reason
@@ -60,15 +61,9 @@ def finite_numbers(path: str | Path, table: pd.DataFrame, name: str, block: str 
         block: name of the table, for messages.
 
     Raises:
-        FileError: an entry is text, NaN or infinite; the message names its row, from 1, and the column.
+        FileError: an entry is text, NaN, infinite or huge; the message names its row, from 1, and the column.
     """
-    values = pd.to_numeric(table[name], errors="coerce").to_numpy(float, na_value=np.nan)
-    wrong = ~np.isfinite(values)
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        more = f" ({int(wrong.sum())} rows are like it)" if wrong.sum() > 1 else ""
-        raise FileError(f"{path}: {block}, row {row + 1}, column {name}: {table[name].iloc[row]}; expected a number{more}")
-    return values
+    return finite_column(path, name, table[name].to_numpy(), block)
 
 
 def all_or_none(path: str | Path, table: pd.DataFrame, names: tuple[str, ...]) -> bool:

@@ -31,6 +31,7 @@ from lfjax.tomography.relion_checks import (
     check_second_origin,
     check_second_pixel,
     half_set_numbers,
+    number_lists,
 )
 from lfjax.tomography.relion_labels import all_or_none, finite_numbers, refuse_labels
 
@@ -373,27 +374,10 @@ def _aberrations(path: str | Path, optics: pd.DataFrame, group: NDArray[np.int64
             )
         found["magnification"] = matrix
     for key, name in (("odd", "rlnOddZernike"), ("even", "rlnEvenZernike")):
-        if name in optics and (terms := _lists(path, optics, name)).any():
+        if name in optics and (terms := number_lists(path, optics, name)).any():
             found[key] = terms
     if "odd" in found and set(TILT) & set(optics) and found["odd"][:, COMA].any():
         told = f"{path}: rlnOddZernike has the coma terms of rlnBeamTiltX and Y too"
         warnings.warn(f"{told}; the beam tilt counts, as in RELION, and these terms do not", DataWarning, stacklevel=4)
         found["odd"][:, COMA] = 0.0
     return Aberrations(**{key: value[group] for key, value in found.items()}) if found else None
-
-
-def _lists(path: str | Path, optics: pd.DataFrame, name: str) -> NDArray[np.float64]:
-    """Coefficients (groups, terms) from texts such as "[1.2,0,3]", shorter ones filled up with zeros."""
-    rows = []
-    for row, text in enumerate(optics[name]):
-        try:
-            numbers = [float(part) for part in str(text).strip("[] ").replace(",", " ").split()]
-        except ValueError:
-            numbers = [np.nan]
-        if not np.isfinite(numbers).all():
-            raise FileError(
-                f"{path}: optics, row {row + 1}, column {name}: {text!r}; expected numbers, for example [0.1,0,2.5]"
-            )
-        rows.append(numbers)
-    longest = max(len(numbers) for numbers in rows)
-    return np.array([numbers + [0.0] * (longest - len(numbers)) for numbers in rows]).reshape(len(rows), longest)

@@ -103,6 +103,7 @@ class TrainingSet(NamedTuple):
 
         Raises:
             ParameterError: `crop` is larger than the field.
+            FileError: a sample is not finite; the message names its dataset, file and number.
         """
         rng = np.random.default_rng((seed, step))
         frames: list[np.ndarray] = []
@@ -110,12 +111,16 @@ class TrainingSet(NamedTuple):
         for _ in range(labelled):
             parts = 2 if superpose and rng.random() < superpose else 1
             pairs = [(int(rng.integers(len(self.frames))), self._window(rng, crop)) for _ in range(parts)]
-            frames.append(np.sum([self._cut(self.frames[i], at, crop, self.cell_pixels) for i, at in pairs], axis=0))
-            volumes.append(np.sum([self._cut(self.volumes[i], at, crop, self.cell_voxels) for i, at in pairs], axis=0))
+            frames.append(
+                np.sum([self._cut(_read(self.frames, "frames", i), at, crop, self.cell_pixels) for i, at in pairs], axis=0)
+            )
+            volumes.append(
+                np.sum([self._cut(_read(self.volumes, "volumes", i), at, crop, self.cell_voxels) for i, at in pairs], axis=0)
+            )
         others = []
         for _ in range(unlabelled if self.movies else 0):
             movie = self.movies[int(rng.integers(len(self.movies)))]
-            frame = movie[int(rng.integers(len(movie)))]
+            frame = _read(movie, "frames of a movie", int(rng.integers(len(movie))))
             others.append(self._cut(frame, self._window(rng, crop), crop, self.cell_pixels))
         turns = rng.integers(0, 8 if turn else 1, labelled + len(others))
         empty = np.zeros((0, *frames[0].shape), np.float32)
@@ -128,12 +133,21 @@ class TrainingSet(NamedTuple):
         return int(rng.integers(room[0] + 1)), int(rng.integers(room[1] + 1))
 
     @staticmethod
-    def _cut(a: ArrayLike, at: tuple[int, int], crop: tuple[int, int] | None, cell: tuple[int, int]) -> np.ndarray:
-        a = np.asarray(a, np.float32)
+    def _cut(a: np.ndarray, at: tuple[int, int], crop: tuple[int, int] | None, cell: tuple[int, int]) -> np.ndarray:
         if crop is None:
             return a
         (y, x), (rows, columns) = ((p * c for p, c in zip(pair, cell, strict=True)) for pair in (at, crop))
         return a[..., y : y + rows, x : x + columns]
+
+
+def _read(stored: Stored, name: str, number: int) -> np.ndarray:
+    """One sample of an array or a dataset, which must be finite."""
+    sample = np.asarray(stored[number], np.float32)
+    if not np.isfinite(sample).all():
+        file = getattr(getattr(stored, "file", None), "filename", None)  # of an HDF5 dataset
+        place = ", ".join(str(path) for path in getattr(stored, "files", ())) or file or "memory"
+        raise FileError(f"{place}: sample {number} of `{name}` has NaN or infinite values; expected finite ones")
+    return sample
 
 
 def _stack(arrays: list[np.ndarray]) -> np.ndarray:

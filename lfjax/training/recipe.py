@@ -188,7 +188,9 @@ class Recipe:
         name = numbers.pop("preset", None)
         require(name is None or isinstance(name, str), "[microscope] preset", name, "the name of a preset")
         base = {} if name is None else preset(name).to_dict()
-        parts = {name: of_table(SECTIONS[name], name, table) for name, table in tables.items() if name != "microscope"}
+        parts: dict[str, Any] = {
+            name: of_table(SECTIONS[name], name, table) for name, table in tables.items() if name != "microscope"
+        }
         with within("microscope"):
             scope = Microscope.from_dict(base | numbers)
         return cls(microscope=scope, **parts)

@@ -102,7 +102,7 @@ def test_a_phase_shift_in_degrees_brings_a_warning(tmp_path):
 def test_a_nan_is_named_by_field_and_row(tmp_path, field):
     found = fields()
     found[field][4] = np.nan
-    with pytest.raises(FileError, match=f"{field} is .*nan.* in row 5"):
+    with pytest.raises(FileError, match=f"row 5, column {field}: .*nan"):
         read_cs(save(tmp_path / "a.cs", found))
 
 
@@ -119,7 +119,7 @@ def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(FileError, match="no field blob/idx and blob/path"):
         read_cs(save(tmp_path / "d.cs", without(found, "blob")))
     for field, value in (("blob/sign", 0.0), ("alignments3D/split", 2), ("blob/psize_A", -1.0)):
-        with pytest.raises(FileError, match=f"{field} is .* in row 1"):
+        with pytest.raises(FileError, match=f"row 1, column {field}: "):
             read_cs(save(tmp_path / "e.cs", fields(**{field: np.full(N, value)})))
     with pytest.raises(FileError, match="square"):
         read_cs(save(tmp_path / "f.cs", fields(**{"blob/shape": np.full((N, 2), (30, 32))})))
@@ -190,12 +190,12 @@ def test_what_a_cs_file_cannot_say_is_refused(tmp_path):
         with pytest.raises(FileError, match=f"b.cs: {flag}"):
             write_cs(tmp_path / "b.cs", tables | {"optics": tables["optics"].assign(**{flag: 1})})
     loose = tables["particles"].assign(rlnRandomSubset=[1, 2, 0, 1, 2, 2])
-    with pytest.raises(FileError, match="rlnRandomSubset is 0.0 in row 3"):
+    with pytest.raises(FileError, match="row 3, column rlnRandomSubset: 0.0"):
         write_cs(tmp_path / "b.cs", tables | {"particles": loose})
     with pytest.raises(FileError, match="no column rlnAnglePsi"):
         write_cs(tmp_path / "b.cs", tables | {"particles": tables["particles"].drop(columns="rlnAnglePsi")})
     nan = tables["particles"].assign(rlnDefocusU=np.nan)
-    with pytest.raises(FileError, match="ctf/df1_A is nan in row 1"):
+    with pytest.raises(FileError, match="row 1, column ctf/df1_A: nan"):
         write_cs(tmp_path / "b.cs", tables | {"particles": nan})
     assert not (tmp_path / "b.cs").exists()
 

@@ -20,6 +20,7 @@ from jaxtyping import Array, ArrayLike, Complex, Float
 
 from lfjax import fourier
 from lfjax.errors import require
+from lfjax.io.toml import is_finite, require_keys, require_table
 from lfjax.optics.microscope import Microscope
 
 
@@ -104,7 +105,19 @@ class Pupil(eqx.Module):
 
     @classmethod
     def from_dict(cls, parameters: dict[str, Any]) -> Pupil:
-        """The pupil that `to_dict` describes."""
+        """The pupil that `to_dict` describes.
+
+        Raises:
+            ParameterError: a parameter is missing or unknown, or is not a finite number.
+        """
+        names = ("zernike_waves", "sample_index", "depth_um")
+        require_table("pupil", parameters)
+        require_keys("pupil", parameters, names, names)
+        waves, index, depth = (parameters[name] for name in names)
+        several = isinstance(waves, list | tuple) and all(map(is_finite, waves))
+        require(several, "pupil.zernike_waves", waves, "a list of finite numbers")
+        require(index is None or is_finite(index), "pupil.sample_index", index, "a finite number, or none")
+        require(is_finite(depth), "pupil.depth_um", depth, "a finite number")
         return cls(parameters["zernike_waves"], sample_index=parameters["sample_index"], depth_um=parameters["depth_um"])
 
     def phase(self, sy: Array, sx: Array, microscope: Objective) -> Array:
