@@ -44,7 +44,7 @@ def require_rows(
     Raises:
         FileError: an entry is wrong; the message names file, table, row (from 1), column and entry, and counts the others.
     """
-    wrong = ~right.reshape(len(right), -1).all(axis=1)
+    wrong = ~right.all(axis=tuple(range(1, right.ndim)))
     if not wrong.any():
         return
     row, count = int(np.argmax(wrong)), int(wrong.sum())
