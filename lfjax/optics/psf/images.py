@@ -324,8 +324,8 @@ def convergence_error(
 
 
 def _bytes(microscope: Microscope, depths: int, s: int, lenslets: int, oversampling: int) -> int:
-    """Bytes of one field and of the PSF: of its planes, and of their stack."""
-    field = BYTES_PER_SAMPLE * ((lenslets + PROPAGATION_MARGIN) * max(microscope.cell_pixels) * oversampling) ** 2
+    """Bytes of one field, about 32 per sample where it is computed alone, and of the PSF: its planes, and their stack."""
+    field = 32 * ((lenslets + PROPAGATION_MARGIN) * max(microscope.cell_pixels) * oversampling) ** 2
     return field + 8 * depths * math.prod((*microscope.cell_voxels(s), *microscope.cell_pixels)) * lenslets**2
 
 
