@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.abinitio_processes import run_processes
-from benchmarks.abinitio_runs import FOLDER, run, run_peers
+from benchmarks.abinitio_runs import FOLDER, from_truth, run, run_peers
 from benchmarks.abinitio_scenes import CASES, Case
 from benchmarks.abinitio_sparse import sparse_rows
 from benchmarks.common import RESULTS, Report
@@ -66,6 +66,11 @@ def rows(report: Report, case: Case, seeds: int, folder: Path = FOLDER) -> None:
             report.row(f"{name}: FSC 0.5 above that with the true poses", gap, "A")
         else:
             report.at_most(f"{name}: FSC 0.5 above that with the true poses", gap, bound, "A")
+    if case.from_truth:
+        limits = [from_truth(case, seed, folder) for seed in range(seeds)]
+        report.row(f"{name}: median error of a search from the true map", max(limits), "degrees")
+        ratio = max(each["median"] / limit for each, limit in zip(figures, limits, strict=True))
+        report.at_most(f"{name}: median error over that of a search from the true map", ratio, 1.05)
     if "auc" in figures[0]:
         report.at_least(f"{name}: area under the curve of the junk list", min(each["auc"] for each in figures), 0.95)
         clean = [run(CASES[0], seed) for seed in range(seeds)]
