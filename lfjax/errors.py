@@ -27,12 +27,27 @@ class CalibrationError(LfjaxError):
     """The lenslet lattice cannot be found in the frames given."""
 
 
+class BusyError(LfjaxError):
+    """Another process writes the same result; the message names it."""
+
+
+class NoSpaceError(OSError):
+    """A disk is full, or a quota is reached; the message names the file, the space that it needs, and the space there is."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
 class LfjaxWarning(UserWarning):
     """Base of all warnings of lfjax; commands print them."""
 
 
 class DataWarning(LfjaxWarning):
     """A file says something unusual; the message tells how lfjax reads it."""
+
+
+class StorageWarning(LfjaxWarning):
+    """Something on the disk is damaged or was not kept, and is computed again; results are not affected."""
 
 
 class CalibrationWarning(LfjaxWarning):

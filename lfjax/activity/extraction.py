@@ -24,6 +24,7 @@ from lfjax.activity.spike_search import JGCAMP8F_PULSE, find_spikes
 from lfjax.activity.spike_times import Pulse
 from lfjax.errors import FileError, require, require_shape
 from lfjax.io.chunks import Chunks, stream
+from lfjax.io.lock import locked
 from lfjax.linop import LinearOperator
 from lfjax.movies.frames import Frames, check_weights
 from lfjax.movies.identity import fingerprint
@@ -122,15 +123,18 @@ def stream_courses(
 
     Raises:
         FileError: the result exists already, or an interrupted run had other settings.
+        BusyError: another process writes the result.
+        NoSpaceError: the disk is full; the chunks that were written stay, and the same call resumes.
     """
     n = len(images.images)
-    result = Chunks(path, len(frames), size, {"courses": (n,)}, dict(settings or {}), process, reuse=reuse)
 
     def courses(block: np.ndarray) -> Mapping[str, Array]:
         return {"courses": parallel.over_shares(_Courses(images), jnp.asarray(block, jnp.float32), mesh=mesh)}
 
-    stream(frames, result, courses, track=track)
-    return result.finish()
+    with locked(path, 0 if process is None else process.number):
+        result = Chunks(path, len(frames), size, {"courses": (n,)}, dict(settings or {}), process, reuse=reuse)
+        stream(frames, result, courses, track=track)
+        return result.finish()
 
 
 def extract(

@@ -11,10 +11,10 @@ from jaxtyping import Bool, Float
 
 from lfjax.activity.fluorescence import has_baseline
 from lfjax.errors import FileError, require, require_shape
-from lfjax.io import writing
 from lfjax.io.arrays import reading
 from lfjax.io.checked_numbers import finite_attribute
 from lfjax.io.hdf5 import numbers
+from lfjax.io.hdf5_file import new_hdf5
 
 FORMAT = "lfjax neurons 2"
 BEFORE = "lfjax neurons 1"  # without `valid` and `neuropil`
@@ -92,7 +92,7 @@ def write_neurons(path: str | Path, neurons: Neurons) -> None:
         ShapeError: the shapes do not fit each other.
     """
     neurons.check()
-    with writing(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path) as file:
         file.attrs.update({"format": FORMAT, "frame_s": neurons.frame_s, "voxel_um": neurons.voxel_um})
         for name in ("centres_um", "fluorescence", "dff", "noise") + (() if neurons.neuropil is None else ("neuropil",)):
             file.create_dataset(name, data=np.asarray(getattr(neurons, name), np.float32))

@@ -15,7 +15,7 @@ from lfjax._lazy import load
 from lfjax.activity.neurons import Neurons
 from lfjax.activity.session import check_session, check_start, check_subject
 from lfjax.errors import FileError, require
-from lfjax.io import writing
+from lfjax.io.hdf5_file import new_hdf5
 
 CHUNK = 16384  # frames of a trace that are compressed, and read, together
 
@@ -100,7 +100,7 @@ def write_nwb(
     rois = _segmentation(file, plane, neurons, threshold)
     _traces(file, rois, neurons)
     _spikes(file, rois, neurons)
-    with writing(path) as temporary, pynwb.NWBHDF5IO(temporary, "w") as io:
+    with new_hdf5(path) as target, pynwb.NWBHDF5IO(file=target, mode="w") as io:
         io.write(file)
 
 

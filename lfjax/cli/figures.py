@@ -43,6 +43,6 @@ def write_figures(
 
 
 def beside(output: Path, suffixes: tuple[str, ...]) -> str:
-    """The name of a result without its suffix, but with the dot: NAME.ome.tif -> NAME."""
-    suffix = next(suffix for suffix in suffixes if output.name.lower().endswith(suffix))
-    return str(output.with_name(output.name[: -len(suffix)] + "."))
+    """The name of a result without its suffix (one of the list, or else the last), but with the dot: NAME.ome.tif -> NAME."""
+    suffix = next((suffix for suffix in suffixes if output.name.lower().endswith(suffix)), output.suffix)
+    return str(output.with_name(output.name[: len(output.name) - len(suffix)] + "."))

@@ -21,6 +21,7 @@ from lfjax.cli.options import (
     ToleranceOption,
     VariationOption,
     VoxelsOption,
+    input_files,
     parse_depths,
     require_output,
 )
@@ -45,7 +46,7 @@ def write_psf(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Compute the wave-optics PSF of a microscope and write it with its parameters."""
-    require_output(output, (".h5", ".hdf5"), overwrite=overwrite)
+    require_output(output, (".h5", ".hdf5"), input_files(microscope), overwrite=overwrite)
     scope = optics.load_microscope(microscope or "60x1.2w")
     grid = pipeline.Grid(parse_depths(z), voxels).of(scope)
     result = optics.cached_psf(scope, grid.depths, voxels, tolerance=tolerance, track=track)
@@ -67,12 +68,13 @@ def rectify_frame(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Find the lenslets and resample the frame to N whole pixels per lenslet, without its dark level; NAME.json tells how."""
-    require_output(output, FRAMES, (raw, *camera.files()), overwrite=overwrite)
+    figures = Path(f"{beside(output, FRAMES)}json")
+    require_output(output, FRAMES, (raw, *camera.files(), *input_files(microscope)), overwrite=overwrite, beside=[figures])
     scope, known = camera.microscope(microscope), camera.read()
     frame = io.read_frame(raw, page=page)
     rectifier = known.prepare(scope, frame)
     io.write_frame(output, rectifier(frame))
-    write_figures(f"{beside(output, FRAMES)}json", raw, camera, rectifier, {})
+    write_figures(figures, raw, camera, rectifier, {})
     typer.echo(describe(rectifier))
 
 
@@ -101,7 +103,9 @@ def reconstruct_frame(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Reconstruct a volume from a raw frame; beside it go NAME.png (projections), NAME.fit.png and NAME.json (figures)."""
-    require_output(output, VOLUMES, (raw, *camera.files()), overwrite=overwrite)
+    name = beside(output, VOLUMES)
+    pictures = [Path(f"{name}{kind}") for kind in ("png", "fit.png", "json")]
+    require_output(output, VOLUMES, (raw, *camera.files(), *input_files(microscope)), overwrite=overwrite, beside=pictures)
     above, depths = tissue.read(), parse_depths(z)
     scope, known = camera.microscope(microscope), camera.read()
     if scope is not None:
@@ -111,7 +115,6 @@ def reconstruct_frame(
         solver=solver, iterations=iterations, sparsity=sparsity, total_variation=total_variation, anti_alias=anti_alias,
         withhold=withhold, tolerance=tolerance, track=track,
     )  # fmt: skip
-    name = beside(output, VOLUMES)
     io.write_volume(output, result.volume, result.voxel_um)
     viz.projections(result.volume, result.voxel_um, z_um=result.psf.z_um, path=f"{name}png")
     viz.resynthesis(result.light_field, result.image, result.mask, path=f"{name}fit.png")

@@ -11,7 +11,8 @@ import typer
 from lfjax import io
 from lfjax.cli import info, light_field, maps, movie, neurons, particles, poses, recording, simulate, train, unknown_poses
 from lfjax.cli.ranges import ranged
-from lfjax.errors import LfjaxError, LfjaxWarning
+from lfjax.cli.runs import kept_text, one_run, told_when_interrupted
+from lfjax.errors import BusyError, LfjaxError, LfjaxWarning, NoSpaceError
 
 app = typer.Typer(
     help="Light-field microscopy: from a raw camera frame to a calibrated 3-D volume. Networks: train, evaluate. "
@@ -55,7 +56,7 @@ COMMANDS = (
 """Name, function and example of each command."""
 
 for name, function, example in COMMANDS:
-    app.command(name, epilog=f"Example: lfjax {name} {example}")(ranged(function))
+    app.command(name, epilog=f"Example: lfjax {name} {example}")(told_when_interrupted(ranged(function)))
 
 
 UsageError: Any = typer.BadParameter.__base__
@@ -63,23 +64,26 @@ UsageError: Any = typer.BadParameter.__base__
 
 
 def run() -> None:
-    """Run the command; bad input ends with one line on stderr and exit code 2, memory that does not suffice with 1."""
+    """Run the command; bad input ends with one line on stderr and exit code 2, a full disk, a busy result or too little memory
+    with 1."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     _told.clear()
     io.use_compile_cache()
-    try:
-        code = app(standalone_mode=False)  # what it would exit with, or None
-    except UsageError as error:
-        _end(error.format_message(), 2)
-    except typer.Abort:
-        _end("interrupted", 1)
-    except (LfjaxError, OSError) as error:  # OSError: a full disk, a folder that cannot be written
-        _end(str(error), 2)
-    except MemoryError as error:
-        _end(f"not enough memory: {error}", 1)
-    else:
-        if isinstance(code, int) and code:
-            sys.exit(code)
+    with one_run():
+        try:
+            code = app(standalone_mode=False)  # what it would exit with, or None
+        except UsageError as error:
+            _end(error.format_message(), 2)
+        except typer.Abort:
+            _end("interrupted", 1)
+        except (LfjaxError, OSError) as error:  # OSError: a full disk, a folder that cannot be written
+            kept = kept_text() if isinstance(error, NoSpaceError) else None
+            _end(f"{error}" + (f"; {kept}" if kept else ""), 1 if isinstance(error, (BusyError, OSError)) else 2)
+        except MemoryError as error:
+            _end(f"not enough memory: {error}", 1)
+        else:
+            if isinstance(code, int) and code:
+                sys.exit(code)
 
 
 def _end(message: str, code: int) -> NoReturn:

@@ -42,8 +42,10 @@ def fsc(
     a, b = files[first][0], files[second][0]
     box = len(a) * voxel
     path = output or first.with_name(f"{first.stem}_{second.stem}.fsc.png")
-    require_output(path, (".png",), (first, second), overwrite=overwrite)
-    require_output(path.with_suffix(".csv"), (".csv",), overwrite=overwrite)
+    inputs = [one for one in (first, second, mask) if one is not None]
+    drawn = [path.with_suffix("").with_suffix(".directions.png")] if directional else []
+    require_output(path, (".png",), inputs, overwrite=overwrite, beside=drawn)
+    require_output(path.with_suffix(".csv"), (".csv",), inputs, overwrite=overwrite)
     weight: Any = None if mask is None else tomography.check_mask(files[mask][0], str(mask))
     if radius is not None:
         require(0 < radius <= box / 2, "--radius", radius, f"more than 0 and at most half the box, {box / 2:g} A")
@@ -84,7 +86,7 @@ def mask(
     """Make a soft mask of a map: low-pass, threshold, extension, raised-cosine edge. Beside it goes NAME.png."""
     from lfjax import io, tomography, viz
 
-    require_output(output, MAPS, (volume,), overwrite=overwrite)
+    require_output(output, MAPS, (volume,), overwrite=overwrite, beside=[output.with_suffix(".png")])
     density, voxel = cubic_map(volume, voxel_angstrom)
     made = tomography.density_mask(
         density, voxel_angstrom=voxel, threshold=threshold, lowpass_angstrom=lowpass_angstrom, extend_px=extend_px,
@@ -123,8 +125,10 @@ def postprocess(
     named = {"_masked": mask is not None, "_locres": local, "_locfilt": local}
     paths = {key: output.with_name(f"{output.stem}{key}.mrc") for key, wanted in named.items() if wanted}
     inputs = tuple(path for path in (first, second, mask, mtf) if path is not None)
+    kinds = [".png", ".fsc.png", ".guinier.png", ".csv"]
+    kinds += [kind for kind, wanted in ((".directions.png", directional), (".locres.png", local)) if wanted]
     for path in (output, *paths.values()):
-        require_output(path, MAPS, inputs, overwrite=overwrite)
+        require_output(path, MAPS, inputs, overwrite=overwrite, beside=[output.with_suffix(kind) for kind in kinds])
     files = {path: cubic_map(path, voxel_angstrom) for path in (first, second, mask) if path is not None}
     voxel = tomography.same_grid({str(path): found for path, found in files.items()})
     a, b = files[first][0], files[second][0]

@@ -26,6 +26,7 @@ from lfjax.cli.options import (
     parse_depths,
     require_output,
 )
+from lfjax.cli.runs import claim
 from lfjax.errors import require
 from lfjax.pipeline import SOLVERS
 from lfjax.progress import track
@@ -64,6 +65,7 @@ def reconstruct_movie(
 
     me = parallel.join(address, processes, process)
     require_output(output, (".zarr",), overwrite=me.number > 0)
+    claim(output, {output.with_name(f".{output.name}.partial"): "finished chunks"}, me.number)
     scope = None if model and microscope is None else camera.microscope(microscope)
     require(not (model and scope), "--microscope", microscope, "nothing beside --model, which brings its own microscope")
     made = pipeline.reconstruct_movie(

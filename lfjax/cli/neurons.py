@@ -26,11 +26,14 @@ from lfjax.cli.options import (
     TissueOptions,
     ToleranceOption,
     VoxelsOption,
+    input_files,
     parse_depths,
     parse_voxel_um,
     require_folder,
+    require_no_input,
     require_output,
 )
+from lfjax.cli.runs import claim
 from lfjax.errors import require
 from lfjax.progress import track
 
@@ -85,15 +88,20 @@ def extract_neurons(
     The time courses are kept in a folder beside the result during the run. Started again after an interruption, the command
     resumes.
     """
-    require_output(output, FILES)
+    figures_file = Path(f"{beside(output, FILES)}json")
+    inputs = (*camera.files(), *input_files(raw, microscope, structure, masks, session))
+    require_output(output, FILES, inputs, beside=[figures_file])
     for (option, suffixes), path in zip(REPORTS.items(), (report, nwb), strict=True):
         if path is not None:
-            require_output(path, suffixes, option=option)
+            require_output(path, suffixes, inputs, option=option)
     for option, value in (("--session-start", session_start), ("--session", session)):
         require(value is None or nwb is not None, option, str(value), "nothing without --nwb")
     if suite2p is not None:
         require(not suite2p.exists(), "--suite2p", str(suite2p), "a new folder: it exists already")
         require_folder(suite2p, "--suite2p")
+    courses = pipeline.neurons.courses_of(output)
+    partial = courses.with_name(f".{courses.name}.partial")
+    claim(output, {partial: "time courses of finished chunks", courses: "the time courses"})
     about = {} if session is None else activity.read_session(session)
     if nwb is not None and (session_start is not None or "session_start" not in about):
         about["session_start"] = _instant(session_start)
@@ -107,8 +115,10 @@ def extract_neurons(
     own = None if masks is None else activity.read_masks(masks)
     stated = parse_voxel_um("--structure-voxel-um", structure_voxel_um)
     apart = parse_voxel_um("--masks-voxel-um", masks_voxel_um)
+    frames = movie.open(raw)
+    require_no_input([figures_file, *(path for path in (report, nwb) if path is not None)], frames.files)
     made = pipeline.extract_neurons(
-        movie.open(raw), output, scope, structure=None if volume is None else volume.array,
+        frames, output, scope, structure=None if volume is None else volume.array,
         structure_um=stated or (None if volume is None else volume.voxel_um), masks=None if own is None else own.array,
         masks_um=apart or (None if own is None else own.voxel_um), calibration=known,
         grid=grid, run=pipeline.Run(chunk=chunk, devices=devices), register=register,
@@ -124,7 +134,7 @@ def extract_neurons(
         "without_baseline": int((~found.valid).sum()),
         "false_discovery": made.false_discovery if math.isfinite(made.false_discovery) else None,
     }  # fmt: skip
-    write_figures(f"{beside(output, FILES)}json", raw, camera, made.recording.rectifier, figures)
+    write_figures(figures_file, raw, camera, made.recording.rectifier, figures)
     if report is not None:
         viz.write_report(report, found, made.structure, title=Path(raw).name)
     if nwb is not None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -134,7 +135,8 @@ class CameraOptions(LensletOptions):
 
     def files(self) -> tuple[Path, ...]:
         """The input files among the options."""
-        return (*super().files(), *(path for path in (self.white, self.calibration) if path is not None))
+        arrays = None if self.calibration is None else self.calibration.with_suffix(".h5")
+        return (*super().files(), *input_files(self.white, self.calibration, arrays))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,16 +218,23 @@ def parse_depths(text: str | None) -> tuple[float, ...] | None:
 
 
 def require_output(
-    output: Path, suffixes: tuple[str, ...], inputs: tuple[Path, ...] = (), *, overwrite: bool = False, option: str = "--output"
+    output: Path,
+    suffixes: tuple[str, ...],
+    inputs: Iterable[Path] = (),
+    *,
+    overwrite: bool = False,
+    option: str = "--output",
+    beside: Iterable[Path] = (),
 ) -> None:
     """Refuse the name of a result before any work is done.
 
     Args:
         output: file or folder to write.
         suffixes: endings that the name may have.
-        inputs: input files, none of which may be the output.
+        inputs: input files, none of which may be written, under any of its names.
         overwrite: whether a result that exists may be replaced.
         option: its option, for messages.
+        beside: further files that go beside it, and take the place of earlier ones.
 
     Raises:
         ParameterError: another ending, an input file, a file that exists, or a folder in which nothing can be written.
@@ -234,10 +243,8 @@ def require_output(
     require(fits, option, str(output), f"a name that ends with {' or '.join(suffixes)}")
     taken = output.is_dir() and output.suffix.lower() != ".zarr"
     require(not taken, option, str(output), "another name: a folder has this one")
-    there = output.exists()
-    same = there and any(path.exists() and output.samefile(path) for path in inputs)
-    require(not same, option, str(output), "another name than that of an input file, which is never overwritten")
-    require(overwrite or not there, option, str(output), "a new name, or --overwrite: this file exists")
+    require_no_input((output, *beside), inputs, option=option)
+    require(overwrite or not output.exists(), option, str(output), "a new name, or --overwrite: this file exists")
     _require_writable(output, option)
 
 
@@ -287,6 +294,23 @@ def naming(**options: str) -> Iterator[None]:
             text = re.sub(rf"(\b{argument} = -?\d+)\.0\b", r"\1", text)  # 70.0 was typed as 70
             text = re.sub(rf"\b{argument} = ", f"{option} ", text)
         raise type(error)(text) from error
+
+
+def require_no_input(outputs: Iterable[Path], inputs: Iterable[Path], *, option: str = "--output") -> None:
+    """Refuse outputs that are input files, also through a symbolic or hard link.
+
+    Raises:
+        ParameterError: an output is an input, and would be overwritten.
+    """
+    known = [path.stat() for path in inputs if path.exists()]
+    for output in outputs:
+        same = output.exists() and any(os.path.samestat(output.stat(), status) for status in known)
+        require(not same, option, str(output), "another name than that of an input file, which is never overwritten")
+
+
+def input_files(*given: str | Path | None) -> tuple[Path, ...]:
+    """The files among arguments that may also be names of presets, or not given."""
+    return tuple(Path(one) for one in given if one is not None and Path(one).is_file())
 
 
 def _level(text: str) -> float | None:

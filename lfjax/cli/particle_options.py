@@ -48,6 +48,10 @@ class ParticleOptions:
     ] = None
     tomograms: Annotated[Path | None, typer.Option(help="tomograms.star of RELION, for its 2-D tilt stacks.")] = None
 
+    def files(self, paths: list[Path]) -> tuple[Path, ...]:
+        """The input files among arguments and options."""
+        return (*paths, *(() if self.tomograms is None else (self.tomograms,)))
+
     def open(self, paths: list[Path]) -> ParticleFile:
         """The particles.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lfjax.cli.groups import grouped
-from lfjax.cli.options import OverwriteOption, naming, require_output
+from lfjax.cli.options import OverwriteOption, naming, require_no_input, require_output
 from lfjax.cli.particle_options import (
     ParticleOptions,
     ParticlesArgument,
@@ -19,6 +19,8 @@ from lfjax.cli.particle_options import (
     cubic_map,
 )
 from lfjax.errors import ParameterError, require
+from lfjax.io.atomic import together
+from lfjax.io.disk_space import require_space
 
 if TYPE_CHECKING:
     from lfjax.tomography import ParticleFile, Particles
@@ -48,18 +50,20 @@ def project(
 
     check_seed(seed)
     stack = output.with_suffix(".mrcs")
-    require_output(output, PARTICLE_FILES, (volume,), overwrite=overwrite)
+    require_output(output, PARTICLE_FILES, (volume,), overwrite=overwrite, beside=[output.with_suffix(".png")])
     require_output(stack, (".mrcs",), (volume,), overwrite=overwrite)
     limits = _pair(defocus) if ctf else None
     density, voxel = cubic_map(volume, voxel_angstrom)
     size = len(density)
+    require_space(stack, 4 * n * size**2)
     keys = jax.random.split(jax.random.key(seed), 2)
     require(0 <= shift_px < size, "--shift", shift_px, f"0 or more pixels, less than the box of {size}")
     with naming(count="--n", snr="--snr", width="--kernel"):
         particles = tomography.random_particles(keys[0], n, pixel_angstrom=voxel, defocus_angstrom=limits, shift_px=shift_px)
         images = tomography.simulate_stack(keys[1], density, particles, snr=snr, kernel=kernel, track=track)
-    io.write_stack(stack, images, voxel, count=n)
-    tomography.write_particles(output, particles, [(i, stack.name) for i in range(n)], size)
+    with together(stack, output):
+        io.write_stack(stack, images, voxel, count=n)
+        tomography.write_particles(output, particles, [(i, stack.name) for i in range(n)], size)
     viz.image_grid(io.Stack(stack)[: min(n, 12)], output.with_suffix(".png"))
     typer.echo(f"{output}: {n} images of {size} x {size} px, {voxel:.4g} A/px; stack {stack.name}, picture {output.stem}.png")
 
@@ -91,12 +95,14 @@ def backproject(
     require(batch is None or batch >= 1, "--batch", batch, "1 or more")
     names = ["_unfil", *(("_half1", "_half2") if half_maps else ())]
     beside = [output.with_name(f"{output.stem}{name}.mrc") for name in names]
+    kinds = (".png", ".fsc.png", *((".orientations.png", ".transfer.png") if views else ()))
+    pictures = [output.with_suffix(kind) for kind in kinds]
     for path in (output, *beside):
-        require_output(path, (".mrc",), tuple(particles), overwrite=overwrite)
+        require_output(path, (".mrc",), options.files(particles), overwrite=overwrite, beside=pictures)
     with viz.drawing_soon():
         file = options.open(particles)
-        for path in (output, *beside):
-            require_output(path, (".mrc",), (*particles, *file.stacks), overwrite=overwrite)
+        require_no_input((output, *beside, *pictures), file.stacks)
+        require_space(output, 4 * file.size**3 * (1 + len(beside)))
         made = pipeline.reconstruct_particles(
             file, symmetry=symmetry, normalised=not normalise, invert=invert, seed=seed, batch=batch, track=track,
             told=lambda note: typer.echo(f"  {note}"),
@@ -142,7 +148,9 @@ def convert(
     from lfjax import tomography
     from lfjax.tomography.relion_notes import count_of
 
-    require_output(output, PARTICLE_FILES, tuple(particles), overwrite=overwrite)
+    require_output(output, PARTICLE_FILES, options.files(particles), overwrite=overwrite)
+    if output.exists() and output.stat().st_nlink > 1:  # perhaps an image stack under another name
+        require_no_input([output], options.open(particles).known_stacks)
     first, *also = particles
     done = tomography.convert_particles(
         first, output, version=version, also=also, alignment=options.alignment, ctf=options.ctf, folder=options.folder
@@ -163,8 +171,9 @@ def expand(
     """Expand the symmetry: every image appears once per element of the group, with the pose turned by it."""
     from lfjax import io, tomography
 
-    require_output(output, (".star",), tuple(particles), overwrite=overwrite)
+    require_output(output, (".star",), options.files(particles), overwrite=overwrite)
     file = options.open(particles)
+    require_no_input([output], file.known_stacks)
     tables = tomography.names_from(tomography.expand_tables(file.tables, symmetry), file.path, output, options.folder)
     io.write_star(output, tables)
     typer.echo(f"{output}: {len(tables['particles'])} rows from {len(file)} particles, {symmetry}")

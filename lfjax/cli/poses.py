@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lfjax.cli.groups import grouped
-from lfjax.cli.options import OverwriteOption, require_output
+from lfjax.cli.options import OverwriteOption, require_no_input, require_output
 from lfjax.cli.particle_options import ParticleOptions, SymmetryOption
 from lfjax.errors import FileError, require
 
@@ -48,9 +48,11 @@ def compare_poses(
     from lfjax import rotation, tomography, viz
 
     if output is not None:
-        require_output(output, (".png",), (first, second), overwrite=overwrite)
+        require_output(output, (".png",), options.files([first, second]), overwrite=overwrite)
     group = None if symmetry.upper() == "C1" else tomography.symmetry_group(symmetry)
     files = [_posed(options, path) for path in (first, second)]
+    if output is not None:
+        require_no_input([output], [stack for file in files for stack in file.known_stacks])
     rows = _common(*files)
     pairs = _pairs(files[1], rows[1]) if tilt_pairs else None
     a, b = (file.particles[row] for file, row in zip(files, rows, strict=True))

@@ -20,10 +20,12 @@ from lfjax.cli.options import (
     MovieOptions,
     OverwriteOption,
     VoxelsOption,
+    input_files,
     parse_depths,
     parse_voxel_um,
     require_output,
 )
+from lfjax.io.atomic import together
 from lfjax.progress import track
 
 MARKS = {"ok": "ok  ", "note": "note", "problem": "FAIL"}
@@ -42,12 +44,14 @@ def calibrate_camera(
 
     `rectify`, `reconstruct`, `movie`, `neurons` and `check` take the file as `--calibration`.
     """
-    require_output(output, (".toml",), (white, *lenslets.files()), overwrite=overwrite)
-    picture = output.with_suffix(".grid.png")
+    picture, arrays = output.with_suffix(".grid.png"), output.with_suffix(".h5")
+    inputs = (white, *lenslets.files(), *input_files(microscope))
+    require_output(output, (".toml",), inputs, overwrite=overwrite, beside=[arrays, picture])
     scope, known = optics.load_microscope(microscope), lenslets.numbers()
     frame = io.read_frame(white, page=page)
     rectifier = optics.Rectifier.calibrate(scope, frame, white=frame, **known)
-    optics.write_calibration(output, rectifier)
+    with together(arrays, output):
+        optics.write_calibration(output, rectifier)
     viz.lenslet_grid(frame, rectifier, path=picture)
     typer.echo(describe(rectifier))
     typer.echo(f"{output}: use it as --calibration; {picture} shows whether the grid fits the lenslets")

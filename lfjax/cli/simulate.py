@@ -15,10 +15,13 @@ from lfjax.cli.options import (
     DepthsOption,
     OverwriteOption,
     ToleranceOption,
+    input_files,
     parse_depths,
     require_folder,
+    require_no_input,
 )
 from lfjax.errors import require
+from lfjax.io.atomic import together
 from lfjax.progress import track
 
 # What a frame and a movie have in common but not by default: (frame, movie).
@@ -85,9 +88,11 @@ def simulate_frame(
         "static": static, "bleach_s": bleach_s, "motion_um": motion_um,
     }  # fmt: skip
     require(chosen["sample"] in SAMPLES, "--sample", chosen["sample"], "one of " + ", ".join(SAMPLES))
-    for name in ("raw.h5" if frames else "light_field.tif", "white.tif", "dark.tif", "microscope.toml"):
-        there = (output / name).exists()
-        require(overwrite or not there, "--output", str(output / name), "a new folder, or --overwrite: this file exists")
+    more = ("raw.h5", "structure.ome.tif", "truth.h5") if frames else ("light_field.tif", "truth.ome.tif")
+    names = [output / name for name in (*more, "white.tif", "dark.tif", "microscope.toml")]
+    require_no_input(names, input_files(microscope))
+    for name in names:
+        require(overwrite or not name.exists(), "--output", str(name), "a new folder, or --overwrite: this file exists")
     require_folder(output)
     scope = optics.load_microscope(chosen["microscope"])
     optics.microscope.require_square(scope)
@@ -104,19 +109,21 @@ def simulate_frame(
         for name, value in living.items():
             option = f"--{name.replace('_', '-')}"
             require(value == MOVIE_DEFAULTS[name], option, value, "--frames with it: a single frame has no time")
-        made_frame = simulate.raw_recording(seed, scope, sample=chosen["sample"], psf=computed, **common)
-        _write_frame(output, made_frame, scope)
+        made = simulate.raw_recording(seed, scope, sample=chosen["sample"], psf=computed, **common)
+        with together(*names):
+            _write_frame(output, made, scope)
         return
     require(chosen["sample"] == "cortex", "--sample", chosen["sample"], "cortex with --frames: nothing else is active")
-    made = simulate.raw_movie(
+    movie = simulate.raw_movie(
         seed, scope, frames=frames, frame_s=1 / rate_hz, firing_hz=firing_hz, static=static, bleach_s=bleach_s,
         motion_um=motion_um, indicator=simulate.find_indicator(indicator, rise_ms=rise_ms, decay_ms=decay_ms),
         psf=computed, **common,
     )  # fmt: skip
-    simulate.write_raw_movie(output, made, track=track)
-    lattice, n, spikes = made.frames.lattice, len(made.truth.dff), sum(map(len, made.truth.spikes))
+    with together(*names):
+        simulate.write_raw_movie(output, movie, track=track)
+    lattice, n, spikes = movie.frames.lattice, len(movie.truth.dff), sum(map(len, movie.truth.spikes))
     typer.echo(
-        f"{output}: {frames} raw frames {made.frames.shape[1:]}, pitch {lattice.pitch_px:.3f} px, white, dark, structure; "
+        f"{output}: {frames} raw frames {movie.frames.shape[1:]}, pitch {lattice.pitch_px:.3f} px, white, dark, structure; "
         f"truth: {n} neurons, {spikes} spikes"
     )
 

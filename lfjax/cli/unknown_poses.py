@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lfjax.cli.groups import grouped
-from lfjax.cli.options import OverwriteOption, naming, require_output
+from lfjax.cli.options import OverwriteOption, naming, require_no_input, require_output
 from lfjax.cli.particle_options import ParticleOptions, ParticlesArgument, SymmetryOption, check_seed, cubic_map
+from lfjax.cli.runs import claim
 from lfjax.errors import require
+from lfjax.io.disk_space import require_space
 
 if TYPE_CHECKING:
     from lfjax.pipeline import BandLook, FoundPoses, SearchSettings
@@ -110,12 +112,15 @@ def abinitio(
     require(independent or not check_overfitting, "--check-overfitting", True, "--independent-halves")
     names = ["", "_unfil", *(("_half1", "_half2") if half_maps else ())]
     maps = [output.with_name(f"{output.stem}{name}.mrc") for name in names]
-    require_output(output, (".mrc",), tuple(particles), overwrite=overwrite)
     star, junk = output.with_suffix(".star"), output.with_name(f"{output.stem}_junk.star")
+    pictures = [output.with_suffix(kind) for kind in (".png", ".fsc.png", ".orientations.png")]
+    require_output(output, (".mrc",), options.files(particles), overwrite=overwrite, beside=[*maps, star, junk, *pictures])
+    claim(output, {output.with_name(f".{output.stem}.abinitio.h5"): "all passes so far"})
     with viz.drawing_soon():
         file = options.open(particles)
         for path in (*maps, star, junk):
-            require_output(path, (".mrc", ".star"), (*particles, *file.stacks), overwrite=overwrite)
+            require_output(path, (".mrc", ".star"), (*particles, *file.stacks), overwrite=overwrite, beside=pictures)
+        require_space(output, 4 * file.size**3 * len(maps))
     with naming(**NAMES):
         made = pipeline.find_poses(
             file, settings, restarts=restarts, independent=independent, check_overfitting=check_overfitting, output=output,
@@ -228,12 +233,13 @@ def orient(
 
     settings = search.settings()
     junk = output.with_name(f"{output.stem}_junk.star")
-    inputs = (*particles, volume)
+    inputs = (*options.files(particles), volume)
     require_output(output, (".star",), inputs, overwrite=overwrite)
     require_output(junk, (".star",), inputs, overwrite=overwrite)
     with naming(**NAMES):
         density, voxel = cubic_map(volume, map_voxel)
     file = options.open(particles)
+    require_no_input((output, junk), file.stacks)
     with naming(**NAMES):
         made = pipeline.orient_particles(
             file, density, voxel, settings, told=lambda note: typer.echo(f"  {note}"), passed=_telling(), track=track

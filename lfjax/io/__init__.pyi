@@ -1,6 +1,8 @@
 from lfjax.io.arrays import Volume as Volume
 from lfjax.io.atomic import writing as writing
 from lfjax.io.cache import cache_folder as cache_folder, use_compile_cache as use_compile_cache
+from lfjax.io.disk_space import require_space as require_space
+from lfjax.io.hdf5_file import new_hdf5 as new_hdf5
 from lfjax.io.images import (
     FORMATS as FORMATS,
     FRAMES as FRAMES,
@@ -10,6 +12,7 @@ from lfjax.io.images import (
     write_frame as write_frame,
     write_volume as write_volume,
 )
+from lfjax.io.lock import locked as locked
 from lfjax.io.movie_file import Movie as Movie, open_movie as open_movie, write_movie as write_movie
 from lfjax.io.mrc import Map as Map, Stack as Stack, read_map as read_map, write_map as write_map, write_stack as write_stack
 from lfjax.io.star import read_star as read_star, write_star as write_star

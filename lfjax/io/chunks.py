@@ -2,7 +2,7 @@
 
 Chunks go to a folder beside the result, whose name starts with a dot and ends with .partial; it takes the name of the result
 when the last chunk is written. A chunk is one file (a Zarr shard), written under another name and renamed: it is whole or
-missing.
+missing. Its parts carry checksums, which a run that resumes verifies: a chunk that the disk has damaged is computed again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,10 +22,24 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from lfjax._lazy import load
-from lfjax.errors import FileError, require
+from lfjax.errors import FileError, StorageWarning, require
+from lfjax.io.atomic import sync
+from lfjax.io.chunk_store import (
+    DamagedError,
+    is_sound,
+    make_group,
+    mend_arrays,
+    read_settings,
+    remove_leftovers,
+    shard_file,
+    sync_shard,
+    write_settings,
+)
+from lfjax.io.disk_space import free_bytes, in_words, on_disk
 from lfjax.parallel import Process
 from lfjax.progress import Steps
 
+Layout = tuple[Mapping[str, tuple[int, ...]], Mapping[str, str], int, int]
 PATIENCE_S = 24 * 3600.0  # longest wait for another process
 
 
@@ -74,39 +89,69 @@ class Chunks:
         self.finished = reuse and self.path.exists()
         if self.path.exists() and not reuse:
             raise FileError(f"{self.path}: exists already; expected a new name, since results are not overwritten")
-        self.folder = self.path if self.finished else self.path.with_name(f".{self.path.name}.partial")
+        partial = self.path.with_name(f".{self.path.name}.partial")
+        self.folder = self.path if self.finished else partial
         wanted = json.loads(json.dumps({"frames": frames, "size": size, **settings}, default=list))
+        make: Layout = (arrays, axes or {}, frames, size)
+        self._frame_bytes = sum(4 * math.prod(shape) for shape in arrays.values())
         if self.finished:
             self._compare(wanted)
-            self.group = _zarr().open_group(self.folder, mode="r")
-            return
+            self._open("r")
+            broken = self._broken(range(len(self)))
+            if not broken and not self.missing():
+                return
+            if self.process.processes > 1:
+                raise FileError(f"{self.path}: {len(broken)} of {len(self)} chunks are damaged; expected sound ones: remove it")
+            os.replace(self.path, partial)  # a run that lacks these chunks
+            self.folder, self.finished = partial, False
         if self.process.number == 0:
-            self._begin(arrays, wanted, axes or {})
+            with on_disk(self.path, self.frames * self._frame_bytes):
+                self._begin(make, wanted)
         _wait(lambda: self._settings() == wanted, f"{self.folder} of process 0")
-        self.group = _zarr().open_group(self.folder, mode="r+")
+        self._open("r+")
+        there = set(range(len(self))) - set(self.missing())
+        self._foreign = {k for k in there if not self.process.owns(k)}
+        self._remove(self._broken(sorted(there - self._foreign)))
+
+    def _open(self, mode: str) -> None:
+        self.group = _zarr().open_group(self.folder, mode=mode)
+        self._arrays: dict[str, Any] = dict(self.group.arrays())
 
     def _settings(self) -> Any:
-        if not (self.folder / "zarr.json").exists():
+        try:
+            return read_settings(self.folder)
+        except DamagedError:
             return None
-        return _zarr().open_group(self.folder, mode="r").attrs.get("lfjax")
 
-    def _begin(self, arrays: Mapping[str, tuple[int, ...]], wanted: dict[str, Any], axes: Mapping[str, str]) -> None:
-        if self._settings() is not None:  # None: the run was killed before it had written its settings
+    def _begin(self, make: Layout, wanted: dict[str, Any]) -> None:
+        try:
+            found = read_settings(self.folder)
+        except DamagedError as error:
+            found = None
+            warnings.warn(f"{error}: the run of {self.path} begins anew", StorageWarning, stacklevel=4)
+        if found is not None:
             self._compare(wanted)
+            for name in mend_arrays(self.folder, *make):
+                told = f"{self.folder / name}: the description of the array was damaged, and is written again"
+                warnings.warn(told, StorageWarning, stacklevel=4)
             return
         shutil.rmtree(self.folder, ignore_errors=True)
-        group = _zarr().create_group(self.folder)
-        for name, shape in arrays.items():
-            group.create_array(
-                name, shape=(self.frames, *shape), chunks=(1, *shape), shards=(self.size, *shape), dtype="float32",
-                dimension_names=list(axes[name]) if name in axes else None,
-                fill_value=np.nan,  # Zarr omits chunks that hold only this value, and a volume may be all zeros
-            )  # fmt: skip
-        group.attrs["lfjax"] = wanted
+        need, free = self.frames * self._frame_bytes, free_bytes(self.path)
+        if free is not None and need > free:
+            told = f"{self.path} needs up to {in_words(need)}, less where it can be compressed, and {in_words(free)} are free"
+            warnings.warn(told, StorageWarning, stacklevel=4)
+        try:
+            write_settings(self.folder, make_group(self.folder, *make), wanted)
+        except OSError:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
 
     def _compare(self, wanted: dict[str, Any]) -> None:
         """Refuse the folder of a run with other settings."""
-        found = self._settings()
+        try:
+            found = read_settings(self.folder)
+        except DamagedError as error:
+            raise FileError(f"{error}; remove {self.folder} to begin anew") from error
         if not isinstance(found, dict):
             raise FileError(f"{self.folder}: exists already and is no result of this kind; expected a new name")
         other = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
@@ -125,17 +170,40 @@ class Chunks:
 
     def missing(self) -> list[int]:
         """Numbers of the chunks that some array lacks."""
-        names = list(self.group.array_keys())
-        return [k for k in range(len(self)) if not all(self._file(name, k).exists() for name in names)]
+        return [k for k in range(len(self)) if not all(file.exists() for file in self._files(k))]
 
-    def _file(self, name: str, number: int) -> Path:
-        shape = self.group[name].shape
-        return self.folder / name / "c" / "/".join([str(number), *("0" for _ in shape[1:])])
+    def _files(self, number: int) -> list[Path]:
+        return [shard_file(self.folder, name, array.ndim, number) for name, array in self._arrays.items()]
+
+    def _broken(self, numbers: Iterable[int]) -> list[int]:
+        """Numbers of the chunks, among those that are there, that do not fit their checksums."""
+        there = [k for k in numbers if all(file.exists() for file in self._files(k))]
+        return [k for k in there if not all(is_sound(array, self.span(k)) for array in self._arrays.values())]
+
+    def _remove(self, broken: list[int]) -> None:
+        """Remove damaged chunks, so that they are computed again."""
+        for number in broken:
+            for file in self._files(number):
+                file.unlink(missing_ok=True)
+        if broken:
+            frames = ", ".join(f"{self.span(k).start} to {self.span(k).stop - 1}" for k in broken[:5])
+            more = f", and {len(broken) - 5} more" * (len(broken) > 5)
+            told = f"{len(broken)} of {len(self)} chunks are damaged (frames {frames}{more}) and are computed again"
+            warnings.warn(f"{self.folder}: {told}", StorageWarning, stacklevel=3)
 
     def write(self, number: int, values: Mapping[str, np.ndarray]) -> None:
-        """Write a chunk of every array."""
-        for name, value in values.items():
-            self.group[name][self.span(number)] = np.asarray(value, np.float32)
+        """Write a chunk of every array.
+
+        Raises:
+            NoSpaceError: the disk is full; chunks that were written before stay.
+        """
+        span = self.span(number)
+        with on_disk(self.path, (self.frames - span.start) * self._frame_bytes):
+            for name, value in values.items():
+                self._arrays[name][span] = np.asarray(value, np.float32)
+            for file in self._files(number):
+                if file.exists():
+                    sync_shard(self.folder, file)
 
     def finish(self, attributes: Mapping[str, Any] | None = None) -> Path:
         """Give the folder its name and return it; of several processes, the first does so when all chunks are written.
@@ -149,13 +217,25 @@ class Chunks:
             _wait(self.path.exists, f"{self.path} of process 0")
             return self.path
         if self.process.processes > 1:
-            _wait(lambda: not self.missing(), f"all chunks of {self.folder}")
+            _wait(self._complete, f"all chunks of {self.folder}")
         left = self.missing()
         if left:
             raise FileError(f"{self.folder}: {len(left)} of {len(self)} chunks are missing; expected all of them")
-        self.group.attrs.update(dict(attributes or {}))
+        with on_disk(self.path):
+            self.group.attrs.update(dict(attributes or {}))
+            remove_leftovers(self.folder)
+            sync(self.folder / "zarr.json")
+            sync(self.folder)
         os.replace(self.folder, self.path)
+        sync(self.path.parent)
         return self.path
+
+    def _complete(self) -> bool:
+        """Whether all chunks are there; those of other processes that an earlier run left are verified, once each."""
+        if self.missing():
+            return False
+        self._foreign = set(self._broken(sorted(self._foreign)))
+        return not self._foreign
 
 
 def _short(value: Any) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from lfjax.errors import FileError
 from lfjax.io.arrays import Volume, VoxelUm, check_array, check_volume, choose_page, reading
-from lfjax.io.atomic import writing
+from lfjax.io.hdf5_file import new_hdf5
 
 
 def read_frame(path: str | Path, *, page: int | None = None, dataset: str | None = None) -> np.ndarray:
@@ -49,7 +49,7 @@ def read_volume(path: str | Path) -> Volume:
 def write_volume(path: str | Path, volume: ArrayLike, voxel_um: VoxelUm) -> None:
     """Write `volume` (z, y, x) with its voxel size; see `lfjax.io.write_volume`."""
     array, size = check_volume(path, volume, voxel_um)
-    with writing(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path, array.nbytes) as file:
         dataset = file.create_dataset("volume", data=array)
         dataset.attrs.update({"voxel_um": size, "axes": "zyx", "unit": "um"})
 
@@ -57,7 +57,7 @@ def write_volume(path: str | Path, volume: ArrayLike, voxel_um: VoxelUm) -> None
 def write_frame(path: str | Path, frame: ArrayLike) -> None:
     """Write `frame` (y, x); see `lfjax.io.write_frame`."""
     array = check_array(path, frame, "yx")
-    with writing(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path, array.nbytes) as file:
         file.create_dataset("frame", data=array)
 
 

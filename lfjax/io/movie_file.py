@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex
 
-import h5py
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -18,6 +17,7 @@ from lfjax._lazy import load
 from lfjax.errors import FileError, LfjaxError, require
 from lfjax.io.arrays import check_array
 from lfjax.io.atomic import writing
+from lfjax.io.hdf5_file import new_hdf5
 from lfjax.io.images import read_frame
 from lfjax.io.movie_files import find_files, open_files
 from lfjax.io.movie_source import Choice, Source, dropped_frames, gather
@@ -217,14 +217,14 @@ def write_movie(path: str | Path, frames: ArrayLike, *, frame_s: float | None = 
     suffix = path.suffix.lower()
     if suffix not in (".h5", ".hdf5", ".tif", ".tiff"):
         raise FileError(f"{path}: unknown suffix {suffix!r}; expected .h5, .hdf5, .tif or .tiff")
-    with writing(path) as temporary:
-        if suffix in (".h5", ".hdf5"):
-            with h5py.File(temporary, "w") as file:
-                dataset = file.create_dataset("frames", data=array, chunks=(1, *array.shape[1:]))
-                if frame_s is not None:
-                    dataset.attrs["frame_s"] = frame_s
-        else:
-            _write_tiff(temporary, array, frame_s)
+    if suffix in (".h5", ".hdf5"):
+        with new_hdf5(path, array.nbytes) as file:
+            dataset = file.create_dataset("frames", data=array, chunks=(1, *array.shape[1:]))
+            if frame_s is not None:
+                dataset.attrs["frame_s"] = frame_s
+        return
+    with writing(path, array.nbytes) as temporary:
+        _write_tiff(temporary, array, frame_s)
 
 
 def _write_tiff(path: Path, array: np.ndarray, frame_s: float | None) -> None:

@@ -17,6 +17,7 @@ from lfjax.io.atomic import writing
 from lfjax.io.checked_numbers import LARGEST
 from lfjax.io.mrc_layout import read_layout, read_values
 
+HEADER_BYTES = 1024
 Zyx = tuple[float, float, float]
 
 
@@ -85,7 +86,7 @@ def write_map(
     array = check_array(path, np.asarray(volume, np.float32), "zyx")
     size = np.broadcast_to(np.asarray(voxel_angstrom, float), 3)
     require(bool(np.all(np.isfinite(size) & (size > 0))), "voxel_angstrom", voxel_angstrom, "positive numbers")
-    with writing(path) as temporary, mrcfile.new(temporary, overwrite=True) as file:
+    with writing(path, HEADER_BYTES + array.nbytes) as temporary, mrcfile.new(temporary, overwrite=True) as file:
         file.set_data(array)
         file.voxel_size = tuple(size[::-1])
         file.header.origin = tuple(origin_angstrom[::-1])
@@ -172,21 +173,31 @@ def write_stack(
         require(count is not None, "count", count, "the number of images, for batches")
         batches = iter(images)  # type: ignore[arg-type]
     first = check_array(path, np.asarray(next(batches), np.float32), "nyx")
-    with writing(path) as temporary, mrcfile.new_mmap(temporary, (count, *first.shape[1:]), mrc_mode=2, overwrite=True) as file:
-        done = 0
-        for batch in _chain(first, batches):
-            part = check_array(path, np.asarray(batch, np.float32), "nyx")
-            if part.shape[1:] != first.shape[1:] or done + len(part) > (count or 0):
-                found = f"a batch of shape {part.shape} after {done} images"
-                raise FileError(f"{path}: {found}; expected {count} images of {first.shape[1:]}")
-            file.data[done : done + len(part)] = part
-            done += len(part)
-        if done != count:
-            raise FileError(f"{path}: {done} images; expected count = {count}")
-        file.set_image_stack()
-        file.voxel_size = (pixel_angstrom, pixel_angstrom, pixel_angstrom)
-        file.update_header_from_data()
-        file.update_header_stats()
+    with writing(path, HEADER_BYTES + 4 * (count or 0) * first[0].size) as temporary:
+        with mrcfile.new(temporary, overwrite=True) as file:  # the header, with the first image
+            file.set_data(first[:1])
+            file.set_image_stack()
+            file.voxel_size = (pixel_angstrom, pixel_angstrom, pixel_angstrom)
+            header = file.header.copy()
+        # not through a memory map: on a full disk its pages kill the process
+        with open(temporary, "r+b") as raw:
+            raw.seek(HEADER_BYTES)
+            done, sums, header.dmin, header.dmax = 0, np.zeros(2), np.inf, -np.inf
+            for batch in _chain(first, batches):
+                part = np.ascontiguousarray(check_array(path, np.asarray(batch, np.float32), "nyx"), "<f4")
+                if part.shape[1:] != first.shape[1:] or done + len(part) > (count or 0):
+                    found = f"a batch of shape {part.shape} after {done} images"
+                    raise FileError(f"{path}: {found}; expected {count} images of {first.shape[1:]}")
+                raw.write(part.data)
+                done += len(part)
+                sums += part.sum(dtype=float), np.square(part, dtype=float).sum()
+                header.dmin, header.dmax = min(header.dmin, part.min()), max(header.dmax, part.max())
+            if done != count:
+                raise FileError(f"{path}: {done} images; expected count = {count}")
+            mean, square = sums / (done * first[0].size)
+            header.nz, header.dmean, header.rms = done, mean, math.sqrt(max(square - mean**2, 0))
+            raw.seek(0)
+            raw.write(header.tobytes())
 
 
 def _chain(first: np.ndarray, rest: Iterator[ArrayLike]) -> Iterator[ArrayLike]:

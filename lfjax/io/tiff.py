@@ -55,7 +55,7 @@ def write_volume(path: str | Path, volume: ArrayLike, voxel_um: VoxelUm) -> None
     if not ome and 4 * math.prod(np.shape(volume)) > IMAGEJ_LIMIT_BYTES:
         raise FileError(f"{path}: shape {np.shape(volume)} exceeds the 4 GiB of an ImageJ TIFF; use .ome.tif or .h5")
     array, (dz, dy, dx) = check_volume(path, volume, voxel_um)
-    with writing(path) as temporary:
+    with writing(path, array.nbytes) as temporary:
         if ome:
             sizes = {"PhysicalSizeZ": dz, "PhysicalSizeY": dy, "PhysicalSizeX": dx}
             units = {f"{name}Unit": "µm" for name in sizes}
@@ -73,7 +73,7 @@ def write_volume(path: str | Path, volume: ArrayLike, voxel_um: VoxelUm) -> None
 def write_frame(path: str | Path, frame: ArrayLike) -> None:
     """Write a frame (y, x) in its own type; see `lfjax.io.write_frame`."""
     array = check_array(path, frame, "yx")
-    with writing(path) as temporary:
+    with writing(path, array.nbytes) as temporary:
         # ome=False: by the name alone tifffile would write OME metadata, but a frame has no scale
         tifffile.imwrite(temporary, array, photometric="minisblack", metadata=None, ome=False)
 

@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike
 from lfjax import parallel, solvers
 from lfjax.errors import require, require_shape
 from lfjax.io.chunks import Chunks, ome_attributes, stream
+from lfjax.io.lock import locked
 from lfjax.linop import LinearOperator
 from lfjax.movies.frames import Frames
 
@@ -148,12 +149,13 @@ def reconstruct_movie(
 
     Raises:
         FileError: the result exists already, or an interrupted run had other settings.
+        BusyError: another process writes the result.
+        NoSpaceError: the disk is full; the chunks that were written stay, and the same call resumes.
         ParameterError: a number is out of range.
     """
     require(frame_s > 0, "frame_s", frame_s, "a positive number of seconds")
     require(batch >= 1, "batch", batch, "1 or more frames")
     require(start is None or mesh is None or mesh.size == 1, "mesh", mesh, "one device for sequential reconstruction")
-    result = Chunks(path, len(frames), size, {"0": shape}, dict(settings or {}), process, {"0": "tzyx"})
     sequential = eqx.filter_jit(_Sequential(reconstruct))
 
     def volumes(block: np.ndarray) -> Mapping[str, Array]:
@@ -162,6 +164,8 @@ def reconstruct_movie(
             return {"0": sequential(y, jnp.asarray(start))}
         return {"0": parallel.over_batch(reconstruct, y, mesh=mesh, batch_size=batch)}
 
-    stream(frames, result, volumes, track=track)
     name = Path(path).name.removesuffix(".zarr").removesuffix(".ome")
-    return result.finish(ome_attributes(name, "tzyx", (frame_s, *voxel_um), origin=(0.0, *origin_um)))
+    with locked(path, 0 if process is None else process.number):
+        result = Chunks(path, len(frames), size, {"0": shape}, dict(settings or {}), process, {"0": "tzyx"})
+        stream(frames, result, volumes, track=track)
+        return result.finish(ome_attributes(name, "tzyx", (frame_s, *voxel_um), origin=(0.0, *origin_um)))

@@ -17,12 +17,12 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
-from lfjax.errors import FileError, LfjaxError, require_shape
+from lfjax.errors import FileError, LfjaxError, StorageWarning, require_shape
 from lfjax.io.arrays import check_array, reading
-from lfjax.io.atomic import writing
 from lfjax.io.cache import cache_folder
 from lfjax.io.checked_numbers import finite_attribute
 from lfjax.io.hdf5 import numbers
+from lfjax.io.hdf5_file import new_hdf5
 from lfjax.optics.alignment import Alignment
 from lfjax.optics.microscope import Microscope
 from lfjax.optics.psf.images import PSF, compute_psf
@@ -46,7 +46,7 @@ def write_psf(path: str | Path, psf: PSF) -> None:
         FileError: the values are not finite.
     """
     values = check_array(path, psf.values, "zabyx")
-    with writing(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path, values.nbytes) as file:
         dataset = file.create_dataset("psf", data=values, chunks=(1, 1, 1, *values.shape[3:]), fletcher32=True)
         dataset.attrs["format"] = FORMAT
         dataset.attrs["microscope"] = json.dumps(psf.microscope.to_dict())
@@ -108,7 +108,7 @@ def write_view_psfs(path: str | Path, psfs: Float[ArrayLike, "v z y x"], z_um: S
     """
     require_shape("psfs", np.shape(psfs), ("v", len(z_um), "y", "x"))
     values = check_array(path, np.asarray(psfs), "vzyx")
-    with writing(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path, values.nbytes) as file:
         dataset = file.create_dataset("view_psfs", data=values, chunks=(1, 1, *values.shape[2:]), fletcher32=True)
         dataset.attrs["z_um"] = [float(z) for z in z_um]
 
@@ -167,7 +167,7 @@ def cached_psf(
     try:
         write_psf(path, psf)
     except OSError as error:  # a full or read-only disk must not cost the PSF that was just computed
-        warnings.warn(f"the PSF was not cached: {error}", stacklevel=2)
+        warnings.warn(f"the PSF was not cached: {error}", StorageWarning, stacklevel=2)
     return psf
 
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from lfjax.errors import FileError
 from lfjax.io.arrays import reading
-from lfjax.io.atomic import writing
 from lfjax.io.hdf5 import numbers
+from lfjax.io.hdf5_file import new_hdf5
 from lfjax.tomography import Estimate, Pass, Poses, State
 
 FORMAT = "lfjax search for poses 2"
@@ -79,7 +79,7 @@ class KeptSearch:
             "done": state.done, "near": state.near, "evidence": state.evidence,
             "history": [passed._asdict() for passed in state.history],
         }  # fmt: skip
-        with writing(self.path) as temporary, h5py.File(temporary, "w") as file:
+        with new_hdf5(self.path) as file:
             file.attrs["format"] = FORMAT
             for name, value in (("settings", self.settings), ("rest", rest)):
                 file.create_dataset(name, data=np.frombuffer(json.dumps(value).encode(), np.uint8))

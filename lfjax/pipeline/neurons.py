@@ -17,6 +17,7 @@ from lfjax import activity, metrics
 from lfjax.activity.neurons import Neurons
 from lfjax.activity.spike_times import Pulse
 from lfjax.errors import FileError, require
+from lfjax.io.lock import locked
 from lfjax.linop import LinearOperator
 from lfjax.movies.identity import fingerprint
 from lfjax.movies.prepare import LightFields
@@ -120,13 +121,14 @@ def extract_neurons(
 
     Raises:
         FileError: `output` exists, an interrupted run had other inputs or settings, or frames are bad.
+        BusyError: another process writes `output`.
+        NoSpaceError: the disk is full; the time courses that were written stay, and the same call resumes.
         ParameterError: a number out of range, or no neuron is found.
         ShapeError: `structure` or `masks` do not fit the grid.
         LfjaxError: see `optics.Rectifier.calibrate`.
     """
     output = Path(output)
-    if output.exists():
-        raise FileError(f"{output}: exists already; expected a new name, since results are not overwritten")
+    _require_new(output)
     require(structure is None or masks is None, "masks", "given", "a structural volume or masks, not both")
     require(0 < false_discovery < 1, "false_discovery", false_discovery, "a fraction between 0 and 1")
     run.check()
@@ -163,16 +165,28 @@ def extract_neurons(
         "indicator": indicator.time_constants_s, "false_discovery": false_discovery, "bad_frames": bad_frames,
         "tolerance": tolerance, "inputs": fingerprint(frames, structure, masks),
     }  # fmt: skip
-    courses = output.with_name(f"{output.stem}.courses.zarr")
-    found = activity.extract(
-        ready.frames, op, places.centres_um, places.footprints, courses, frame_s=recording.frame_s, voxel_um=psf.voxel_um,
-        mean=jnp.asarray(ready.mean), weights=ready.weights, neuropil=rings, moments=recording.moments,
-        pulse=Pulse(*indicator.time_constants_s), size=run.chunk, mesh=mesh, settings=settings, track=track,
-    )  # fmt: skip
-    found = _marked(found, recording)
-    activity.write_neurons(output, found)
-    activity.remove_courses(courses)  # only now: a run killed before resumes from it
+    courses = courses_of(output)
+    with locked(output):
+        _require_new(output)
+        found = activity.extract(
+            ready.frames, op, places.centres_um, places.footprints, courses, frame_s=recording.frame_s, voxel_um=psf.voxel_um,
+            mean=jnp.asarray(ready.mean), weights=ready.weights, neuropil=rings, moments=recording.moments,
+            pulse=Pulse(*indicator.time_constants_s), size=run.chunk, mesh=mesh, settings=settings, track=track,
+        )  # fmt: skip
+        found = _marked(found, recording)
+        activity.write_neurons(output, found)
+        activity.remove_courses(courses)  # only now: a run killed before resumes from it
     return Extraction(found, output, volume, places.false_discovery, recording, float(ready.mask.mean()), explained)
+
+
+def courses_of(output: str | Path) -> Path:
+    """The folder that keeps time courses during a run, beside its result NAME.h5: NAME.courses.zarr."""
+    return Path(output).with_name(f"{Path(output).stem}.courses.zarr")
+
+
+def _require_new(output: Path) -> None:
+    if output.exists():
+        raise FileError(f"{output}: exists already; expected a new name, since results are not overwritten")
 
 
 def _marked(found: Neurons, recording: Recording) -> Neurons:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
 from lfjax.errors import require
+from lfjax.io.lock import locked
 from lfjax.pipeline.kept_search import KeptSearch
 from lfjax.pipeline.particles import batches
 from lfjax.pipeline.search_settings import (
@@ -147,6 +149,7 @@ def find_poses(
 
     Raises:
         FileError: the images cannot be used, see `CheckedImages`, or a kept search has other settings or is broken.
+        BusyError: another process searches for `output`.
         ParameterError: a setting is out of range, or most of the signal lies beyond the ball.
     """
     require(restarts is None or restarts >= 1, "restarts", restarts, "1 or more")
@@ -158,9 +161,6 @@ def find_poses(
     starts = restarts or (8 if len(file) <= searching.FEW else 4)
     keys = jax.random.split(jax.random.key(settings.seed), 3)
     kept = None if output is None else kept_search(output, ready, settings, starts)
-    state = None if kept is None else kept.state(replace=overwrite)
-    if told:
-        _tell_beginning(state, kept, told)
 
     def keep(state: State) -> None:
         if kept is not None:
@@ -170,7 +170,11 @@ def find_poses(
         if looked is not None:
             _look(ready, state, starts, looked)
 
-    found = searching.run(ready.search, keys[0], starts, state=state, keep=keep)
+    with nullcontext() if output is None else locked(output):
+        state = None if kept is None else kept.state(replace=overwrite)
+        if told:
+            _tell_beginning(state, kept, told)
+        found = searching.run(ready.search, keys[0], starts, state=state, keep=keep)
     made = _with_maps(ready, settings, found, keys[1:], independent, check_overfitting, folder, track)
     return made._replace(kept=kept)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from lfjax.io import write_frame, write_volume, writing
+from lfjax.io.disk_space import require_space
+from lfjax.io.hdf5_file import new_hdf5
 from lfjax.progress import Steps
 from lfjax.simulate.cortex_movie import BLOCK, RawMovie
 
@@ -29,15 +31,18 @@ def write_raw_movie(folder: str | Path, movie: RawMovie, *, track: Callable[...,
         track: see `lfjax.progress.track`.
 
     Raises:
+        NoSpaceError: the disk is full.
         OSError: a file cannot be written.
     """
-    folder = Path(folder)
+    folder, shape = Path(folder), movie.frames.shape
+    size = math.prod(shape) * movie.frames.dtype.itemsize
+    require_space(folder / "raw.h5", size)
     write_frame(folder / "white.tif", movie.white)
     write_frame(folder / "dark.tif", movie.dark)
     write_volume(folder / "structure.ome.tif", movie.structure, movie.voxel_um)
     with writing(folder / "microscope.toml") as temporary:
         temporary.write_text(movie.microscope.to_toml(), encoding="utf-8")
-    with writing(folder / "truth.h5") as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(folder / "truth.h5") as file:
         file.attrs.update({"frame_s": movie.frame_s, "voxel_um": movie.voxel_um})
         truth = movie.truth._asdict()
         spikes = truth.pop("spikes")
@@ -47,8 +52,7 @@ def write_raw_movie(folder: str | Path, movie: RawMovie, *, track: Callable[...,
             options = {"chunks": (1, *values.shape[1:]), "compression": "gzip"} if name == "footprints" else {}
             file.create_dataset(name, data=values, **options)
     starts = Steps(range(0, len(movie.frames), BLOCK), BLOCK, "frames")
-    with writing(folder / "raw.h5") as temporary, h5py.File(temporary, "w") as file:
-        shape = movie.frames.shape
+    with new_hdf5(folder / "raw.h5", size) as file:
         frames = file.create_dataset("frames", shape, movie.frames.dtype, chunks=(1, *shape[1:]))
         for attributes in (file.attrs, frames.attrs):
             attributes["frame_s"] = movie.frame_s

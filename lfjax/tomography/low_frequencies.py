@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from lfjax.errors import require
 from lfjax.fourier import good_size
+from lfjax.io.disk_space import reserve
 from lfjax.tomography import schedule
 from lfjax.tomography.image_batches import IN_MEMORY, Stack
 from lfjax.tomography.particles import Particles
@@ -101,6 +102,7 @@ def cropped_images(
 
     Raises:
         ParameterError: the box is not smaller than that of the images, or equal.
+        NoSpaceError: the disk of the temporary file is full.
     """
     count, size = images.shape[0], images.shape[-1]
     require(1 <= pixels <= size, "pixels", pixels, f"1 to {size}, the box of the images")
@@ -123,7 +125,9 @@ def cropped_images(
 
 
 def _room(shape: tuple[int, ...], folder: str | Path | None) -> NDArray[np.float32]:
-    if 4 * math.prod(shape) <= IN_MEMORY:
+    size = 4 * math.prod(shape)
+    if size <= IN_MEMORY:
         return np.empty(shape, np.float32)
     with tempfile.TemporaryFile(dir=folder, prefix=".lfjax.") as file:  # the map outlives the handle
+        reserve(Path(folder or tempfile.gettempdir()) / "temporary images", file.fileno(), size)
         return np.memmap(file, np.float32, "w+", shape=shape)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -106,6 +107,15 @@ class ParticleFile:
             FileError: a stack is missing.
         """
         return tuple(find_beside(self.path, name, self.folder) for name in dict.fromkeys(name for _, name in self.names))
+
+    @property
+    def known_stacks(self) -> tuple[Path, ...]:
+        """Paths of the stacks that are there."""
+        found = []
+        for name in dict.fromkeys(name for _, name in self.names):
+            with suppress(FileError):
+                found.append(find_beside(self.path, name, self.folder))
+        return tuple(found)
 
     @property
     def notes(self) -> tuple[str, ...]:

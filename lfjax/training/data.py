@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from lfjax.errors import FileError, ParameterError, require, require_shape
-from lfjax.io import Movie, open_movie, writing
+from lfjax.io import Movie, open_movie
+from lfjax.io.hdf5_file import new_hdf5
 
 
 @runtime_checkable
@@ -176,6 +177,6 @@ def write_pairs(path: str | Path, frames: np.ndarray, volumes: np.ndarray) -> No
     """
     if len(frames) != len(volumes):
         raise ParameterError(f"volumes: {len(volumes)} volumes; expected {len(frames)}, one per frame")
-    with writing(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path, 4 * (np.size(frames) + np.size(volumes))) as file:
         file.create_dataset("frames", data=np.asarray(frames, np.float32), chunks=(1, *frames.shape[1:]))
         file.create_dataset("volumes", data=np.asarray(volumes, np.float32), chunks=(1, *volumes.shape[1:]))

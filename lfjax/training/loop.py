@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,6 +23,7 @@ from jaxtyping import Array, PyTree
 
 from lfjax._lazy import load
 from lfjax.errors import require
+from lfjax.io.lock import locked
 from lfjax.linop import LinearOperator
 from lfjax.models import PatchCritic, trainable
 from lfjax.parallel import replicate, unreplicate
@@ -144,6 +146,8 @@ def fit(
     Raises:
         ParameterError: a loss needs H and `op` is None, or the samples of a batch cannot be spread evenly over the mesh.
         FileError: the folder holds a run with different settings or of a different model.
+        BusyError: another process trains in this folder.
+        NoSpaceError: the disk is full; the checkpoint before stays, and the same call resumes.
     """
     weights, options = weights or LossWeights(), options or Options()
     data.check()
@@ -157,37 +161,38 @@ def fit(
     training = prepare(model, critic, data, op, weights, options)._replace(mesh=mesh)
     state = start(model, critic, training)
     history: History = []
-    saver: Saver | None = None
-    if folder is not None:
-        settings = {"weights": dataclasses.asdict(weights), "options": dataclasses.asdict(options)}
-        saver = load("lfjax.training.saver").Saver(Path(folder), settings)
-        state, history = saver.restore(state)
-    state = replicate(state, mesh)
-    waiting, end = _waiting(history), options.steps * options.accumulate
-    remaining = range(int(state.step), end)
-    losses: dict[str, list[Array]] = {}
-    for step, batch in _batches(data, options, others, mesh, track(remaining, "training") if track else remaining):
-        if options.patience and waiting >= options.patience:
-            break
-        state, terms = advance(training, state, batch)
-        for name, value in terms.items():
-            losses.setdefault(name, []).append(value)
-        done, last = step + 1, step + 1 == end
-        if done % options.validate_every == 0 or last:
-            row = {"step": float(done)} | {name: float(np.mean(values)) for name, values in losses.items()}
-            losses = {}
-            if validate is not None:
-                row["score"] = float(validate(eqx.combine(unreplicate(state.average, mesh), training.fixed)))
-                if row["score"] < float(state.best_score):
-                    score = replicate(jnp.asarray(row["score"], state.best_score.dtype), mesh)
-                    state = state._replace(best=state.average, best_score=score)
-            history.append(row)
-            waiting = _waiting(history)
-            if saver is not None:
-                saver.log(history)
-        stopping = options.patience > 0 and waiting >= options.patience
-        if saver is not None and (done % options.checkpoint_every == 0 or last or stopping):
-            saver.save(state, history)
+    with nullcontext() if folder is None else locked(folder):
+        saver: Saver | None = None
+        if folder is not None:
+            settings = {"weights": dataclasses.asdict(weights), "options": dataclasses.asdict(options)}
+            saver = load("lfjax.training.saver").Saver(Path(folder), settings)
+            state, history = saver.restore(state)
+        state = replicate(state, mesh)
+        waiting, end = _waiting(history), options.steps * options.accumulate
+        remaining = range(int(state.step), end)
+        losses: dict[str, list[Array]] = {}
+        for step, batch in _batches(data, options, others, mesh, track(remaining, "training") if track else remaining):
+            if options.patience and waiting >= options.patience:
+                break
+            state, terms = advance(training, state, batch)
+            for name, value in terms.items():
+                losses.setdefault(name, []).append(value)
+            done, last = step + 1, step + 1 == end
+            if done % options.validate_every == 0 or last:
+                row = {"step": float(done)} | {name: float(np.mean(values)) for name, values in losses.items()}
+                losses = {}
+                if validate is not None:
+                    row["score"] = float(validate(eqx.combine(unreplicate(state.average, mesh), training.fixed)))
+                    if row["score"] < float(state.best_score):
+                        score = replicate(jnp.asarray(row["score"], state.best_score.dtype), mesh)
+                        state = state._replace(best=state.average, best_score=score)
+                history.append(row)
+                waiting = _waiting(history)
+                if saver is not None:
+                    saver.log(history)
+            stopping = options.patience > 0 and waiting >= options.patience
+            if saver is not None and (done % options.checkpoint_every == 0 or last or stopping):
+                saver.save(state, history)
     kept = state.best if validate is not None and math.isfinite(float(state.best_score)) else state.average
     return Fitted(eqx.combine(unreplicate(kept, mesh), training.fixed), history, state)
 

@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from lfjax.errors import FileError, LfjaxError
-from lfjax.io import writing
 from lfjax.io.arrays import reading
 from lfjax.io.hdf5 import numbers
+from lfjax.io.hdf5_file import new_hdf5
 from lfjax.models import Frozen
 from lfjax.training.recipe import Recipe
 
@@ -48,7 +48,7 @@ def write_model(path: str | Path, model: TrainedModel, *, half: bool = False) ->
         model: the model; `read_model` returns it.
         half: whether to store kernels with 16 instead of 32 bits per number.
     """
-    with writing(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path) as file:
         file.attrs.update({"format": FORMAT, "recipe": json.dumps(model.recipe.to_dict())})
         for number, leaf in enumerate(jax.tree.leaves(eqx.filter(model.network, _kept(model.network)))):
             values = np.asarray(leaf, np.float16 if half and leaf.ndim > 2 else np.float32)

@@ -1,20 +1,31 @@
-"""Checkpoints and logs of one training run in one folder."""
+"""Checkpoints and logs of one training run in one folder.
+
+Beside each checkpoint of orbax, `checkpoint-STEP.json` holds the SHA-256 of its arrays, their shapes, and the log up to it. A
+run resumes from the last checkpoint that fits its note; one that the disk has damaged is removed, and its steps are computed
+again.
+"""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from tensorboardX import SummaryWriter
 
-from lfjax.errors import FileError
+from lfjax.errors import FileError, StorageWarning
 from lfjax.io import writing
+from lfjax.io.disk_space import on_disk, require_space
+from lfjax.training.board import Board
 from lfjax.training.steps import History, TrainState
 
 
@@ -37,10 +48,13 @@ class Saver:
             raise FileError(f"{folder}: holds a run with different settings; expected an empty folder or the same settings")
         with writing(note) as temporary:
             temporary.write_text(text, encoding="utf-8")
+        for file in folder.glob("checkpoint-*.json"):  # of a checkpoint that orbax has dropped, or never finished
+            if not (folder / "checkpoints" / file.stem.partition("-")[2]).exists():
+                file.unlink(missing_ok=True)
         options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True, enable_async_checkpointing=False)
         checkpoints = (folder / "checkpoints").resolve()
         self.manager = ocp.CheckpointManager(checkpoints, options=options, item_handlers=ocp.StandardCheckpointHandler())
-        self.board: SummaryWriter | None = None
+        self.board: Board | None = None
         self.logged = 0
 
     def restore(self, state: TrainState) -> tuple[TrainState, History]:
@@ -49,20 +63,30 @@ class Saver:
         Raises:
             FileError: the checkpoint holds other arrays than `state`, because the model is another one.
         """
-        latest = self.manager.latest_step()
         history: History = []
-        if latest is not None:
-            state = self._read(latest, state)
-            log = self.folder / "log.json"
-            rows = json.loads(log.read_text(encoding="utf-8")) if log.exists() else []
-            history = [row for row in rows if row["step"] <= latest]
-        self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=latest or 0)
+        for step in sorted(self.manager.all_steps(), reverse=True):
+            found = self._read(step, state)
+            if found is not None:
+                state, history = found
+                break
+            told = f"{self.folder}: the checkpoint at step {step} is damaged; its steps are computed again"
+            warnings.warn(told, StorageWarning, stacklevel=3)
+            self.manager.delete(step)
+        with on_disk(self.folder / "tensorboard"):
+            self.board = Board(self.folder / "tensorboard", int(state.step))
         self.logged = len(history)
         return state, history
 
-    def _read(self, step: int, state: TrainState) -> TrainState:
-        wanted = _arrays_by_name(state)
-        found = {name: tuple(kept.shape) for name, kept in self.manager.item_metadata(step).items()}
+    def _read(self, step: int, state: TrainState) -> tuple[TrainState, History] | None:
+        """State and log of a checkpoint; None: it is damaged.
+
+        Raises:
+            FileError: it holds other arrays than `state`.
+        """
+        note = self._note(step)
+        if note is None:
+            return None
+        wanted, found = _arrays_by_name(state), {name: tuple(shape) for name, shape in note["shapes"].items()}
         for name in sorted({*wanted, *found}):
             shape = wanted[name].shape if name in wanted else "no such array"
             if found.get(name, "no such array") != shape:
@@ -70,12 +94,43 @@ class Saver:
                     f"{self.folder}: array {name} of the checkpoint at step {step} has shape "
                     f"{found.get(name, 'no such array')}; expected {shape}, as in this model"
                 )
-        kept = self.manager.restore(step, args=ocp.args.StandardRestore(wanted))
-        return jax.tree.unflatten(jax.tree.structure(state), [jnp.asarray(kept[name], a.dtype) for name, a in wanted.items()])
+        try:
+            with _quiet():
+                kept = self.manager.restore(step, args=ocp.args.StandardRestore(wanted))
+        except Exception:  # damage shows in many ways
+            return None
+        arrays = {name: np.asarray(kept[name]) for name in wanted}
+        if _digest(arrays) != note["sha256"]:
+            return None
+        leaves = [jnp.asarray(arrays[name], a.dtype) for name, a in wanted.items()]
+        return jax.tree.unflatten(jax.tree.structure(state), leaves), note["history"]
+
+    def _note_file(self, step: int) -> Path:
+        return self.folder / f"checkpoint-{step}.json"
+
+    def _note(self, step: int) -> dict[str, Any] | None:
+        """What is noted of a checkpoint; None: the note is missing or damaged."""
+        try:
+            digest, _, text = self._note_file(step).read_text(encoding="utf-8").partition("\n")
+        except (OSError, UnicodeDecodeError):
+            return None
+        return json.loads(text) if hashlib.sha256(text.encode()).hexdigest() == digest else None
 
     def save(self, state: TrainState, history: History) -> None:
-        """Write a checkpoint and the log; orbax writes to a temporary folder and renames it, so none is ever half written."""
-        self.manager.save(int(state.step), args=ocp.args.StandardSave(_arrays_by_name(state)), force=True)
+        """Write a checkpoint and the log; orbax writes to a temporary folder and renames it, so none is ever half written.
+
+        Raises:
+            NoSpaceError: the disk is full; the checkpoint before stays.
+        """
+        step, arrays = int(state.step), _arrays_by_name(state)
+        place, size = self.folder / "checkpoints", sum(a.nbytes for a in arrays.values())
+        require_space(place / str(step), size)
+        with on_disk(place / str(step), size), _quiet():
+            self.manager.save(step, args=ocp.args.StandardSave(arrays), force=True)
+        shapes = {name: list(a.shape) for name, a in arrays.items()}
+        text = json.dumps({"sha256": _digest(arrays), "shapes": shapes, "history": history}, indent=1)
+        with writing(self._note_file(step)) as temporary:
+            temporary.write_text(f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}", encoding="utf-8")
         self.log(history)
 
     def log(self, history: Sequence[dict[str, float]]) -> None:
@@ -88,12 +143,30 @@ class Saver:
         with writing(self.folder / "log.json") as temporary:
             temporary.write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
         for row in history[self.logged :]:
-            for name, value in row.items():
-                if self.board is not None and name != "step":
-                    self.board.add_scalar(name, value, int(row["step"]))
+            values = {name: value for name, value in row.items() if name != "step"}
+            if self.board is not None:
+                with on_disk(self.folder / "tensorboard"):
+                    self.board.add(int(row["step"]), values)
         self.logged = len(history)
-        if self.board is not None:
-            self.board.flush()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the lines and tracebacks of orbax about errors, which it raises as well."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    found = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        found.update(f"{name} {array.dtype.str} {array.shape};".encode() + np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
 
 
 def _arrays_by_name(state: TrainState) -> dict[str, np.ndarray]:

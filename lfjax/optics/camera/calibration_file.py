@@ -18,6 +18,7 @@ from lfjax.errors import FileError, require
 from lfjax.io.arrays import check_array, reading
 from lfjax.io.atomic import writing
 from lfjax.io.hdf5 import numbers
+from lfjax.io.hdf5_file import new_hdf5
 from lfjax.io.toml import naming, of_table, read_toml, require_keys, require_table, toml_lines, within
 from lfjax.linop import Identity
 from lfjax.optics.camera.lattice_cells import Lattice
@@ -76,7 +77,7 @@ def write_calibration(path: str | Path, rectifier: Rectifier) -> None:
         check_array(target, array, "yx")
     beside = target.with_suffix(".h5")
     _require_own(target, beside)
-    with writing(beside) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(beside) as file:
         file.attrs["calibration"] = digest
         for name, array in arrays.items():
             file.create_dataset(name, data=array, compression="gzip", compression_opts=1, shuffle=True, fletcher32=True)
