@@ -9,7 +9,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 BENCHMARKS := $(patsubst benchmarks/%.py,%,$(shell grep -l __main__ benchmarks/*.py))
 NOTEBOOKS := $(notdir $(wildcard notebooks/*.ipynb))
 
-.PHONY: demo test small-model lint types notebooks docs toys ci clean
+.PHONY: demo test torture small-model lint types notebooks docs toys ci clean
 
 .venv/.core: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -38,6 +38,10 @@ demo: .venv/.core
 # Two processes, a file of tests at a time: most of their time one core compiles.
 test: .venv/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Commands killed, interrupted, on full disks, twice at once: small; `make bench-reliability` does it often.
+torture: .venv/.dev
+	$(BIN)/python -m pytest tests/torture tests/io/test_disk_space.py tests/io/test_lock.py tests/io/test_chunk_checks.py
 
 # Style, undefined names, and the order in which rooms may import one another.
 lint: .venv/.dev

@@ -14,7 +14,7 @@ import numpy as np
 import zarr
 
 from benchmarks import torture
-from benchmarks.common import Report, arguments
+from benchmarks.common import Report
 from lfjax.errors import StorageWarning
 from lfjax.io.chunks import Chunks, stream
 
@@ -156,10 +156,3 @@ def _until(step: int):
 def _tell(wrong: list[str]) -> None:
     for line in wrong:
         print(f"  {line}")
-
-
-if __name__ == "__main__":
-    options = arguments(__doc__ or "")
-    made = Report("reliability_runs", options.toy)
-    rows(made, options.toy)
-    made.write()
