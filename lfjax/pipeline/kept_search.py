@@ -7,6 +7,7 @@ replaced after every pass under a temporary name, read without running code from
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -89,6 +90,7 @@ class KeptSearch:
             ):  # fmt: skip
                 for field in dataclasses.fields(tree):
                     file.create_dataset(f"{name}/{field.name}", data=np.asarray(getattr(tree, field.name)))
+            file.attrs["sha256"] = _digest(file)
 
     def remove(self) -> None:
         """Remove the file: the results are written."""
@@ -100,6 +102,8 @@ class KeptSearch:
             with reading(self.path, "HDF5"), h5py.File(self.path, "r") as file:
                 if file.attrs.get("format") != FORMAT:
                     raise FileError(f"{self.path}: format {file.attrs.get('format')!r}; expected {FORMAT!r}")
+                if file.attrs.get("sha256") != _digest(file):
+                    raise FileError(f"{self.path}: damaged, its checksum does not fit")
                 there, rest = (json.loads(numbers(self.path, file, name).tobytes()) for name in ("settings", "rest"))
 
                 def tree(kind: type[Any], name: str, of: Any) -> Any:
@@ -128,6 +132,18 @@ class KeptSearch:
             advice = "resume with those"
         if other:
             raise FileError(f"{self.path}: holds an interrupted search {told}; {advice}, or begin anew with --overwrite")
+
+
+def _digest(file: h5py.File) -> str:
+    """SHA-256 of all datasets; links are not followed."""
+    found = hashlib.sha256()
+
+    def add(name: str, node: h5py.Dataset | h5py.Group) -> None:
+        if isinstance(node, h5py.Dataset):
+            found.update(f"{name} {node.dtype.str} {node.shape};".encode() + np.asarray(node[()]).tobytes())
+
+    file.visititems(add)
+    return found.hexdigest()
 
 
 def _short(value: Any) -> str:
