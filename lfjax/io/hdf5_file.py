@@ -162,5 +162,5 @@ def _interrupted_later() -> Iterator[None]:
             timer.cancel()
         for number, handler in mine.items():
             signal.signal(number, handler)
-        for number in waiting:
-            signal.raise_signal(number)
+        for late in waiting:
+            signal.raise_signal(late)

@@ -1,4 +1,4 @@
-"""A command that is interrupted, killed, and given a small disk; benchmarks/reliability_runs.py does it often, with all of them."""
+"""A command that is interrupted, killed, and given a small disk; benchmarks/reliability_runs.py does it often, with all."""
 
 import os
 import signal
