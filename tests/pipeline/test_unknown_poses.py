@@ -127,7 +127,7 @@ def test_a_search_of_other_settings_or_images_is_refused_by_name(file, tmp_path)
     kept = tmp_path / ".map.abinitio.h5"
     with h5py.File(kept, "r+") as state:
         state["estimate/volume"][0, 0, 0] += 1
-    with pytest.raises(FileError, match="its checksum does not fit; begin anew with --overwrite"):
+    with pytest.raises(FileError, match="its checksum does not fit: remove this file, or begin anew with --overwrite"):
         find_poses(file, dataclasses.replace(SETTINGS, seed=1), restarts=1, output=output)
     kept.write_bytes(kept.read_bytes()[:2000])
     with pytest.raises(FileError, match=r"map\.abinitio\.h5: .*: remove this file, or begin anew with --overwrite"):
