@@ -9,7 +9,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 BENCHMARKS := $(patsubst benchmarks/%.py,%,$(shell grep -l __main__ benchmarks/*.py))
 NOTEBOOKS := $(notdir $(wildcard notebooks/*.ipynb))
 
-.PHONY: demo test torture small-model lint types notebooks docs toys ci clean
+.PHONY: demo test fuzz torture small-model lint types notebooks docs toys ci clean
 
 .venv/.core: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -79,6 +79,10 @@ toy-%: .venv/.peers
 # The trained model that comes with the package.
 small-model: .venv/.core
 	$(BIN)/lfjax train lfjax/training/small.toml -o lfjax/training/small.h5 --half
+
+# Mutated files on every reader; FUZZ="--count 10000" for many, FUZZ="--reader PSF --first 7 --count 1" for one of them again.
+fuzz: .venv/.dev
+	$(BIN)/python -m tests.fuzz $(FUZZ)
 
 ci:
 	bash .ci/run

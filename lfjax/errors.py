@@ -6,9 +6,14 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+LONGEST = 600  # letters of a message; a broken file may hold any number of names
+
 
 class LfjaxError(ValueError):
-    """Base of all errors that lfjax raises on bad input."""
+    """Base of all errors that lfjax raises on bad input; the message is one line, whatever a file or a library put into it."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(str(message)))
 
 
 class ParameterError(LfjaxError):
@@ -52,6 +57,17 @@ class StorageWarning(LfjaxWarning):
 
 class CalibrationWarning(LfjaxWarning):
     """The frames and the stated parameters disagree; lfjax follows the frames."""
+
+
+def one_line(text: str, longest: int = LONGEST) -> str:
+    """A text as one line that a terminal can show: control characters are escaped, and the middle of a long text is left out.
+
+    >>> one_line("first\\n  second\\x00")
+    'first second\\\\x00'
+    """
+    joined = " ".join(part.strip() for part in text.splitlines() if part.strip())
+    plain = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in joined)
+    return plain if len(plain) <= longest else f"{plain[: longest - longest // 4]} ... {plain[-(longest // 4) :]}"
 
 
 def require(holds: bool, argument: str, got: Any, expected: str) -> None:

@@ -32,6 +32,7 @@ NEEDS = {
     "lfjax.io.star": "cryo",
     "lfjax.io.tiff": "io",
     "lfjax.io.tiff_planes": "io",
+    "lfjax.io.zarr_store": "io",
     "lfjax.models.critic": "train",
     "lfjax.models.forward_net": "train",
     "lfjax.models.unet": "train",

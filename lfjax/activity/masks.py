@@ -15,6 +15,8 @@ from lfjax._lazy import load
 from lfjax.activity.structure import on_grid
 from lfjax.errors import FileError, ParameterError, ShapeError, require
 from lfjax.io.arrays import VoxelUm, reading
+from lfjax.io.hdf5 import choose_dataset, read_values
+from lfjax.io.npy import read_array
 
 NAMES = ("masks", "labels", "label", "volume")  # datasets of HDF5 files, in order of preference
 
@@ -59,42 +61,28 @@ def read_masks(path: str | Path, *, dataset: str | None = None) -> Masks:
     suffix = Path(path).suffix.lower()
     size: VoxelUm | None = None
     if suffix in (".tif", ".tiff"):
-        with reading(path, "TIFF"), load("tifffile", "masks in TIFF").TiffFile(path) as file:
-            if len(file.series) != 1:
-                raise FileError(f"{path}: {len(file.series)} images of different kinds; expected one stack of labels or masks")
-            array, axes = file.series[0].asarray(), file.series[0].axes
-        if "S" in axes:
-            raise FileError(f"{path}: colour image of shape {array.shape} ({axes}); expected labels: one number per neuron")
-        if array.ndim == 3:
-            from lfjax.io.tiff import read_volume
-
-            size = read_volume(path).voxel_um if axes[0] not in "TC" else None
+        array, size = load("lfjax.io.tiff").read_labels(path)
     elif suffix == ".npy":
-        with reading(path, "NumPy"):
-            array = np.load(path, allow_pickle=False)
+        array = read_array(path)
     elif suffix in (".h5", ".hdf5"):
         array, size = _hdf5(path, dataset)
     else:
         raise FileError(f"{path}: suffix {suffix!r} is not known; expected .tif, .tiff, .npy, .h5 or .hdf5")
     if array.dtype.kind not in "buif" or array.ndim not in (2, 3, 4) or not array.size:
         raise FileError(f"{path}: {array.dtype} of shape {array.shape}; expected labels (z, y, x) or masks (n, z, y, x)")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise FileError(f"{path}: NaN or infinite values; expected numbers of neurons, or masks of 0 to 1")
     return Masks(array[None] if array.ndim == 2 else array, size)
 
 
 def _hdf5(path: str | Path, dataset: str | None) -> tuple[np.ndarray, VoxelUm | None]:
     with reading(path, "HDF5"), h5py.File(path, "r") as file:
-        there = [name for name in file if isinstance(file.get(name), h5py.Dataset)]
-        known = [name for name in NAMES if name in there]
-        name = dataset or (known or there)[0] if dataset or known or len(there) == 1 else ""
-        if name not in there:
-            raise FileError(f"{path}: holds {there or 'nothing'}; expected a dataset {dataset or 'masks or labels'}")
-        found = file[name]
-        if found.dtype.kind not in "buif":
-            raise FileError(f"{path}: dataset {name!r} holds {found.dtype}; expected integers, booleans or floats")
+        found = choose_dataset(path, file, dataset, NAMES, (3, 4, 2), kinds="buif")
+        array = read_values(path, found)
         size = np.ravel(found.attrs.get("voxel_um", ()))
         if size.size not in (0, 3) or (size.size and (size.dtype.kind not in "uif" or not bool(np.all(size > 0)))):
-            raise FileError(f"{path}: attribute voxel_um of {name} is {size!r}; expected 3 positive numbers")
-        return np.asarray(found[()]), (float(size[0]), float(size[1]), float(size[2])) if size.size else None
+            raise FileError(f"{path}: attribute voxel_um of {found.name} is {size!r}; expected 3 positive numbers")
+        return array, (float(size[0]), float(size[1]), float(size[2])) if size.size else None
 
 
 def masks_to_places(

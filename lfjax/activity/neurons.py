@@ -118,7 +118,10 @@ def read_neurons(path: str | Path) -> Neurons:
         version = file.attrs.get("format")
         if version not in (FORMAT, BEFORE):
             raise FileError(f"{path}: format {version!r}; expected {BEFORE!r} or {FORMAT!r}")
-        parts = {name: numbers(path, file, name) for name in ("centres_um", "footprints", "fluorescence", "dff", "noise")}
+        axes = {"centres_um": "nx", "footprints": "nzyx", "fluorescence": "nt", "dff": "nt", "noise": "n"}
+        parts = {name: numbers(path, file, name) for name in axes}
+        for name, letters in axes.items():
+            require_shape(name, parts[name].shape, tuple(letters))
         valid = numbers(path, file, "valid").astype(bool) if version == FORMAT else None
         neuropil = numbers(path, file, "neuropil") if "neuropil" in file else None
         filled = numbers(path, file, "filled").astype(bool) if "filled" in file else None
@@ -126,11 +129,12 @@ def read_neurons(path: str | Path) -> Neurons:
         if counts.sum() != len(times) or len(counts) != len(parts["noise"]):
             raise FileError(f"{path}: {len(times)} spikes of {len(counts)} neurons; expected as many as spike_counts says")
         spikes = np.split(times, np.cumsum(counts)[:-1]) if len(counts) else []
-        voxel = finite_attribute(path, file.attrs, "voxel_um", positive=True, count=3)
+        z, y, x = finite_attribute(path, file.attrs, "voxel_um", positive=True, count=3)
         (frame_s,) = finite_attribute(path, file.attrs, "frame_s", positive=True, count=1)
         z_um = finite_attribute(path, file.attrs, "z_um") if "z_um" in file.attrs else None
-    z, y, x = voxel
-    found = Neurons(
-        **parts, spikes=list(spikes), frame_s=frame_s, voxel_um=(z, y, x), neuropil=neuropil, filled=filled, z_um=z_um
-    )
-    return (found if valid is None else dataclasses.replace(found, valid=valid)).check()
+        known = np.ones(len(counts), bool) if valid is None else valid
+        found = Neurons(
+            parts["centres_um"], parts["footprints"], parts["fluorescence"], parts["dff"], list(spikes), frame_s, (z, y, x),
+            parts["noise"], known, neuropil, filled, z_um,
+        ).check()  # fmt: skip
+        return found if valid is not None else dataclasses.replace(found, valid=has_baseline(found.fluorescence, frame_s))

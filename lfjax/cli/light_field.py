@@ -14,6 +14,7 @@ from lfjax.cli.groups import grouped
 from lfjax.cli.options import (
     CameraOptions,
     DepthsOption,
+    FollowOption,
     MicroscopeOption,
     OverwriteOption,
     SparsityOption,
@@ -65,13 +66,14 @@ def rectify_frame(
     camera: CameraOptions,
     microscope: MicroscopeOption = None,
     page: PageOption = None,
+    follow_links: FollowOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Find the lenslets and resample the frame to N whole pixels per lenslet, without its dark level; NAME.json tells how."""
     figures = Path(f"{beside(output, FRAMES)}json")
     require_output(output, FRAMES, (raw, *camera.files(), *input_files(microscope)), overwrite=overwrite, beside=[figures])
     scope, known = camera.microscope(microscope), camera.read()
-    frame = io.read_frame(raw, page=page)
+    frame = io.read_frame(raw, page=page, follow_links=follow_links)
     rectifier = known.prepare(scope, frame)
     io.write_frame(output, rectifier(frame))
     write_figures(figures, raw, camera, rectifier, {})
@@ -86,6 +88,7 @@ def reconstruct_frame(
     tissue: TissueOptions,
     microscope: MicroscopeOption = None,
     page: PageOption = None,
+    follow_links: FollowOption = False,
     solver: Annotated[str, typer.Option(help=f"One of {', '.join(SOLVERS)}.")] = "richardson_lucy",
     iterations: Annotated[int | None, typer.Option(help="The solver's own default if not given.")] = None,
     z: DepthsOption = None,
@@ -111,7 +114,8 @@ def reconstruct_frame(
     if scope is not None:
         pipeline.Grid(depths, voxels).of(scope)  # refused before the frame is read
     result = pipeline.reconstruct(
-        io.read_frame(raw, page=page), scope, calibration=known, grid=pipeline.Grid(depths, voxels), tissue=above,
+        io.read_frame(raw, page=page, follow_links=follow_links), scope, calibration=known,
+        grid=pipeline.Grid(depths, voxels), tissue=above,
         solver=solver, iterations=iterations, sparsity=sparsity, total_variation=total_variation, anti_alias=anti_alias,
         withhold=withhold, tolerance=tolerance, track=track,
     )  # fmt: skip

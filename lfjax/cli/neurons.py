@@ -111,7 +111,7 @@ def extract_neurons(
     if scope is not None:
         grid.of(scope)  # refused before any frame is read
     known = camera.read()
-    volume = None if structure is None else io.read_volume(structure)
+    volume = None if structure is None else io.read_volume(structure, follow_links=movie.follow_links)
     own = None if masks is None else activity.read_masks(masks)
     stated = parse_voxel_um("--structure-voxel-um", structure_voxel_um)
     apart = parse_voxel_um("--masks-voxel-um", masks_voxel_um)

@@ -37,6 +37,9 @@ DEVICES = (
 
 FARTHEST_UM = 1e6  # of a depth: one metre
 
+FollowOption = Annotated[
+    bool, typer.Option("--follow-links", help="Read values that lie in other files, which a file names; only if it is trusted.")
+]
 DepthsOption = Annotated[
     str | None,
     typer.Option(
@@ -174,6 +177,7 @@ class MovieOptions:
     axes: Annotated[str | None, typer.Option(help="Letters of the axes, if the file does not tell: tyx, or tcyx.")] = None
     channel: Annotated[int | None, typer.Option(help="Channel to use, from 0, if the file holds several.")] = None
     series: Annotated[int | None, typer.Option(help="Image series to use, from 0, if the TIFF file holds several.")] = None
+    follow_links: FollowOption = False
 
     def open(self, path: str) -> io.Movie:
         """The movie at a path.
@@ -182,7 +186,9 @@ class MovieOptions:
             LfjaxError: it cannot be read, or an option is out of range.
         """
         require(self.bad_frames in BAD_FRAMES, "--bad-frames", self.bad_frames, f"one of {', '.join(BAD_FRAMES)}")
-        return io.open_movie(path, dataset=self.dataset, axes=self.axes, channel=self.channel, series=self.series)
+        return io.open_movie(
+            path, dataset=self.dataset, axes=self.axes, channel=self.channel, series=self.series, follow_links=self.follow_links
+        )
 
     @property
     def frame_s(self) -> float | None:

@@ -14,6 +14,7 @@ from lfjax.cli.options import (
     PRESETS,
     CameraOptions,
     DepthsOption,
+    FollowOption,
     LensletOptions,
     MicroscopeOption,
     MovieArgument,
@@ -38,6 +39,7 @@ def calibrate_camera(
     lenslets: LensletOptions,
     microscope: Annotated[str, typer.Option(help=f"Preset ({', '.join(PRESETS)}) or TOML file.")],
     page: PageOption = None,
+    follow_links: FollowOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Measure the lenslets once, for all recordings of a day; beside it goes NAME.grid.png, to see that the grid fits.
@@ -48,7 +50,7 @@ def calibrate_camera(
     inputs = (white, *lenslets.files(), *input_files(microscope))
     require_output(output, (".toml",), inputs, overwrite=overwrite, beside=[arrays, picture])
     scope, known = optics.load_microscope(microscope), lenslets.numbers()
-    frame = io.read_frame(white, page=page)
+    frame = io.read_frame(white, page=page, follow_links=follow_links)
     rectifier = optics.Rectifier.calibrate(scope, frame, white=frame, **known)
     with together(arrays, output):
         optics.write_calibration(output, rectifier)
@@ -76,7 +78,7 @@ def check_recording(
     if scope is not None:
         grid.of(scope)  # refused before any frame is read
     known = camera.read()
-    volume = None if structure is None else io.read_volume(structure)
+    volume = None if structure is None else io.read_volume(structure, follow_links=movie.follow_links)
     stated = parse_voxel_um("--structure-voxel-um", structure_voxel_um)
     found = pipeline.check_recording(
         movie.open(raw), scope, structure=None if volume is None else volume.array,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lfjax.errors import FileError, LfjaxError, require
+from lfjax.errors import FileError, LfjaxError, one_line, require
 
 VoxelUm = tuple[float, float, float]
 
@@ -97,13 +99,30 @@ def choose_page(path: str | Path, count: int, page: int | None) -> int:
 
 
 @contextmanager
-def reading(path: str | Path, kind: str) -> Iterator[None]:
-    """Turn any error of a reader into a `FileError` that names the file."""
-    if not Path(path).is_file():
-        raise FileError(f"{path}: no such file; expected a {kind} file")
+def reading(path: str | Path, kind: str, expected: str | None = None) -> Iterator[None]:
+    """Turn any error of a reader into a `FileError` that names the file, in one line.
+
+    Args:
+        path: the file.
+        kind: of the file, for messages, such as "TIFF".
+        expected: what a missing file should have been; None: "a TIFF file".
+    """
+    if not os.path.isfile(path):
+        found = "a folder" if os.path.isdir(path) else "not a regular file" if os.path.lexists(path) else "no such file"
+        raise FileError(f"{path}: {found}; expected {expected or f'a {kind} file'}")
     try:
         yield
-    except LfjaxError:
+    except FileError:
         raise
+    except LfjaxError as error:  # a part of the file that does not fit another, or is out of range
+        if str(path) in str(error):
+            raise
+        raise FileError(f"{path}: {error}") from error
     except Exception as error:  # readers of damaged files raise errors of any kind: struct.error, KeyError, MemoryError
-        raise FileError(f"{path}: cannot be read ({error}); expected a complete {kind} file") from error
+        raise FileError(f"{path}: cannot be read ({reason(error)}); expected a complete {kind} file") from error
+
+
+def reason(error: Exception) -> str:
+    """What an error of another library says, short and in one line, for a message that names the file."""
+    plain = re.sub(r"<(?:class ')?(?:\w+\.)*(\w+)(?:'| object at 0x[0-9a-f]+)>", r"\1", str(error))
+    return one_line(plain, 200) or type(error).__name__

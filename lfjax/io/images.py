@@ -18,7 +18,9 @@ FRAMES = {**FORMATS, ".png": "png", ".npy": "npy"}
 """Suffix -> the module of `lfjax.io` that reads one frame from it."""
 
 
-def read_frame(path: str | Path, *, page: int | None = None, dataset: str | None = None) -> np.ndarray:
+def read_frame(
+    path: str | Path, *, page: int | None = None, dataset: str | None = None, follow_links: bool = False
+) -> np.ndarray:
     """Read one camera frame; more light is more, also in TIFF files of the kind MINISWHITE, whose values are inverted.
 
     Colour images are read where red, green and blue are equal, as programs that know no grey write them.
@@ -28,6 +30,7 @@ def read_frame(path: str | Path, *, page: int | None = None, dataset: str | None
         page: number of the page of a stack, from 0; needed where there are several.
         dataset: name of the dataset in HDF5. None: `frame`, or `frames`, or the only one of two axes (of three, if there
             is none).
+        follow_links: whether values may lie in other files that the file names, see `open_movie`.
 
     Returns:
         (y, x), of the integer or floating type the file has.
@@ -39,18 +42,20 @@ def read_frame(path: str | Path, *, page: int | None = None, dataset: str | None
     if suffix not in FRAMES:
         raise FileError(f"{path}: suffix {suffix!r} is not known; expected one of {', '.join(FRAMES)}, .ome.tif")
     module = load(f"lfjax.io.{FRAMES[suffix]}")
-    if dataset is None:
-        return module.read_frame(path, page=page)
-    if FRAMES[suffix] != "hdf5":
+    if FRAMES[suffix] == "hdf5":
+        return module.read_frame(path, page=page, dataset=dataset, follow_links=follow_links)
+    if dataset is not None:
         raise FileError(f"{path}: dataset={dataset!r}: only HDF5 files have datasets; expected none")
-    return module.read_frame(path, page=page, dataset=dataset)
+    links = {"follow_links": follow_links} if FRAMES[suffix] == "tiff" else {}
+    return module.read_frame(path, page=page, **links)
 
 
-def read_volume(path: str | Path) -> Volume:
+def read_volume(path: str | Path, *, follow_links: bool = False) -> Volume:
     """Read a volume and its voxel size.
 
     Args:
         path: .tif, .tiff, .ome.tif, .h5 or .hdf5.
+        follow_links: whether values may lie in other files that the file names, see `open_movie`.
 
     Returns:
         `(array, voxel_um)`: (z, y, x) of the type the file has, and the voxel size (z, y, x) in micrometres, None
@@ -59,7 +64,7 @@ def read_volume(path: str | Path) -> Volume:
     Raises:
         FileError: missing, broken, of unknown suffix, or not one finite grey stack.
     """
-    return _format(path).read_volume(path)
+    return _format(path).read_volume(path, follow_links=follow_links)
 
 
 def write_volume(path: str | Path, volume: ArrayLike, voxel_um: tuple[float, float, float]) -> None:

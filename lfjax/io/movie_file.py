@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +16,13 @@ from numpy.typing import ArrayLike
 
 from lfjax._lazy import load
 from lfjax.errors import FileError, LfjaxError, require
-from lfjax.io.arrays import check_array
+from lfjax.io.arrays import check_array, reason
 from lfjax.io.atomic import writing
+from lfjax.io.claims import is_small, require_claim
 from lfjax.io.hdf5_file import new_hdf5
 from lfjax.io.images import read_frame
 from lfjax.io.movie_files import find_files, open_files
-from lfjax.io.movie_source import Choice, Source, dropped_frames, gather
+from lfjax.io.movie_source import Choice, Source, dropped_frames, gather, read_frames
 
 MOVIES = {
     ".h5": "movie_hdf5", ".hdf5": "movie_hdf5", ".tif": "movie_tiff", ".tiff": "movie_tiff", ".btf": "movie_tiff",
@@ -96,20 +98,21 @@ class Movie:
         number %= len(self)
         return self._read(range(number, number + 1))[0]
 
+    def _stored(self) -> float:
+        """Bytes that the frames come from."""
+        stated = self._source.stored
+        return sum(path.stat().st_size for path in self.files) if stated is None else stated
+
     def _read(self, numbers: range) -> np.ndarray:
         if not numbers:
             return np.zeros((0, *self.shape[1:]), self.dtype)
         upward = numbers if numbers.step > 0 else numbers[::-1]
-        try:
-            with self._lock:
-                block = self._source.read(upward)
-        except LfjaxError:
-            raise
-        except Exception as error:  # readers of damaged files raise errors of any kind
-            where = self.files[0] if self.files else "movie"
-            raise FileError(
-                f"{where}: frames {upward[0]} to {upward[-1]} cannot be read ({error}); expected a whole file"
-            ) from error
+        where = self.files[0] if self.files else Path("movie")
+        claimed = len(upward) * math.prod(self.shape[1:]) * self.dtype.itemsize
+        if not is_small(claimed):
+            require_claim(where, claimed, stored=self._stored(), what=f"{len(upward)} frames of shape {self.shape[1:]}")
+        with self._lock:
+            block = read_frames(where, self._source.read, upward)
         block = np.asarray(block, self.dtype)
         return block if numbers.step > 0 else block[::-1]
 
@@ -121,6 +124,7 @@ def open_movie(
     axes: str | None = None,
     channel: int | None = None,
     series: int | None = None,
+    follow_links: bool = False,
 ) -> Movie:
     """Open a movie of which only the requested frames are read.
 
@@ -140,13 +144,16 @@ def open_movie(
             saved as planes along z.
         channel: index along the axis c; needed where there are several channels.
         series: number of the image, where a TIFF file or a Zarr store holds several.
+        follow_links: whether frames may lie in other files that a file names: external links, external storage and virtual
+            datasets of HDF5, files of an OME-TIFF in other folders, and links in a Zarr store that lead out of it. By default
+            they are refused by name: whoever wrote the file would choose which files of its reader are opened.
 
     Raises:
         FileError: the file is missing, truncated, broken, or not a movie; or it holds several channels, series or datasets,
             and none is chosen; or files differ in shape or type.
         ModuleNotFoundError: the package that reads this format is not installed.
     """
-    choice = Choice(dataset, axes, channel, series)
+    choice = Choice(dataset, axes, channel, series, follow_links)
 
     def one(file: Path) -> Source:
         return _open(file, choice)
@@ -169,8 +176,8 @@ def _is_zarr(path: Path) -> bool:
 
 def _open(path: Path, choice: Choice) -> Source:
     """Open one file; errors of any reader become a `FileError` that names it."""
-    if not path.exists():
-        raise FileError(f"{path}: no such file; {EXPECTED}")
+    if not (os.path.isfile(path) or os.path.isdir(path)):
+        raise FileError(f"{path}: {'not a regular file' if os.path.lexists(path) else 'no such file'}; {EXPECTED}")
     suffix = ".zarr" if path.is_dir() else path.suffix.lower()
     opener: Callable[[Path, Choice], Source]
     if suffix == ".png":
@@ -184,7 +191,7 @@ def _open(path: Path, choice: Choice) -> Source:
     except (LfjaxError, ModuleNotFoundError):
         raise
     except Exception as error:  # readers of damaged files raise errors of any kind
-        raise FileError(f"{path}: cannot be read ({error}); {EXPECTED}") from error
+        raise FileError(f"{path}: cannot be read ({reason(error)}); {EXPECTED}") from error
     if 0 in source.shape:
         source.close()
         raise FileError(f"{path}: frames {source.shape}; {EXPECTED}")
@@ -193,7 +200,7 @@ def _open(path: Path, choice: Choice) -> Source:
 
 def _image(path: Path, choice: Choice) -> Source:
     """An image as a movie of one frame."""
-    choice.only(path)
+    choice.only(path, "follow_links")
     frame = read_frame(path)
     return Source((1, *frame.shape), frame.dtype, lambda numbers: read_frame(path)[None], files=(path,))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import glob
+import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from lfjax.errors import FileError
-from lfjax.io.movie_source import Source
+from lfjax.io.movie_source import Source, read_frames
 
 
 def natural(path: Path) -> list[str | int]:
@@ -65,7 +67,7 @@ def open_files(paths: Sequence[Path], opener: Callable[[Path], Source]) -> Sourc
     given: set[Path] = set()
     covered: set[Path] = set()
     for path in sorted(paths, key=natural):
-        resolved = path.resolve()
+        resolved = Path(os.path.realpath(path))  # `Path.resolve` raises for a link to itself
         if resolved in given:
             raise FileError(f"{path}: given twice; expected different files")
         given.add(resolved)
@@ -74,7 +76,7 @@ def open_files(paths: Sequence[Path], opener: Callable[[Path], Source]) -> Sourc
         source = opener(path)
         source.close()
         if len(source.files) > 1:
-            covered |= {p.resolve() for p in source.files}
+            covered |= {Path(os.path.realpath(p)) for p in source.files}
         parts.append((path, source))
         first = parts[0][1]
         if source.shape[1:] != first.shape[1:] or source.dtype.newbyteorder("=") != first.dtype.newbyteorder("="):
@@ -104,7 +106,7 @@ def _joined(parts: list[tuple[Path, Source]], opener: Callable[[Path], Source]) 
         for here in np.split(wanted, np.flatnonzero(np.diff(part)) + 1):
             k = int(np.searchsorted(starts, here[0], "right")) - 1
             first, last = int(here[0] - starts[k]), int(here[-1] - starts[k])
-            blocks.append(opened(k).read(range(first, last + 1, numbers.step)))
+            blocks.append(read_frames(parts[k][0], opened(k).read, range(first, last + 1, numbers.step)))
         return np.concatenate(blocks)
 
     intervals = {source.frame_s for _, source in parts}
@@ -118,6 +120,7 @@ def _joined(parts: list[tuple[Path, Source]], opener: Callable[[Path], Source]) 
         missing={int(a) + t: text for a, (_, source) in zip(starts, parts, strict=False) for t, text in source.missing.items()},
         dropped=_dropped(parts),
         close=close,
+        stored=math.inf if any(source.stored == math.inf for _, source in parts) else None,
     )
 
 

@@ -9,17 +9,22 @@ import h5py
 import numpy as np
 
 from lfjax.errors import FileError
+from lfjax.io.claims import array_bytes, require_claim
 from lfjax.io.hdf5 import choose_dataset
 from lfjax.io.movie_source import Choice, Layout, Source, check_axes, lay_out, missing_frames
 
 
 def open_source(path: Path, choice: Choice) -> Source:
     """Open a dataset of an HDF5 file as a movie; see `lfjax.io.open_movie`."""
-    choice.only(path, "dataset", "axes", "channel")
+    choice.only(path, "dataset", "axes", "channel", "follow_links")
     file = h5py.File(path, "r")
     try:
-        dataset = choose_dataset(path, file, choice.dataset, ("frames",), (3, 2))
+        dataset = choose_dataset(path, file, choice.dataset, ("frames",), (3, 2), follow_links=choice.follow_links)
         layout = lay_out(path, _axes(path, dataset, choice.axes), dataset.shape, choice.channel)
+        linked = choice.follow_links and (dataset.is_virtual or dataset.external or dataset.file != file)
+        if dataset.chunks is not None:
+            size = array_bytes(dataset.chunks, dataset.dtype.itemsize)
+            require_claim(path, size, stored=math.inf if linked else None, what=f"a chunk of dataset {dataset.name!r}")
         return Source(
             shape=layout.movie_shape,
             dtype=dataset.dtype,
@@ -28,6 +33,7 @@ def open_source(path: Path, choice: Choice) -> Source:
             files=(path,),
             missing=_missing(path, dataset, layout),
             close=file.close,
+            stored=math.inf if linked else None,
         )
     except BaseException:
         file.close()
@@ -72,6 +78,8 @@ def _frame_s(path: Path, file: h5py.File, dataset: h5py.Dataset) -> float | None
 
 def _missing(path: Path, dataset: h5py.Dataset, layout: Layout) -> dict[int, str]:
     """Frames whose chunks were never written."""
+    if dataset.is_virtual or dataset.external:
+        return {}
     if dataset.chunks is None:
         if dataset.id.get_storage_size() == 0:
             raise FileError(f"{path}: dataset {dataset.name!r} of shape {dataset.shape} was never written; expected values")

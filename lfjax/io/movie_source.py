@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lfjax.errors import FileError, require
+from lfjax.errors import FileError, LfjaxError, require
+from lfjax.io.arrays import reason
 
 SECONDS = {
     "s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3, "millisecond": 1e-3, "us": 1e-6, "µs": 1e-6,
@@ -30,6 +31,7 @@ class Choice(NamedTuple):
     axes: str | None = None
     channel: int | None = None
     series: int | None = None
+    follow_links: bool = False
 
     def only(self, path: Path, *used: str) -> None:
         """Refuse choices that this format has no use for.
@@ -38,7 +40,7 @@ class Choice(NamedTuple):
             FileError: one is given that is not in `used`.
         """
         for name, value in self._asdict().items():
-            if value is not None and name not in used:
+            if value is not None and value is not False and name not in used:
                 raise FileError(f"{path}: {name}={value!r}: this format has no {name}; expected none")
 
 
@@ -59,6 +61,7 @@ class Source:
         missing: frame number -> which part of it the container lacks.
         dropped: frame number -> number of frames lost right before it.
         close: closes the files.
+        stored: bytes that the values come from; None: those of the files; infinite: unknown.
     """
 
     shape: tuple[int, int, int]
@@ -70,6 +73,7 @@ class Source:
     missing: Mapping[int, str] = field(default_factory=dict)
     dropped: Mapping[int, int] = field(default_factory=dict)
     close: Callable[[], None] = _nothing
+    stored: float | None = None
 
 
 class Layout(NamedTuple):
@@ -244,6 +248,34 @@ def clock(
         return stated, None
     measured = float(times[-1] - times[0]) / (count - 1 + sum(dropped_frames(times).values()))
     return (stated if stated is not None and abs(stated - measured) <= 0.05 * measured else measured), times
+
+
+def read_frames(path: Path, read: Callable[[range], np.ndarray], numbers: range) -> np.ndarray:
+    """Frames (n, y, x) of an open file; where they cannot be read, the first that cannot is named.
+
+    Args:
+        path: the file, for the message.
+        read: reads frames of the file.
+        numbers: of the frames, from 0, of positive step.
+
+    Raises:
+        FileError: a frame cannot be read.
+    """
+    try:
+        return read(numbers)
+    except LfjaxError:
+        raise
+    except Exception as error:  # readers of damaged files raise errors of any kind
+        wrong, why = numbers[0], error
+        for number in numbers if len(numbers) > 1 else ():
+            try:
+                read(range(number, number + 1))
+            except LfjaxError:
+                raise
+            except Exception as single:
+                wrong, why = number, single
+                break
+        raise FileError(f"{path}: frame {wrong} cannot be read ({reason(why)}); expected a whole file") from why
 
 
 def gather(frames: Any, numbers: np.ndarray) -> np.ndarray:

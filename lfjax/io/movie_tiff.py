@@ -16,8 +16,8 @@ from lfjax.io.tiff_planes import Planes, open_planes
 
 def open_source(path: Path, choice: Choice) -> Source:
     """Open a TIFF file as a movie; see `lfjax.io.open_movie`."""
-    choice.only(path, "axes", "channel", "series")
-    planes = open_planes(path, choice.series)
+    choice.only(path, "axes", "channel", "series", "follow_links")
+    planes = open_planes(path, choice.series, follow_links=choice.follow_links)
     try:
         return _source(planes, choice)
     except BaseException:
@@ -43,6 +43,7 @@ def _source(planes: Planes, choice: Choice) -> Source:
         files=tuple(sorted(files)),
         missing=dict.fromkeys(lacking, "its plane is missing"),
         close=planes.file.close,
+        stored=planes.stored,
     )
 
 

@@ -9,8 +9,10 @@ import numpy as np
 import zarr
 
 from lfjax.errors import FileError
+from lfjax.io.claims import array_bytes, require_claim
 from lfjax.io.movie_source import SECONDS, Choice, Layout, Source, check_axes, clock, lay_out, missing_frames
 from lfjax.io.ome import ome_clock
+from lfjax.io.zarr_store import Inside, checked
 
 LETTERS = {"time": "t", "frame": "t", "frames": "t", "channel": "c", "row": "y", "col": "x", "column": "x"}
 
@@ -31,12 +33,16 @@ class Found(NamedTuple):
 
 def open_source(path: Path, choice: Choice) -> Source:
     """Open a Zarr store as a movie; see `lfjax.io.open_movie`."""
-    choice.only(path, "dataset", "axes", "channel", "series")
+    choice.only(path, "dataset", "axes", "channel", "series", "follow_links")
+    inside = Inside(path, choice.follow_links)
     node = zarr.open(store=str(path), mode="r")
     array, axes, frame_s = _find(path, node, choice)
+    array = checked(array)
     if array.dtype.kind not in "uif":
         raise FileError(f"{path}: values of type {array.dtype}; expected integers or floats")
     layout = lay_out(path, _axes(path, array, axes, choice.axes), array.shape, choice.channel)
+    missing = _missing(path, array, layout, inside)
+    require_claim(path, array_bytes(array.chunks, array.dtype.itemsize), stored=inside.stored, what="a chunk")
     times_s = None
     if frame_s is None:
         frame_s, times_s = _bioformats_clock(path, choice, layout.movie_shape[0])
@@ -47,7 +53,8 @@ def open_source(path: Path, choice: Choice) -> Source:
         frame_s=frame_s,
         times_s=times_s,
         files=(path,),
-        missing=_missing(path, array, layout),
+        missing=missing,
+        stored=inside.stored,
     )
 
 
@@ -147,10 +154,11 @@ def _bioformats_clock(path: Path, choice: Choice, count: int) -> tuple[float | N
     return ome_clock(xml.read_text(encoding="utf-8"), choice.series or 0, choice.channel or 0, count)
 
 
-def _missing(path: Path, array: zarr.Array[Any], layout: Layout) -> dict[int, str]:
+def _missing(path: Path, array: zarr.Array[Any], layout: Layout, inside: Inside) -> dict[int, str]:
     """Frames of which chunks (shards, where there are some) are no files; Zarr reads them as the fill value."""
     folder = path / array.path
     if not folder.is_dir():  # a store in one file
+        inside.stored = path.stat().st_size
         return {}
     key = array.metadata.encode_chunk_key
-    return missing_frames(path, layout, array.shards or array.chunks, lambda position: (folder / key(position)).is_file())
+    return missing_frames(path, layout, array.shards or array.chunks, lambda position: inside.holds(folder / key(position)))

@@ -15,6 +15,7 @@ from lfjax.errors import FileError, require
 from lfjax.io.arrays import check_array, reading
 from lfjax.io.atomic import writing
 from lfjax.io.checked_numbers import LARGEST
+from lfjax.io.claims import array_bytes, require_claim
 from lfjax.io.mrc_layout import read_layout, read_values
 
 HEADER_BYTES = 1024
@@ -51,6 +52,7 @@ def read_map(path: str | Path, *, voxel_angstrom: float | None = None) -> Map:
         if layout.single or layout.volumes > 1:
             found = "one image" if layout.single else f"a stack of {layout.volumes} volumes"
             raise FileError(f"{path}: {found}; expected one volume")
+        require_claim(path, array_bytes(layout.shape, 4), what=f"the header of shape {layout.shape}")
         array = read_values(layout)
         array = array.astype(np.float32 if layout.dtype.kind == "f" else layout.dtype.newbyteorder("="))
     array = check_array(path, array, "zyx")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import math
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +20,7 @@ from mrcfile.dtypes import HEADER_DTYPE
 from numpy.typing import NDArray
 
 from lfjax.errors import DataWarning, FileError
+from lfjax.io.claims import array_bytes, require_claim
 
 HEADER_BYTES = 1024
 TYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
@@ -127,8 +127,8 @@ def _refuse_other_formats(path: Path, raw: bytes, compressed: bool) -> None:
         if raw.startswith(start):
             raise FileError(f"{path}{inside}: {kind}; expected an MRC file, plain or compressed by gzip or bzip2")
     if raw and all(byte in TEXT_BYTES for byte in raw):
-        first = raw.splitlines()[0][:40].decode("ascii")
-        raise FileError(f"{path}{inside}: text that starts with {first!r}; expected an MRC file")
+        # without quoting it: a particle file may name any file, and messages are shown to others
+        raise FileError(f"{path}{inside}: a text file; expected an MRC file")
 
 
 def read_values(layout: Layout) -> NDArray[np.generic]:
@@ -138,9 +138,10 @@ def read_values(layout: Layout) -> NDArray[np.generic]:
         FileError: a compressed file is shorter than its header says.
         OSError: the file cannot be opened or decompressed.
     """
-    if not layout.compressed:
+    if not layout.compressed:  # as long as the header says, by `read_layout`
         return np.memmap(layout.path, layout.dtype, "r", layout.start, layout.shape)
-    needed = math.prod(layout.shape) * layout.dtype.itemsize
+    needed = array_bytes(layout.shape, layout.dtype.itemsize)
+    require_claim(layout.path, needed + layout.start, what=f"the header of shape {layout.shape}")
     with _stream(layout.path) as file:
         head = len(file.read(layout.start))
         content = file.read(needed)
@@ -185,7 +186,7 @@ def _type(path: Path, mode: int, header: np.void, raw: bytes) -> np.dtype:
 
 
 def _check_length(layout: Layout, present: int) -> None:
-    needed = math.prod(layout.shape) * layout.dtype.itemsize
+    needed = array_bytes(layout.shape, layout.dtype.itemsize)
     if present < needed:
         size = " x ".join(str(n) for n in layout.shape[::-1])
         raise FileError(

@@ -8,6 +8,7 @@ import numpy as np
 
 from lfjax.errors import FileError
 from lfjax.io.arrays import check_array, choose_page, reading
+from lfjax.io.claims import require_claim
 from lfjax.io.movie_source import Choice, Source, check_axes, lay_out
 
 
@@ -21,7 +22,7 @@ def read_frame(path: str | Path, *, page: int | None = None) -> np.ndarray:
 
 def open_source(path: Path, choice: Choice) -> Source:
     """Open an array (t, y, x) or (y, x) as a movie; see `lfjax.io.open_movie`."""
-    choice.only(path, "axes", "channel")
+    choice.only(path, "axes", "channel", "follow_links")
     array = _mapped(path)
     found = f"shape {array.shape}"
     usual = {2: "yx", 3: "tyx"}.get(array.ndim)
@@ -42,3 +43,17 @@ def _mapped(path: str | Path) -> np.ndarray:
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "uif":
         raise FileError(f"{path}: values of type {getattr(array, 'dtype', type(array).__name__)}; expected integers or floats")
     return array
+
+
+def read_array(path: str | Path) -> np.ndarray:
+    """Read any array of numbers, or table of named fields, whole, in native byte order.
+
+    Raises:
+        FileError: the file is missing, broken or shorter than its header says, holds objects, or more than memory takes.
+    """
+    with reading(path, "NumPy"):
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # which compares the file with its header
+        if not isinstance(mapped, np.ndarray):
+            raise FileError(f"{path}: several arrays (.npz); expected one")
+        require_claim(path, mapped.nbytes)
+        return np.array(mapped, mapped.dtype.newbyteorder("="))

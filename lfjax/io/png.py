@@ -10,8 +10,7 @@ import numpy as np
 
 from lfjax.errors import FileError
 from lfjax.io.arrays import check_array, choose_page, grey, reading
-
-DEFLATE_MOST = 1032  # bytes from one byte of a deflate stream
+from lfjax.io.claims import EXPANSION, require_claim
 
 
 def read_frame(path: str | Path, *, page: int | None = None) -> np.ndarray:
@@ -22,7 +21,9 @@ def read_frame(path: str | Path, *, page: int | None = None) -> np.ndarray:
         if data[:8] != b"\x89PNG\r\n\x1a\n":
             raise FileError(f"{path}: does not begin as a PNG file; expected a PNG image")
         width, height, bits = struct.unpack(">IIB", data[16:25])  # of the header chunk, which comes first
-        if width * height * bits // 8 > DEFLATE_MOST * len(data):
+        claimed = width * height * bits // 8
+        if claimed > EXPANSION * len(data):
             raise FileError(f"{path}: {len(data)} bytes cannot hold {height} x {width} pixels; expected a complete PNG file")
+        require_claim(path, claimed, what=f"the header of {height} x {width} pixels")
         pixels = imagecodecs.png_decode(data)
         return check_array(path, grey(path, pixels, "last" if pixels.ndim == 3 else "none"), "yx")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import starfile
 from lfjax.errors import FileError
 from lfjax.io.arrays import reading
 from lfjax.io.atomic import writing
+from lfjax.io.texts import read_text
 
 Tables = dict[str, pd.DataFrame]
 
@@ -25,24 +27,17 @@ def read_star(path: str | Path) -> Tables:
         FileError: the file is missing, broken, without a block, or not in UTF-8; two blocks or two columns of a block have one
             name; or a row has more or fewer fields than there are columns.
     """
+    text = read_text(path, "STAR")
     with reading(path, "STAR"):
-        _check(path, _text(path))
-        blocks = starfile.read(path, always_dict=True)
+        _check(path, text)
+        linecache.cache.pop(str(Path(path)), None)  # lines of an earlier version of the file
+        try:
+            blocks = starfile.read(path, always_dict=True)
+        finally:
+            linecache.cache.pop(str(Path(path)), None)  # starfile leaves them there when it fails
     if not blocks:
         raise FileError(f"{path}: no data block; expected a STAR file")
     return {name: block if isinstance(block, pd.DataFrame) else pd.DataFrame([block]) for name, block in blocks.items()}
-
-
-def _text(path: str | Path) -> str:
-    whole = Path(path).read_bytes()
-    try:
-        return whole.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = whole.count(b"\n", 0, error.start) + 1
-        told = f"line {line}: byte {whole[error.start]:#04x} is not UTF-8 text"
-        raise FileError(
-            f"{path}: {told}; expected UTF-8: convert the file, for example with iconv -f LATIN1 -t UTF-8"
-        ) from None
 
 
 def _check(path: str | Path, text: str) -> None:

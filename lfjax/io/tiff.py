@@ -22,10 +22,10 @@ MICROMETRES = {
 }  # fmt: skip
 
 
-def read_frame(path: str | Path, *, page: int | None = None) -> np.ndarray:
+def read_frame(path: str | Path, *, page: int | None = None, follow_links: bool = False) -> np.ndarray:
     """Read one grey image (y, x) in its own type; see `lfjax.io.read_frame`."""
     with reading(path, "TIFF"):
-        planes = open_planes(path)
+        planes = open_planes(path, follow_links=follow_links)
         with planes.file:
             number = choose_page(path, planes.count, page)
             if planes.pages and planes.pages[number] is None:
@@ -33,10 +33,10 @@ def read_frame(path: str | Path, *, page: int | None = None) -> np.ndarray:
             return check_array(path, planes.read([number])[0], "yx")
 
 
-def read_volume(path: str | Path) -> Volume:
+def read_volume(path: str | Path, *, follow_links: bool = False) -> Volume:
     """Read a stack of grey images (z, y, x) and its voxel size; see `lfjax.io.read_volume`."""
     with reading(path, "TIFF"):
-        planes = open_planes(path)
+        planes = open_planes(path, follow_links=follow_links)
         with planes.file as file:
             axes = planes.axes if len(planes.axes) > 2 else "Z" + planes.axes  # tifffile drops axes of length 1
             if len(axes) != 3 or axes[0] in "TC":
@@ -46,7 +46,25 @@ def read_volume(path: str | Path) -> Volume:
                     f"{path}: {planes.pages.count(None)} of {planes.count} planes are missing; expected all of them"
                 )
             array = check_array(path, planes.read(range(planes.count)), "zyx")
-            return Volume(array, _ome_voxel_um(file) if file.is_ome else _imagej_voxel_um(file))
+            return Volume(array, _voxel_um(file))
+
+
+def read_labels(path: str | Path) -> Volume:
+    """Read numbers of neurons (y, x) or (z, y, x), or masks (n, z, y, x), and the voxel size of three axes.
+
+    Raises:
+        FileError: the file is missing, broken, not whole, or holds colours or several images.
+    """
+    with reading(path, "TIFF"):
+        planes = open_planes(path)
+        with planes.file as file:
+            if planes.keyframe.samplesperpixel > 1:
+                raise FileError(f"{path}: colour image, axes {planes.axes}; expected labels: one number per neuron")
+            if None in planes.pages:
+                raise FileError(f"{path}: planes are missing; expected all {planes.count} of them")
+            array = planes.read(range(planes.count)).reshape(planes.shape)
+            size = _voxel_um(file) if len(planes.axes) == 3 and planes.axes[0] not in "TC" else None
+            return Volume(array, size)
 
 
 def write_volume(path: str | Path, volume: ArrayLike, voxel_um: VoxelUm) -> None:
@@ -76,6 +94,10 @@ def write_frame(path: str | Path, frame: ArrayLike) -> None:
     with writing(path, array.nbytes) as temporary:
         # ome=False: by the name alone tifffile would write OME metadata, but a frame has no scale
         tifffile.imwrite(temporary, array, photometric="minisblack", metadata=None, ome=False)
+
+
+def _voxel_um(file: tifffile.TiffFile) -> VoxelUm | None:
+    return _ome_voxel_um(file) if file.is_ome else _imagej_voxel_um(file)
 
 
 def _imagej_voxel_um(file: tifffile.TiffFile) -> VoxelUm | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import tifffile
 
 from lfjax.errors import FileError
 from lfjax.io.arrays import grey
+from lfjax.io.claims import FOLLOW, array_bytes, is_small, require_claim
 from lfjax.io.ome import ome_files, ome_master
 
 Page = tifffile.TiffPage | tifffile.TiffFrame
@@ -51,9 +53,18 @@ class Planes:
         """Number of planes."""
         return math.prod(self.shape[:-2])
 
+    @property
+    def stored(self) -> int:
+        """Bytes of the files that hold the planes."""
+        handles = {self.file.filehandle, *(page.parent.filehandle for page in self.pages if page is not None)}
+        return sum(handle.size for handle in handles)
+
     def read(self, numbers: Sequence[int]) -> np.ndarray:
         """Planes (n, y, x); of those that the file lacks, zeros. MINISWHITE is inverted: more light is more."""
         y, x = self.shape[-2:]
+        claimed = array_bytes((len(numbers), y, x), self.dtype.itemsize)
+        if not is_small(claimed):
+            require_claim(self.path, claimed, stored=self.stored, what=f"{len(numbers)} planes of shape {(y, x)}")
         if self.mapped is not None:
             block = np.array(self.mapped[list(numbers)], self.dtype)
         else:
@@ -96,12 +107,13 @@ def _open_files(pages: Sequence[Page | None]) -> Iterator[None]:
             handle.close()
 
 
-def open_planes(path: str | Path, series: int | None = None) -> Planes:
+def open_planes(path: str | Path, series: int | None = None, *, follow_links: bool = False) -> Planes:
     """Open one series of a TIFF file; series of one kind that follow one another in the file count as one.
 
     Args:
         path: a TIFF or BigTIFF file; of an OME-TIFF of several files, any of them.
         series: which; needed where the file has several of different kinds.
+        follow_links: whether an OME-TIFF may name files in other folders.
 
     Raises:
         FileError: the file is broken or truncated, a file that it names is missing, or it holds several series, colours,
@@ -109,27 +121,27 @@ def open_planes(path: str | Path, series: int | None = None) -> Planes:
     """
     file = tifffile.TiffFile(path)
     try:
-        master = _beside(Path(path), file)
+        master = _beside(Path(path), file, follow_links)
         if master is not None:
             file.close()
-            return open_planes(master, series)
+            return open_planes(master, series, follow_links=follow_links)
         return _planes(Path(path), file, series)
     except BaseException:
         file.close()
         raise
 
 
-def _beside(path: Path, file: tifffile.TiffFile) -> Path | None:
+def _beside(path: Path, file: tifffile.TiffFile, follow_links: bool) -> Path | None:
     """Check that the other files of an OME-TIFF lie beside it, since tifffile reads zeros without; return its main file."""
     if not file.is_ome or file.ome_metadata is None:
         return None
     master = ome_master(file.ome_metadata)
     for name in [master] if master else ome_files(file.ome_metadata):
-        if Path(name).name != name or "\\" in name or ":" in name:
-            raise FileError(f"{path}: names a file {name!r} in another folder; expected files beside it")
-        if not path.with_name(name).is_file():
+        if not follow_links and (Path(name).name != name or "\\" in name or ":" in name):
+            raise FileError(f"{path}: names a file {name!r} in another folder; expected files beside it, or {FOLLOW}")
+        if not os.path.isfile(path.parent / name):
             raise FileError(f"{path}: planes are in {name!r}, which is missing; expected all files of the OME-TIFF")
-    return path.with_name(master) if master else None
+    return path.parent / master if master else None
 
 
 def _planes(path: Path, file: tifffile.TiffFile, number: int | None) -> Planes:
@@ -159,7 +171,11 @@ def _planes(path: Path, file: tifffile.TiffFile, number: int | None) -> Planes:
         if len(pages) != count:
             raise FileError(f"{path}: {len(pages)} planes; expected {count}, axes {first.axes} of shape {first.shape}")
     one = None if len(series) > 1 else file.series.index(first)
-    return Planes(path, file, axes, shape, first.dtype.newbyteorder("="), pages, mapped, one, keyframe)
+    planes = Planes(path, file, axes, shape, first.dtype.newbyteorder("="), pages, mapped, one, keyframe)
+    segment = array_bytes(keyframe.chunks, first.dtype.itemsize)
+    if not is_small(segment):
+        require_claim(path, segment, stored=planes.stored, what=f"a strip or tile of shape {keyframe.chunks}")
+    return planes
 
 
 def _choose(path: Path, file: tifffile.TiffFile, number: int | None) -> list[tifffile.TiffPageSeries]:

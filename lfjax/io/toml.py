@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lfjax.errors import FileError, LfjaxError, ParameterError, require
+from lfjax.io.arrays import reason
+from lfjax.io.texts import read_text
 
 T = TypeVar("T")
 KINDS: dict[Any, tuple[str, str]] = {
@@ -46,13 +48,11 @@ def read_toml(path: str | Path, holds: str) -> dict[str, Any]:
     Raises:
         FileError: it is missing, a folder, not text in UTF-8, or not TOML.
     """
+    text = read_text(path, "TOML", f"{holds} in TOML")
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileError(f"{path}: no such file; expected {holds} in TOML") from None
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: broken text, or numbers beyond Python's limits
-        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
-        raise FileError(f"{path}: cannot be read ({reason}); expected {holds} in TOML") from error
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError: not TOML, or numbers beyond Python's limits
+        raise FileError(f"{path}: cannot be read ({reason(error)}); expected {holds} in TOML") from error
 
 
 @contextmanager

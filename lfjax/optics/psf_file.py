@@ -72,7 +72,7 @@ def read_psf(path: str | Path) -> PSF:
         FileError: the file is missing, broken, of another format, or not a PSF.
     """
     with reading(path, "PSF"), h5py.File(path, "r") as file:
-        values = check_array(path, numbers(path, file, "psf"), "zabyx")
+        values = numbers(path, file, "psf", "zabyx")
         attributes = dict(file["psf"].attrs)
         if attributes.get("format") != FORMAT:
             raise FileError(f"{path}: PSF format {attributes.get('format')}; expected {FORMAT}")
@@ -120,7 +120,7 @@ def read_view_psfs(path: str | Path) -> tuple[Float[Array, "v z y x"], tuple[flo
         FileError: the file is missing, broken, or holds no PSFs of views.
     """
     with reading(path, "PSF"), h5py.File(path, "r") as file:
-        values = check_array(path, numbers(path, file, "view_psfs"), "vzyx")
+        values = numbers(path, file, "view_psfs", "vzyx")
         depths = finite_attribute(path, file["view_psfs"].attrs, "z_um")
         if len(depths) != values.shape[1]:
             raise FileError(f"{path}: {len(depths)} depths; expected {values.shape[1]}, one per plane")

@@ -6,6 +6,7 @@ file holds what came from the jobs before. A .csg file is a short text that name
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from lfjax.errors import FileError
 from lfjax.io.arrays import reading
 from lfjax.io.checked_numbers import finite_column, require_rows
+from lfjax.io.npy import read_array
+from lfjax.io.texts import read_text
 
 Fields = dict[str, NDArray[Any]]
 """Values of each field, one row per particle."""
@@ -56,8 +59,8 @@ def _load(path: Path) -> Fields:
         with open(path, "rb") as file:
             if file.read(6) != b"\x93NUMPY":
                 raise FileError(f"{path}: not a NumPy file; expected a .cs file of cryoSPARC")
-        rows = np.load(path, allow_pickle=False)
-        if not isinstance(rows, np.ndarray) or rows.dtype.names is None or rows.ndim != 1:
+        rows = read_array(path)
+        if rows.dtype.names is None or rows.ndim != 1:
             raise FileError(f"{path}: not a table with named fields; expected a .cs file of cryoSPARC")
     if not len(rows):
         raise FileError(f"{path}: no rows; expected one per particle")
@@ -91,14 +94,17 @@ def _group_files(path: Path) -> list[Path]:
     """The .cs files that a path stands for: itself, or those that a .csg file names."""
     if path.suffix.lower() != ".csg":
         return [path]
-    with reading(path, "cryoSPARC .csg"):
-        lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_text(path, "cryoSPARC .csg").splitlines()
     names = [found["name"] for line in lines if (found := _METAFILE.match(line))]
     kinds = {found["kind"].split(".")[0] for line in lines if (found := _TYPE.match(line))}
     if not names or kinds - {"particle"}:
         wanted = "the group of a job's particles, whose results name .cs files as metafile"
         raise FileError(f"{path}: {len(names)} result files, results of type {sorted(kinds)}; expected {wanted}")
-    return [path.parent / name for name in dict.fromkeys(names)]
+    folder, files = Path(os.path.abspath(path)).parent, [path.parent / name for name in dict.fromkeys(names)]
+    for name, file in zip(dict.fromkeys(names), files, strict=True):
+        if file.suffix != ".cs" or not Path(os.path.abspath(file)).is_relative_to(folder):
+            raise FileError(f"{path}: names the file {name!r}; expected .cs files beside it, or give those files themselves")
+    return files
 
 
 def field_values(name: str, fields: Fields, field: str, *, prefix: str = "") -> NDArray[np.float64]:

@@ -20,6 +20,9 @@ from jaxtyping import Array, ArrayLike, Float
 from lfjax.errors import FileError, require, require_shape
 from lfjax.io.arrays import reading
 from lfjax.io.checked_numbers import LARGEST
+from lfjax.io.claims import require_claim
+
+COPIES = 8  # of the text of a structure that parsing it takes
 
 
 class Gaussians(eqx.Module):
@@ -108,6 +111,8 @@ def read_structure(path: str | Path, pixel_angstrom: float, *, resolution_angstr
 
     require(pixel_angstrom > 0, "pixel_angstrom", pixel_angstrom, "more than 0")
     with reading(path, "PDB or mmCIF"):
+        if Path(path).suffix.lower() == ".gz":  # whose last four bytes are the size of what it holds
+            require_claim(path, COPIES * int.from_bytes(Path(path).read_bytes()[-4:], "little"), what="its end")
         _check_fields(Path(path))
         structure = gemmi.read_structure(str(path))
         structure.remove_hydrogens()

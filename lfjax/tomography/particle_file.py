@@ -32,7 +32,7 @@ from lfjax.tomography.relion_notes import group_notes
 from lfjax.tomography.relion_tables import ANGLES, canonical, lowered, to_particles
 from lfjax.tomography.relion_writing import from_particles, with_lenses, with_particles
 from lfjax.tomography.resampling import resample_images
-from lfjax.tomography.stack_names import find_beside, image_labels, image_name
+from lfjax.tomography.stack_names import find_beside, find_stack, image_labels, image_name
 
 OPEN_STACKS = 32  # each holds a file descriptor
 
@@ -106,7 +106,7 @@ class ParticleFile:
         Raises:
             FileError: a stack is missing.
         """
-        return tuple(find_beside(self.path, name, self.folder) for name in dict.fromkeys(name for _, name in self.names))
+        return tuple(find_stack(self.path, name, self.folder) for name in dict.fromkeys(name for _, name in self.names))
 
     @property
     def known_stacks(self) -> tuple[Path, ...]:
@@ -246,7 +246,7 @@ class ParticleFile:
         if name not in self._stacks:
             while len(self._stacks) >= OPEN_STACKS:
                 self._stacks.pop(next(iter(self._stacks)))
-            self._stacks[name] = Stack(find_beside(self.path, name, self.folder))
+            self._stacks[name] = Stack(find_stack(self.path, name, self.folder))
         return self._stacks[name]
 
 
@@ -265,7 +265,8 @@ def read_particles(
 
     Args:
         path: .star of RELION 3.0, 3.1, 4 or 5, or .cs of cryoSPARC, or a .csg that names .cs files.
-        folder: folder that image paths are relative to; None: the file's own folder or one above it.
+        folder: folder that image paths are relative to; None: the file's own folder or one above it. Absolute paths and paths
+            with ".." are followed, as RELION's projects need; see `stack_names.find_stack` for which files they may name.
         pixel_angstrom: pixel size that overrides the one in the file; needed where the file has none.
         ctf: whether to read the CTF; False: the images have none.
         grid: size and pixel size of the common grid; None: those of the optics group with the finest pixel.

@@ -16,6 +16,9 @@ from lfjax.errors import DataWarning, FileError
 from lfjax.io.star import Tables
 from lfjax.tomography.cs_fields import without_uid
 
+STACK_SUFFIXES = {".mrc", ".mrcs", ".map", ".st", ".ali", ".rec"}
+"""Suffixes of MRC files, as RELION, IMOD and cryoSPARC write them; .gz or .bz2 may follow."""
+
 
 def image_name(path: str | Path, row: int, name: Any) -> tuple[int, str]:
     """Number, from 0, and stack of the image that a name such as "000003@a.mrcs" stands for.
@@ -104,6 +107,28 @@ def find_beside(path: Path, name: str, folder: Path | None = None) -> Path:
                 return place / candidate
     where = f"{places[0]}{'' if folder else ' or above'}"
     raise FileError(f"{path}: stack {name} is not in {where}; give the folder that names are relative to (--folder, folder=)")
+
+
+def find_stack(path: Path, name: str, folder: Path | None = None) -> Path:
+    """Path of the stack of images that a particle file names.
+
+    RELION's projects name stacks by absolute paths and by paths that climb out of the folder of the file, so both are followed.
+    What a name cannot do is to open a file that is no image: its suffix must be one that MRC images have, the file must have a
+    header of that format, and no message quotes what is in it.
+
+    Args:
+        path: the particle file.
+        name: the name of the stack.
+        folder: the project folder, see `find_beside`.
+
+    Raises:
+        FileError: the name is that of no MRC file, or there is no such file.
+    """
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes]
+    last = suffixes[-2:-1] if suffixes[-1:] in ([".gz"], [".bz2"]) else suffixes[-1:]
+    if not set(last) & STACK_SUFFIXES:
+        raise FileError(f"{path}: stack {name!r}; expected an MRC file, {', '.join(sorted(STACK_SUFFIXES))}")
+    return find_beside(path, name, folder)
 
 
 def names_from(tables: Tables, source: str | Path, target: str | Path, folder: str | Path | None = None) -> Tables:

@@ -108,6 +108,8 @@ class _Series:
         link, path, blocks = "rlnTomoTiltSeriesStarFile", self.path, self.blocks
         if link in self.world:
             said = str(self.world[link].iloc[row])
+            if Path(said).suffix.lower() != ".star":
+                raise FileError(f"{self.path}: {link} is {said!r}; expected the name of a STAR file")
             path = self.find(said) if self.find else Path(said)
             blocks = read_star(path)
         if name not in blocks:

@@ -12,6 +12,8 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from lfjax.errors import FileError, ParameterError, require, require_shape
 from lfjax.io import Movie, open_movie
+from lfjax.io.arrays import reading
+from lfjax.io.hdf5 import choose_dataset, require_values
 from lfjax.io.hdf5_file import new_hdf5
 
 
@@ -162,10 +164,11 @@ def open_pairs(path: str | Path) -> tuple[Movie, h5py.Dataset]:
         FileError: the file is missing or broken, or holds other datasets.
     """
     frames = open_movie(path, dataset="frames")
-    volumes = h5py.File(path, "r").get("volumes")
-    there = isinstance(volumes, h5py.Dataset) and volumes.dtype.kind in "uif"
-    if not there or volumes.ndim != 4 or len(volumes) != len(frames):
-        raise FileError(f"{path}: expected the datasets `frames` (n, row, col) and `volumes` (n, z, y, x) of numbers")
+    with reading(path, "HDF5"):
+        volumes = choose_dataset(path, h5py.File(path, "r"), "volumes")
+        require_values(path, volumes)
+    if volumes.ndim != 4 or len(volumes) != len(frames) or frames.missing:
+        raise FileError(f"{path}: expected the datasets `frames` (n, row, col) and `volumes` (n, z, y, x), as many of each")
     return frames, volumes
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PyTree
 
 from lfjax.errors import FileError, LfjaxError
 from lfjax.io.arrays import reading
-from lfjax.io.hdf5 import numbers
+from lfjax.io.hdf5 import choose_dataset, numbers
 from lfjax.io.hdf5_file import new_hdf5
 from lfjax.models import Frozen
 from lfjax.training.recipe import Recipe
@@ -66,16 +66,20 @@ def read_model(path: str | Path) -> TrainedModel:
             raise FileError(f"{path}: format {file.attrs.get('format')!r}; expected {FORMAT!r}")
         try:
             recipe = Recipe.from_dict(json.loads(str(file.attrs["recipe"])))
-            network = recipe.network()
+            network = _outline(recipe)
         except (LfjaxError, ValueError, TypeError) as error:
             raise FileError(f"{path}: its recipe cannot be read ({error})") from error
-        arrays, rest = eqx.partition(network, _kept(network))
-        leaves, structure = jax.tree.flatten(arrays)
+        leaves = jax.tree.leaves(eqx.filter(network, _kept(network)))
+        for number, wanted in enumerate(leaves):  # before the network is built: a recipe can ask for one of any size
+            shape = choose_dataset(path, file, f"{number:04d}").shape
+            if shape != wanted.shape:
+                raise FileError(f"{path}: array {number} has shape {shape}; expected {wanted.shape}, as its recipe says")
         found = [numbers(path, file, f"{i:04d}") for i in range(len(leaves))]
-    for number, (new, old) in enumerate(zip(found, leaves, strict=True)):
-        if new.shape != old.shape or not np.isfinite(new).all():
-            raise FileError(f"{path}: array {number} has shape {new.shape}; expected {old.shape}, finite")
-    arrays = jax.tree.unflatten(structure, [jnp.asarray(new, old.dtype) for new, old in zip(found, leaves, strict=True)])
+    arrays, rest = eqx.partition(network, _kept(network))
+    if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(rest)):  # arrays that the recipe rebuilds
+        rest = eqx.partition(recipe.network(), _kept(network))[1]
+    new = [jnp.asarray(values, old.dtype) for values, old in zip(found, leaves, strict=True)]
+    arrays = jax.tree.unflatten(jax.tree.structure(arrays), new)
     return TrainedModel(eqx.combine(arrays, rest), recipe)
 
 
@@ -93,12 +97,20 @@ def find_model(name: str | Path) -> TrainedModel:
     return small_model() if str(name) == "small" else read_model(name)
 
 
+def _outline(recipe: Recipe) -> PyTree:
+    """The network of a recipe with shapes in place of arrays; one of kind "physics" itself, since its PSF is computed."""
+    return recipe.network() if recipe.model.kind == "physics" else eqx.filter_eval_shape(recipe.network)
+
+
 def _kept(network: PyTree) -> PyTree[bool]:
     """True where a file keeps an array: those that are trained, and scalar constants. The recipe rebuilds a fixed H."""
 
+    def inexact(node: PyTree) -> bool:
+        return isinstance(node, jax.ShapeDtypeStruct | jax.Array | np.ndarray) and jnp.issubdtype(node.dtype, jnp.inexact)
+
     def mark(node: PyTree) -> PyTree[bool]:
         if isinstance(node, Frozen):
-            return jax.tree.map(lambda a: eqx.is_inexact_array(a) and a.ndim == 0, node)
-        return eqx.is_inexact_array(node)
+            return jax.tree.map(lambda a: inexact(a) and a.ndim == 0, node)
+        return inexact(node)
 
     return jax.tree.map(mark, network, is_leaf=lambda node: isinstance(node, Frozen))

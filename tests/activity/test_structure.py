@@ -96,7 +96,7 @@ def test_masks_come_from_files(tmp_path):
     for name in ("missing.tif", "text.npy", "complex.npy", "labels.png"):
         with pytest.raises(FileError, match=name):
             activity.read_masks(tmp_path / name)
-    with pytest.raises(FileError, match="expected a dataset rois"):
+    with pytest.raises(FileError, match="expected a dataset 'rois'"):
         activity.read_masks(tmp_path / "masks.h5", dataset="rois")
 
 

@@ -168,7 +168,7 @@ def _arrays(path: Path, about: _About, microscope: Microscope) -> dict[str, NDAr
             if found != shapes[name]:
                 by = "frame_px" if shapes[name] is raw else "lenslets and pixels_per_lenslet"
                 raise FileError(f"{path}: {name} has shape {found}; expected {shapes[name]} by {by} of {path.stem}.toml")
-        return {name: check_array(path, numbers(path, file, name), "yx") for name in names}
+        return {name: numbers(path, file, name, "yx") for name in names}
 
 
 def _rectifier(about: _About, lattice: Lattice, microscope: Microscope, arrays: dict[str, NDArray[Any]]) -> Rectifier:
