@@ -1,6 +1,6 @@
-"""Reliability of files and runs: mutated files on every reader; kills, full disks and damaged stores of every command.
+"""Reliability: mutated files on every reader; bad calls of every command; kills, full disks and damaged stores.
 
-`--only files` or `--only runs` runs one part and replaces its rows; `--count` sets the number of mutated files per reader.
+`--only files`, `calls` or `runs` runs one part and replaces its rows; `--count` sets the number of mutated files per reader.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import argparse
 
 from benchmarks.common import RESULTS, Report
 
-PARTS = ("files", "runs")
+PARTS = ("files", "calls", "runs")
 COUNT, TOY = 10_000, 5  # mutated files per reader
 
 
@@ -25,6 +25,10 @@ def main() -> None:
         from benchmarks.reliability_files import mutated_files
 
         mutated_files(report, TOY if asked.toy else asked.count, toy=asked.toy)
+    if asked.only in (None, "calls"):
+        from benchmarks.bad_calls import call_rows
+
+        call_rows(report, toy=asked.toy)
     if asked.only in (None, "runs"):
         from benchmarks.reliability_runs import rows
 

@@ -5,7 +5,8 @@ import inspect
 import pytest
 
 from benchmarks import bad_calls
-from benchmarks.bad_calls import CALLS, Case, Outcome, attempt
+from benchmarks.bad_call_table import CALLS, Case
+from benchmarks.bad_calls import Outcome, attempt
 from lfjax.cli import main, ranges
 from lfjax.errors import ParameterError
 
