@@ -23,6 +23,7 @@ from benchmarks.abinitio_processes import run_processes
 from benchmarks.abinitio_runs import FOLDER, from_truth, run, run_peers
 from benchmarks.abinitio_scenes import CASES, Case
 from benchmarks.abinitio_sparse import sparse_rows
+from benchmarks.abinitio_table import write_table
 from benchmarks.common import RESULTS, Report
 from lfjax.tomography import schedule
 
@@ -130,7 +131,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="data seeds")
     parser.add_argument("--only", default="", help="some of first, cases, sparse, processes, peers, large")
     parser.add_argument("--limit", type=float, default=900.0, help="seconds for each run of a peer")
+    parser.add_argument("--table", action="store_true", help="write the table of docs/unknown_poses.md from the results")
     told = parser.parse_args()
+    if told.table:
+        return write_table()
     report = Report("abinitio", told.toy)
     if told.toy:
         toy = dataclasses.replace(CASES[2].scene, name="toy", object="molecule", count=24, size=32, snr=2.0)
