@@ -4,7 +4,8 @@
 
 `schedule` says which passes are made, `passes` what a pass is. Each start begins with noise in a ball; the residuals of a wrong
 map are large and flatten the posteriors, so that the search anneals by itself, and the evidence tells which start came out
-best. The hand cannot be known: the mirrored map, turned, explains single views as well.
+best. The hand cannot be known: the mirrored map, turned, explains single views as well. An anisotropic magnification of the
+optics counts in balls and maps; grids of all rotations, whose frequencies are low, do without.
 
 Sources: Sigworth, J. Struct. Biol. 122, 328 (1998); Scheres, J. Mol. Biol. 415, 406 (2012).
 """
