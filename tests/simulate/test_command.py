@@ -47,7 +47,7 @@ def test_a_movie_is_written_with_its_truth(scope, tmp_path):
         ((*SIZE, "--indicator", "ogb1"), "indicator 'ogb1': expected one of jgcamp8f"),
         ((*SIZE, "--rate-hz", "0"), "--rate-hz"),
         ((*SIZE, "--count", "400"), "count = 400: expected fewer neurons"),
-        ((*SIZE, "--frames", "0"), "frames = 0"),
+        ((*SIZE, "--frames", "0"), "--frames 0"),
     ],
 )
 def test_contradictions_are_named_before_any_work(scope, tmp_path, words, said):
