@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lfjax.cli.options import OverwriteOption, require_output
+from lfjax.cli.options import OverwriteOption, naming, require_output
 from lfjax.cli.particle_options import VoxelOption, cubic_map
 from lfjax.errors import DataWarning, require
 
@@ -88,10 +88,11 @@ def mask(
 
     require_output(output, MAPS, (volume,), overwrite=overwrite, beside=[output.with_suffix(".png")])
     density, voxel = cubic_map(volume, voxel_angstrom)
-    made = tomography.density_mask(
-        density, voxel_angstrom=voxel, threshold=threshold, lowpass_angstrom=lowpass_angstrom, extend_px=extend_px,
-        soft_px=soft_px, islands=islands,
-    )  # fmt: skip
+    with naming(threshold="--threshold", lowpass_angstrom="--lowpass", extend_px="--extend", soft_px="--soft"):
+        made = tomography.density_mask(
+            density, voxel_angstrom=voxel, threshold=threshold, lowpass_angstrom=lowpass_angstrom, extend_px=extend_px,
+            soft_px=soft_px, islands=islands,
+        )  # fmt: skip
     io.write_map(output, made.mask, voxel)
     viz.sections(made.mask, output.with_suffix(".png"), voxel_angstrom=voxel)
     found = "" if threshold is not None else ", found; --threshold sets another"

@@ -70,15 +70,6 @@ class ParticleOptions:
             )  # fmt: skip
 
 
-def check_seed(seed: int) -> None:
-    """Refuse a seed that is no integer of 64 bits.
-
-    Raises:
-        ParameterError: it is none.
-    """
-    require(-(2**63) <= seed < 2**63, "--seed", seed, "an integer of 64 bits, such as 0")
-
-
 def cubic_map(path: Path, voxel_angstrom: float | None) -> tuple[Any, float]:
     """Array and voxel size of a cubic map. (The module loads NumPy only with a command: its types cannot name it.)
 

@@ -15,7 +15,6 @@ from lfjax.cli.particle_options import (
     ParticlesArgument,
     SymmetryOption,
     VoxelOption,
-    check_seed,
     cubic_map,
 )
 from lfjax.errors import ParameterError, require
@@ -48,7 +47,6 @@ def project(
     from lfjax import io, tomography, viz
     from lfjax.progress import track
 
-    check_seed(seed)
     stack = output.with_suffix(".mrcs")
     require_output(output, PARTICLE_FILES, (volume,), overwrite=overwrite, beside=[output.with_suffix(".png")])
     require_output(stack, (".mrcs",), (volume,), overwrite=overwrite)
@@ -91,7 +89,6 @@ def backproject(
     from lfjax.progress import track
     from lfjax.tomography import agreement, resolution
 
-    check_seed(seed)
     require(batch is None or batch >= 1, "--batch", batch, "1 or more")
     names = ["_unfil", *(("_half1", "_half2") if half_maps else ())]
     beside = [output.with_name(f"{output.stem}{name}.mrc") for name in names]

@@ -21,12 +21,11 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from lfjax.errors import require
 
-LARGEST = 1e9
+LARGEST = 1e12
 """Largest number with a unit: beyond any instrument, and far from where 32-bit floats overflow."""
 MOST = 2**31 - 1
 """Largest count: arrays of more entries along an axis are not indexed."""
@@ -44,6 +43,7 @@ SPECIAL: dict[str, tuple[Callable[[Any], bool], str]] = {
     "--islands": (lambda f: 0 <= f <= 1, "a fraction from 0 to 1"),
     "--kernel": (lambda n: 2 <= n <= 8, "2 to 8"),
     "--seed": (lambda s: 0 <= s < 2**32, f"0 to {2**32 - 1}, a number of 32 bits"),
+    "--snr": (lambda s: 0 < s <= LARGEST, f"a positive number, at most {LARGEST:g}, or no --snr for images without noise"),
     "--tolerance": (lambda e: 0 < e < 1, "a number between 0 and 1"),
     "--withhold": (lambda f: 0 <= f < 1, "a fraction from 0 to below 1"),
 }
@@ -89,13 +89,13 @@ def check_value(option: str, value: Any) -> None:
 
     Args:
         option: its name, for the tables and the message.
-        value: a number, a text or a path; others, and None, pass.
+        value: a number or a text; others, and None, pass. (A path that is empty is the folder ".", as a user may mean it.)
 
     Raises:
         ParameterError: it is out of range, or empty.
     """
-    if isinstance(value, str | Path):
-        require(str(value) not in ("", "."), option, str(value), "a name or a text that is not empty")
+    if isinstance(value, str):
+        require(value != "", option, value, "a name or a text that is not empty")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
     if option in SPECIAL:

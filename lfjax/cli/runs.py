@@ -72,7 +72,7 @@ def told_when_interrupted(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return command(*arguments, **options)
         except KeyboardInterrupt as error:
-            typer.echo(f"lfjax: interrupted; {kept_text() or 'nothing is kept'}", err=True)
+            typer.echo(f"lfjax: interrupted; {kept_text() or 'files that are whole stay, and nothing else is kept'}", err=True)
             raise typer.Exit(143 if isinstance(error, TerminatedError) else 130) from None
 
     return run

@@ -16,6 +16,7 @@ from lfjax.cli.options import (
     OverwriteOption,
     ToleranceOption,
     input_files,
+    naming,
     parse_depths,
     require_folder,
     require_no_input,
@@ -109,16 +110,18 @@ def simulate_frame(
         for name, value in living.items():
             option = f"--{name.replace('_', '-')}"
             require(value == MOVIE_DEFAULTS[name], option, value, "--frames with it: a single frame has no time")
-        made = simulate.raw_recording(seed, scope, sample=chosen["sample"], psf=computed, **common)
+        with naming(count="--count"):
+            made = simulate.raw_recording(seed, scope, sample=chosen["sample"], psf=computed, **common)
         with together(*names):
             _write_frame(output, made, scope)
         return
     require(chosen["sample"] == "cortex", "--sample", chosen["sample"], "cortex with --frames: nothing else is active")
-    movie = simulate.raw_movie(
-        seed, scope, frames=frames, frame_s=1 / rate_hz, firing_hz=firing_hz, static=static, bleach_s=bleach_s,
-        motion_um=motion_um, indicator=simulate.find_indicator(indicator, rise_ms=rise_ms, decay_ms=decay_ms),
-        psf=computed, **common,
-    )  # fmt: skip
+    with naming(count="--count"):
+        movie = simulate.raw_movie(
+            seed, scope, frames=frames, frame_s=1 / rate_hz, firing_hz=firing_hz, static=static, bleach_s=bleach_s,
+            motion_um=motion_um, indicator=simulate.find_indicator(indicator, rise_ms=rise_ms, decay_ms=decay_ms),
+            psf=computed, **common,
+        )  # fmt: skip
     with together(*names):
         simulate.write_raw_movie(output, movie, track=track)
     lattice, n, spikes = movie.frames.lattice, len(movie.truth.dff), sum(map(len, movie.truth.spikes))

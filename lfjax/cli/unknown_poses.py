@@ -11,7 +11,7 @@ import typer
 
 from lfjax.cli.groups import grouped
 from lfjax.cli.options import OverwriteOption, naming, require_no_input, require_output
-from lfjax.cli.particle_options import ParticleOptions, ParticlesArgument, SymmetryOption, check_seed, cubic_map
+from lfjax.cli.particle_options import ParticleOptions, ParticlesArgument, SymmetryOption, cubic_map
 from lfjax.cli.runs import claim
 from lfjax.errors import require
 from lfjax.io.disk_space import require_space
@@ -64,7 +64,6 @@ class SearchOptions:
         require(0 <= shift < math.inf, "--shift", shift, "0 or more pixels")
         require(radius is None or 0 < radius < math.inf, "--radius", radius, "a positive number of angstroms")
         require(self.devices >= 1, "--devices", self.devices, "1 or more")
-        check_seed(self.seed)
         return pipeline.SearchSettings(
             radius, self.symmetry, shift, not self.normalise, self.invert, self.seed, self.devices, self.cut
         )

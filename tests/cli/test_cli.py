@@ -68,7 +68,10 @@ def test_the_psf_is_written_with_its_parameters(lfjax, folder):
         (("reconstruct", "none.tif", *SCOPE, "--offset", "3", "-o", "v.tif"), "two numbers Y,X"),
         (("reconstruct", "none.tif", *SCOPE, "--tissue-um", 60, "-o", "v.tif"), "--tissue-um, --mean-free-path-um"),
         (("reconstruct", "sim/white.tif", *SCOPE, "-o", "sim/white.tif"), "never overwritten"),
-        (("reconstruct", "sim/light_field.tif", *SCOPE, "--sparsity", -1, "-o", "v.tif"), "--sparsity -1: expected zero or more"),
+        (
+            ("reconstruct", "sim/light_field.tif", *SCOPE, "--sparsity", -1, "-o", "v.tif"),
+            "--sparsity -1: expected zero or more",
+        ),
         (("reconstruct", "sim/light_field.tif", "--microscope", "80x", "-o", "v.tif"), "presets"),
         (("reconstruct", "none.tif", *SCOPE, "-o", "v.xyz"), "--output v.xyz: expected a name that ends with .ome.tif"),
         (("rectify", "none.tif", *SCOPE, "-o", "v.xyz"), "--output v.xyz: expected a name that ends with .tif"),

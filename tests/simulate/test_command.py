@@ -46,7 +46,7 @@ def test_a_movie_is_written_with_its_truth(scope, tmp_path):
         (("--indicator", "gcamp6s"), "--indicator gcamp6s: expected --frames"),
         ((*SIZE, "--indicator", "ogb1"), "indicator 'ogb1': expected one of jgcamp8f"),
         ((*SIZE, "--rate-hz", "0"), "--rate-hz"),
-        ((*SIZE, "--count", "400"), "count = 400: expected fewer neurons"),
+        ((*SIZE, "--count", "400"), "--count 400: expected fewer neurons"),
         ((*SIZE, "--frames", "0"), "--frames 0"),
     ],
 )
