@@ -30,9 +30,11 @@ from benchmarks.abinitio_processes import SCENE
 from lfjax.tomography import abinitio
 made = SCENE.make()
 mesh = parallel.mesh(jax.devices()) if len(jax.devices()) > 1 else None
-found = abinitio(made.images, made.particles, restarts=1, key=jax.random.key(0), mesh=mesh)
+maps = []
+keep = lambda state: maps.append(np.asarray(state.estimate.volume))
+found = abinitio(made.images, made.particles, restarts=1, key=jax.random.key(0), mesh=mesh, keep=keep)
 if jax.process_index() == 0:
-    np.savez(sys.argv[1], map=np.asarray(found.estimate.volume))
+    np.savez(sys.argv[1], first=maps[0], last=maps[-1])
 """
 GATHERS = """
 import jax, jax.numpy as jnp, numpy as np
@@ -92,12 +94,13 @@ def _files(where: Path, star: Path) -> list[bytes]:
 
 
 def _without_date(content: bytes, name: str) -> bytes:
-    return content[1024:] if name.endswith(".mrc") else content  # an MRC header has the date in a label
+    """The content without the date, which an MRC header has in a label and a STAR file in its first line."""
+    return content[1024:] if name.endswith(".mrc") else content.partition(b"\n")[2]
 
 
 def _spread(folder: Path) -> dict[str, float]:
-    def largest(*files: Path) -> float:
-        one, other = (np.load(file)["map"] for file in files)
+    def largest(name: str, *files: Path) -> float:
+        one, other = (np.load(file)[name] for file in files)
         return float(np.abs(one - other).max() / np.abs(one).max())
 
     one, two, pair = (folder / f"{name}.npz" for name in ("one", "two", "pair"))
@@ -108,7 +111,11 @@ def _spread(folder: Path) -> dict[str, float]:
         address = f"localhost:{free.getsockname()[1]}"
     for process in [_python(SPREAD, pair, address, number) for number in range(2)]:
         _done(process)
-    return {"devices": largest(one, two), "processes": largest(one, pair)}
+    return {
+        f"{kind} {name}": largest(name, one, other)
+        for kind, other in (("devices", two), ("processes", pair))
+        for name in ("first", "last")
+    }
 
 
 def _done(process: subprocess.Popen[str]) -> None:
