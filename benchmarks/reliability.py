@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 
 from benchmarks.common import RESULTS, Report
 
@@ -20,6 +21,7 @@ def main() -> None:
     parser.add_argument("--only", choices=PARTS, help="one part")
     parser.add_argument("--count", type=int, default=COUNT, help="mutated files per reader")
     asked = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores Ctrl-C, and so do its children
     report = Report("reliability", asked.toy)
     if asked.only in (None, "files"):
         from benchmarks.reliability_files import mutated_files

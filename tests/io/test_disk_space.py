@@ -62,7 +62,7 @@ def test_ctrl_c_while_hdf5_writes_waits_until_the_call_is_done(tmp_path):
     interrupt = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
     with pytest.raises(KeyboardInterrupt), new_hdf5(tmp_path / "a.h5") as file:
         interrupt.start()
-        for number in range(10**6):
+        for number in range(10**5):
             file.create_dataset(str(number), data=number)
             file.flush()
     assert list(tmp_path.iterdir()) == []
