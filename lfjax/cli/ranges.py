@@ -12,7 +12,7 @@ option is thus checked without a word about it.
 3
 >>> paint(batch=0)
 Traceback (most recent call last):
-lfjax.errors.ParameterError: --batch = 0: expected 1 or more, at most 2147483647
+lfjax.errors.ParameterError: --batch 0: expected 1 or more, at most 2147483647
 """
 
 from __future__ import annotations
