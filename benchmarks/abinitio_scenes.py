@@ -193,7 +193,7 @@ def write(scene: Scene, folder: Path, made: Made | None = None) -> tuple[Path, P
     Args:
         scene: the scene.
         folder: where to write; it is made if need be.
-        made: its stack, where it is at hand.
+        made: its stack, if it has been made already.
 
     Returns:
         paths of the two STAR files.
