@@ -6,9 +6,12 @@ crashes when it ends. So HDF5 is given a file whose calls do not fail: the first
 
 from __future__ import annotations
 
+import _weakrefset
+import gc
 import os
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -127,12 +130,24 @@ class _Target:
             self.error = self.error or error
 
 
+_WEAK = {weakref.__file__, _weakrefset.__file__}  # what runs when an object goes that is referred to weakly
 _CODES = {value.__code__ for value in vars(_Target).values() if hasattr(value, "__code__")}
+
+
+def _unheard(frame: FrameType | None) -> bool:
+    """Whether an exception raised in `frame` ends nowhere: HDF5 calls the target, or Python collects what nobody refers to."""
+    collecting = {callback.__code__ for callback in gc.callbacks if hasattr(callback, "__code__")}
+    while frame is not None:
+        code = frame.f_code
+        if code in _CODES or code in collecting or code.co_name == "__del__" or code.co_filename in _WEAK:
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager
 def _interrupted_later() -> Iterator[None]:
-    """Ctrl-C, and what a program treats alike, waits while HDF5 calls the target: raised there, it would fail that call."""
+    """Ctrl-C, and what a program treats alike, waits where it would be lost: see `_unheard`."""
     usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     mine = {number: handler for number, handler in usual.items() if callable(handler)}
     if threading.current_thread() is not threading.main_thread() or not mine:
@@ -142,10 +157,7 @@ def _interrupted_later() -> Iterator[None]:
     waiting: set[int] = set()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        inner = frame
-        while inner is not None and inner.f_code not in _CODES:
-            inner = inner.f_back
-        if inner is None:
+        if not _unheard(frame):
             waiting.discard(number)
             mine[signal.Signals(number)](number, frame)
             return

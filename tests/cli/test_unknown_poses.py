@@ -170,8 +170,8 @@ def test_relion_refines_from_images_without_a_ctf_and_finds_none_in_the_file(fol
             ("abinitio", "p.star", "--no-ctf", "-o", "taken.mrc", "--overwrite"),
             "--output taken.mrc: expected another name: a folder",
         ),
-        (("abinitio", "p.star", "--no-ctf", "--shift", "-1", "-o", "n.mrc"), "--shift -1: expected 0 or more"),
-        (("abinitio", "p.star", "--no-ctf", "--shift", "inf", "-o", "n.mrc"), "--shift inf: expected 0 or more"),
+        (("abinitio", "p.star", "--no-ctf", "--shift", "-1", "-o", "n.mrc"), "--shift -1: expected zero or more"),
+        (("abinitio", "p.star", "--no-ctf", "--shift", "inf", "-o", "n.mrc"), "--shift inf: expected zero or more"),
         (
             ("abinitio", "p.star", "--no-ctf", "--shift", "9", "-o", "n.mrc"),
             "--shift 9: expected 0 to 4: 3 of them within half",

@@ -1,6 +1,7 @@
 """Full disks, by a limit of the size of files: one line, and nothing left; HDF5 does not crash."""
 
 import errno
+import gc
 import resource
 import signal
 import sys
@@ -58,8 +59,18 @@ def test_what_hdf5_writes_through_is_the_same(tmp_path):
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
 
 
-def test_ctrl_c_while_hdf5_writes_waits_until_the_call_is_done(tmp_path):
-    interrupt = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
+@pytest.fixture
+def often_collected():
+    """Garbage is collected all the time, so that Ctrl-C falls into it as well: Python drops what is raised there."""
+    usual = gc.get_threshold()
+    gc.set_threshold(3)
+    yield
+    gc.set_threshold(*usual)
+
+
+@pytest.mark.parametrize("wait_s", [0.1, 0.13, 0.17, 0.2, 0.22])
+def test_ctrl_c_while_hdf5_writes_waits_until_the_call_is_done(tmp_path, often_collected, wait_s):
+    interrupt = threading.Timer(wait_s, signal.raise_signal, [signal.SIGINT])
     with pytest.raises(KeyboardInterrupt), new_hdf5(tmp_path / "a.h5") as file:
         interrupt.start()
         for number in range(10**5):
