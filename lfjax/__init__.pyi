@@ -22,6 +22,7 @@ from lfjax import (
     tomography as tomography,
     training as training,
     viz as viz,
+    xrf as xrf,
 )
 from lfjax.linop import FunctionOperator as FunctionOperator, LinearOperator as LinearOperator
 from lfjax.optics import Microscope as Microscope, preset as preset

@@ -56,6 +56,7 @@ NEEDS = {
     "lfjax.tomography.tilts": "cryo",
     "lfjax.training": "train",
     "lfjax.viz": "cli",
+    "lfjax.xrf": "xrf",
 }
 
 

@@ -20,6 +20,7 @@ from lfjax.tomography.images import Shift
 from lfjax.tomography.normal_equations import ViewNormal
 from lfjax.tomography.rays import Rays
 from lfjax.tomography.sharding import Sharded
+from lfjax.xrf import Detector, parse_families, spectrum
 
 
 def noise(*shape: int) -> jax.Array:
@@ -112,6 +113,7 @@ OPERATORS: dict[str, Callable[[], linop.LinearOperator]] = {
     "MultiView": lambda: MultiView(noise(3, 2, 5, 4), (6, 7)),
     "MultiView with margin": lambda: MultiView(noise(3, 2, 5, 5), (4, 5), margin=2),
     "MultiView, volume within the views": lambda: MultiView(noise(3, 2, 3, 3), (6, 7), margin=-1),
+    "Spectrum": lambda: spectrum(Detector(64, 200.0), parse_families("Pb L, Fe K")),
     "ApplyCtf": lambda: ApplyCtf(Ctf(15000.0, 12000.0, 0.5), (8, 10), 2.0),
     "FourierSlice": lambda: FourierSlice(poses(5), 6, batch=2),
     "FourierSlice, odd, trilinear, cut off": lambda: FourierSlice(poses(4), 7, kernel="trilinear", padding=2.5, cutoff=1.0),

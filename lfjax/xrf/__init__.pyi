@@ -1,0 +1,12 @@
+from lfjax.xrf.calibration import Calibration as Calibration, calibrate as calibrate
+from lfjax.xrf.components import (
+    Spectrum as Spectrum,
+    pile_up as pile_up,
+    snip as snip,
+    spectrum as spectrum,
+    splines as splines,
+)
+from lfjax.xrf.detector import Detector as Detector
+from lfjax.xrf.identification import Element as Element, Identified as Identified, elements as elements
+from lfjax.xrf.instrument import Instrument as Instrument, escape as escape
+from lfjax.xrf.lines import Family as Family, families as families, family as family, parse_families as parse_families

@@ -1,0 +1,180 @@
+"""Energies and widths of a detector from a spectrum: a search over gain and offset, then all its numbers at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+from numpy.typing import ArrayLike
+from scipy.ndimage import gaussian_filter1d, maximum_filter
+
+from lfjax.errors import CalibrationError, require
+from lfjax.solvers.nnls import nonnegative_least_squares
+from lfjax.xrf.components import clipped, family_lines
+from lfjax.xrf.detector import FWHM, Detector
+from lfjax.xrf.detector_fit import NUMBERS, fit_detector
+from lfjax.xrf.identification import LOWEST_EV, Identified, checked_counts, elements, top_ev
+from lfjax.xrf.instrument import Instrument
+from lfjax.xrf.lines import Family, families as families_between, parse_families
+from lfjax.xrf.poisson_fit import Counts
+
+COMMON = (
+    "Si K, P K, S K, Cl K, Ar K, K K, Ca K, Ti K, V K, Cr K, Mn K, Fe K, Co K, Ni K, Cu K, Zn K, As K, Se K, Br K, Rb K, Sr K, "
+    "Zr K, Ag L, Cd L, Sn L, Sb L, Ba L, Au L, Hg L, Hg M, Pb L, Pb M, Bi L"
+)
+"""Families that paintings, glass, metals and standards show: the search has these alone, since all of them together explain any
+spectrum at any gain."""
+WIDTHS_EV = (85.0, 210.0)  # between which the median width of the lines of a spectrum lies
+OFFSETS_EV = (-1000.0, 560.0, 60.0)  # first, last and step of the search
+BLUR_EV = 120.0  # FWHM by which the coarse search widens lines, so that its grid meets them
+BINS = 600  # of the coarse search
+SHARE = 0.1  # systematic error of the coarse search: no line outweighs ten others
+FINEST = 5  # candidates of the coarse search that are fitted
+ROUNDS = 3  # of elements and numbers in turn
+
+
+class Calibration(NamedTuple):
+    """A calibrated detector.
+
+    Attributes:
+        detector: with the numbers found.
+        errors: number of the detector -> its standard deviation, from the curvature of the likelihood.
+        identified: elements and fit that it rests on.
+    """
+
+    detector: Detector
+    errors: dict[str, float]
+    identified: Identified
+
+
+def calibrate(
+    counts: ArrayLike,
+    instrument: Instrument = Instrument(),  # noqa: B008 - a tuple
+    *,
+    maximum: ArrayLike | None = None,
+    gain_ev: float | None = None,
+    offset_ev: float | None = None,
+    candidates: Sequence[str] | None = None,
+    lowest_ev: float = LOWEST_EV,
+) -> Calibration:
+    """Gain, offset, noise, Fano factor and tail of a detector from a sum spectrum in which nobody has named a line.
+
+    A grid of gains and offsets comes first: at each, a nonnegative fit of the families in `COMMON`, with widths that follow
+    the energy. A wrong gain finds no ratios of lines that fit, and widths that do not. The best few are refined, and the one
+    that leaves least unexplained is taken: its elements are identified and its numbers fitted in turn (`fit_detector`).
+
+    Args:
+        counts: (channels,), sum of the spectra of a cube.
+        instrument: what is known of the scanner.
+        maximum: (channels,), largest counts in each channel over the cube: lines of few pixels stand out. It joins the search;
+            its counts are not Poisson, so that the numbers come from `counts`.
+        gain_ev: from the file or from the user; searched within 3 %. None: searched.
+        offset_ev: the same, within 150 eV.
+        candidates: symbols of elements to consider, see `elements`.
+        lowest_ev: lowest energy of the fit, eV.
+
+    Raises:
+        CalibrationError: no gain explains the lines of the spectrum.
+        ParameterError: a number is out of range, or counts are negative.
+        ShapeError: `counts` or `maximum` is not one spectrum.
+    """
+    channels = np.asarray(counts).shape[0] if np.ndim(counts) == 1 else 0
+    require(channels >= 64, "counts", np.shape(counts), "one spectrum of 64 channels or more")
+    spectrum = checked_counts(counts, channels)
+    extra = None if maximum is None else checked_counts(maximum, channels)
+    for name, value in (("gain_ev", gain_ev), ("offset_ev", offset_ev)):
+        require(value is None or np.isfinite(value), name, value, "a finite number")
+    require(gain_ev is None or gain_ev > 0, "gain_ev", gain_ev, "a positive number")
+    instrument = instrument.checked()
+    known = (gain_ev, offset_ev)
+    with jax.enable_x64(True):
+        searched = spectrum if extra is None else spectrum + extra * (spectrum.sum() / extra.sum())
+        common = parse_families(COMMON, instrument.highest_ev, missing=True)
+        ends = partial(_ends, instrument=instrument, lowest_ev=lowest_ev)
+        starts = _starts(searched, common, instrument, known, lowest_ev)
+        tried = [fit_detector(spectrum, start, common, instrument, ends(start), names=NUMBERS[:3]) for start in starts]
+        detector = min(tried, key=lambda each: each.misfit).detector
+        for _ in range(ROUNDS):
+            symbols = elements(spectrum, detector, instrument, candidates=candidates, lowest_ev=lowest_ev).symbols
+            if not symbols:
+                raise CalibrationError("counts: no gain and offset explain its lines; expected gain_ev and offset_ev")
+            families = families_between(*ends(detector), elements=symbols, exciting_ev=instrument.highest_ev)
+            detector, errors, _ = fit_detector(spectrum, detector, families, instrument, ends(detector))
+        identified = elements(spectrum, detector, instrument, candidates=candidates, lowest_ev=lowest_ev)
+        return Calibration(detector, errors, identified)
+
+
+def _ends(detector: Detector, instrument: Instrument, lowest_ev: float) -> tuple[float, float]:
+    """Energies of the fit."""
+    return lowest_ev, top_ev(detector, instrument)
+
+
+def _starts(
+    counts: Counts, common: Sequence[Family], instrument: Instrument, known: tuple[float | None, float | None], lowest_ev: float
+) -> list[Detector]:
+    """The best detectors of a grid, no two of them alike."""
+    width, (gain, offset) = peak_width(counts), known
+    gains = np.geomspace(0.97 * gain, 1.03 * gain, 13) if gain else np.geomspace(*(e / width for e in WIDTHS_EV), 160)
+    offsets = np.arange(*OFFSETS_EV) if offset is None else np.linspace(-150, 150, 7) + offset
+    grid = np.stack([each.ravel() for each in np.meshgrid(gains, offsets, indexing="ij")], axis=1)
+    size = max(1, len(counts) // BINS)
+    bins = len(counts) // size * size
+    net = np.maximum(counts - clipped(counts, np.full(len(counts), 2.5 * width)), 0)
+    data, noise = (values[:bins].reshape(-1, size).sum(axis=1) for values in (net, counts))
+    weights = 1 / (np.maximum(noise, 1) + (SHARE * data) ** 2)
+    seen = [family_lines(each, instrument) for each in common]
+    energies, rates = (np.concatenate([getattr(each, name) for each in seen]) for name in ("energies_ev", "rates"))
+    owner = np.repeat(np.arange(len(seen)), [len(each.rates) for each in seen])
+    strong = rates > 0.02
+    member = np.equal.outer(owner, np.arange(len(seen)))[strong] * rates[strong, None]
+    middle = (np.arange(len(data)) + 0.5) * size - 0.5
+    ends = lowest_ev, top_ev(Detector(2, 1e6), instrument)
+    left = _unexplained(*map(jnp.asarray, (grid, middle, data, weights, energies[strong], member)), *ends, float(size))
+    kept: list[tuple[float, float]] = []
+    for g, o in grid[np.argsort(np.asarray(left))].tolist():
+        if all(abs(np.log(g / other)) > 0.01 or abs(o - shift) > 130 for other, shift in kept):
+            kept.append((g, o))
+    return [Detector(len(counts), g, o) for g, o in kept[:FINEST]]
+
+
+def peak_width(counts: Counts) -> float:
+    """Full width at half maximum of the peaks of a spectrum, channels: their median, strong and weak ones alike.
+
+    A Gaussian of standard deviation s answers the second derivative of a Gaussian of t, normalised to white noise, as
+    t^(5/2) / (s^2 + t^2)^(3/2): most at t = sqrt(5) s (Lindeberg, Int. J. Comput. Vis. 30, 79 (1998)).
+    """
+    scales = np.geomspace(2.0, max(4.0, len(counts) / 20), 24)
+    noise = np.sqrt(np.maximum(gaussian_filter1d(counts, scales[0]), 1))
+    answers = np.stack([-(t**2.5) * gaussian_filter1d(counts, t, order=2, mode="nearest") for t in scales])
+    tops = (answers == maximum_filter(answers, size=(3, 9))) & (answers > 20 * noise) & (answers > 0.005 * answers.max())
+    tops[[0, -1]] = False
+    scale, _ = np.nonzero(tops)
+    if len(scale) == 0:
+        raise CalibrationError("counts: no peak stands out of this spectrum; expected gain_ev and offset_ev, or more counts")
+    return float(np.median(scales[scale]) / np.sqrt(5) * FWHM)
+
+
+@partial(jax.jit, static_argnames=("size",))
+def _unexplained(
+    grid: Array, middle: Array, data: Array, weights: Array, lines: Array, member: Array, lowest: float, top: float, size: float
+) -> Array:
+    """Weighted squares that the families leave, at each gain and offset; counts outside the energies of the fit are left."""
+
+    def at(pair: Array) -> Array:
+        detector = Detector(2, pair[0], pair[1])
+        energy = pair[1] + pair[0] * middle
+        sigma = jnp.sqrt(detector.fwhm_ev(lines) ** 2 + BLUR_EV**2) / FWHM
+        shape = jnp.exp(-(((energy[:, None] - lines) / sigma) ** 2) / 2) * (size * pair[0] / (sigma * np.sqrt(2 * np.pi)))
+        used = weights * ((energy > lowest) & (energy < top))
+        columns = shape @ member
+        gram = columns.T @ (used[:, None] * columns)
+        gram += jnp.eye(len(gram)) * (1e-9 * jnp.trace(gram) + 1e-30)
+        amplitudes = nonnegative_least_squares(gram, (columns.T @ (used * data))[:, None], tolerance=1e-3, steps=60)[:, 0]
+        return jnp.sum(used * (data - columns @ amplitudes) ** 2) + jnp.sum((weights - used) * data**2)
+
+    return jax.lax.map(at, grid, batch_size=32)

@@ -1,0 +1,158 @@
+"""The numbers of a detector that make a spectrum most likely, its elements given: Gauss-Newton with amplitudes that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from numpy.typing import NDArray
+
+from lfjax.xrf.detector import Detector
+from lfjax.xrf.dictionary import Design, Dictionary, Window, counts_of
+from lfjax.xrf.instrument import Instrument
+from lfjax.xrf.lines import Family
+from lfjax.xrf.poisson_fit import Counts, CountsFit, Ties, fit_counts
+
+NUMBERS = ("gain_ev", "offset_ev", "noise_ev", "fano", "tail", "tail_ev")
+"""Numbers of a detector that a spectrum tells."""
+PRIORS = {"fano": (0.115, 0.01), "tail": (0.0, 0.01), "tail_ev": (300.0, 100.0)}
+"""Number of the detector -> mean and standard deviation beforehand: few spectra tell these alone."""
+LEAST = {"gain_ev": 1e-3, "offset_ev": -np.inf, "noise_ev": 5.0, "fano": 0.05, "tail": 0.0, "tail_ev": 50.0}
+"""Number of the detector -> smallest value."""
+STEPS = 8  # of Gauss-Newton
+
+
+class DetectorFit(NamedTuple):
+    """A detector and how well it explains a spectrum.
+
+    Attributes:
+        detector: the most likely.
+        errors: number of it -> standard deviation, from the curvature of the likelihood.
+        misfit: squares over variances, per bin.
+    """
+
+    detector: Detector
+    errors: dict[str, float]
+    misfit: float
+
+
+def fit_detector(
+    counts: Counts,
+    detector: Detector,
+    families: Sequence[Family],
+    instrument: Instrument,
+    energies_ev: tuple[float, float],
+    *,
+    names: Sequence[str] = NUMBERS,
+    systematic: float = 0.02,
+) -> DetectorFit:
+    """Most likely numbers of a detector, from a start within a width of a line.
+
+    Variable projection: with S(theta) the columns at the numbers theta and a the amplitudes fitted to them, the residual
+    r = W^(1/2) (y - S a) has the slope -P W^(1/2) (dS/dtheta) a, P the projection off the columns in use (Kaufman, BIT 15, 49
+    (1975)). Numbers have the priors of `PRIORS`.
+
+    Args:
+        counts: (channels,).
+        detector: start.
+        families: that the spectrum shows.
+        instrument: what is known of the scanner.
+        energies_ev: ends of the fit.
+        names: numbers that may move.
+        systematic: error of the model, see `fit_counts`.
+
+    Source: Golub & Pereyra, Inverse Problems 19, R1 (2003).
+    """
+    model = _Model(counts, Dictionary.of(families, instrument), energies_ev, tuple(names), systematic)
+    here = model.at(detector)
+    for _ in range(STEPS):
+        step, normal = model.step(detector, here)
+        errors = np.sqrt(np.diag(np.linalg.inv(normal)))
+        for share in (1.0, 0.5, 0.25, 0.1):
+            new = model.moved(detector, share * step)
+            there = model.at(new)
+            if there.misfit < here.misfit:
+                break
+        else:
+            break
+        detector, here = new, there
+        if np.all(np.abs(share * step) < 0.02 * errors):
+            break
+    return DetectorFit(detector, dict(zip(names, errors.tolist(), strict=True)), here.misfit)
+
+
+class _At(NamedTuple):
+    """The fit at one detector."""
+
+    window: Window
+    columns: NDArray[np.float64]
+    ties: Ties
+    fit: CountsFit
+    misfit: float
+
+
+class _Model(NamedTuple):
+    """A spectrum and all but the numbers of the detector."""
+
+    counts: Counts
+    dictionary: Dictionary
+    energies_ev: tuple[float, float]
+    names: tuple[str, ...]
+    systematic: float
+
+    def at(self, detector: Detector) -> _At:
+        """Amplitudes at a detector."""
+        window = Window.of(self.counts, detector, *self.energies_ev)
+        design = Design.of(self.dictionary, detector, window, self.counts)
+        columns, ties = design.taken(self.dictionary, {family.element for family in self.dictionary.families})
+        fit = fit_counts(columns, window.counts, systematic=self.systematic, ties=ties)
+        return _At(window, columns, ties, fit, fit.misfit / len(window.counts))
+
+    def values(self, detector: Detector) -> NDArray[np.float64]:
+        """Its numbers."""
+        return np.array([float(getattr(detector, name)) for name in self.names])
+
+    def moved(self, detector: Detector, step: NDArray[np.float64]) -> Detector:
+        """The detector after a step."""
+        moved = zip(self.names, self.values(detector) + step, strict=True)
+        told = {name: max(float(value), LEAST[name]) for name, value in moved}
+        return eqx.tree_at(lambda d: [getattr(d, name) for name in told], detector, list(told.values()))
+
+    def step(self, detector: Detector, here: _At) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Gauss-Newton step, and the normal matrix, whose inverse is the covariance."""
+        root, rows = np.sqrt(here.fit.weights)[:, None], here.ties.rows(here.fit.amplitudes)
+        slopes = here.window.binned(np.asarray(self._slopes(detector, here.fit))) * root
+        jacobian = np.concatenate([slopes, np.zeros((len(rows), len(self.names)))])
+        residual = np.concatenate([(here.window.counts - here.fit.model) * root[:, 0], -rows @ here.fit.amplitudes])
+        basis = np.linalg.qr(np.concatenate([here.columns * root, rows])[:, here.fit.amplitudes > 0])[0]
+        free = jacobian - basis @ (basis.T @ jacobian)
+        prior = np.array([PRIORS.get(name, (0.0, np.inf)) for name in self.names])
+        weight = 1 / prior[:, 1] ** 2
+        normal = free.T @ free + np.diag(weight)
+        pull = weight * np.where(weight > 0, prior[:, 0] - self.values(detector), 0)
+        return np.linalg.solve(normal, free.T @ residual + pull), normal
+
+    def _slopes(self, detector: Detector, fit: CountsFit) -> Array:
+        groups = self.dictionary.groups
+        counts = np.concatenate([lines.rates * a for lines, a in zip(groups, fit.amplitudes, strict=False)])
+        energies = np.concatenate([lines.energies_ev for lines in groups])
+        return _slopes(detector, self.names, energies, np.concatenate([lines.broadening_ev for lines in groups]), counts)
+
+
+@partial(jax.jit, static_argnames="names")
+def _slopes(
+    detector: Detector, names: tuple[str, ...], energies: Array, broadening: Array, counts: Array
+) -> Float[Array, "channels numbers"]:
+    """Derivatives of counts per channel by numbers of the detector."""
+
+    def of(values: list[Array]) -> Array:
+        there = eqx.tree_at(lambda d: [getattr(d, name) for name in names], detector, values)
+        return counts_of(there, energies, broadening, counts)
+
+    return jnp.stack(jax.jacfwd(of)([jnp.asarray(getattr(detector, name), float) for name in names]), axis=1)

@@ -1,0 +1,183 @@
+"""All that a spectrum can hold: groups of lines whose ratios hold, tied into families, with scatter, pile-up and background."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+from numpy.typing import NDArray
+
+from lfjax.xrf.components import Lines, line_columns, pile_up, scatter_lines, splines, with_escape
+from lfjax.xrf.detector import Detector
+from lfjax.xrf.instrument import Instrument, escape
+from lfjax.xrf.lines import Family
+from lfjax.xrf.poisson_fit import Counts, Ties
+
+SPREAD = {"K": 0.04, "L": 0.12, "M": 0.3}
+"""Relative error of the ratios between groups of a family: that of the tables, and absorption in the object."""
+SPREAD_OF_SHELLS = 1.0
+"""Relative error of the ratio between families of an element: what absorbs between source and detector weakens lower ones."""
+SAMPLES = 4.0  # bins per width of the narrowest line: wider ones lose what tells lines apart
+
+
+class Dictionary(NamedTuple):
+    """Families that may be in a spectrum, and scatter.
+
+    Attributes:
+        families: candidates.
+        groups: lines of each group of each family.
+        owner: family of each group.
+        share: of the counts of its family.
+        ties: shares of groups, and ratios between families of an element.
+        scatter: lines of the tube.
+        evidence: whether a family proves its element: that of most energy of those which are well excited, and any above it.
+            Lines of lower shells are weaker, absorbed, and many; alone they prove nothing.
+    """
+
+    families: tuple[Family, ...]
+    groups: tuple[Lines, ...]
+    owner: Int[NDArray[np.integer], " groups"]
+    share: Float[NDArray[np.float64], " groups"]
+    ties: Ties
+    scatter: tuple[Lines, ...]
+    evidence: Bool[NDArray[np.bool_], " families"]
+
+    @classmethod
+    def of(cls, families: Sequence[Family], instrument: Instrument) -> Dictionary:
+        """The dictionary of some families, seen by an instrument."""
+        groups, owner, share, strength = [], [], [], []
+        energies = np.concatenate([family.energies_ev for family in families] or [np.zeros(0)])  # one look into the tables
+        ends = np.cumsum([len(family.rates) for family in families])[:-1]
+        efficiency, leaving = (np.split(values, ends) for values in (instrument.efficiency(energies), escape(energies)))
+        for number, family in enumerate(families):
+            seen = family.through(efficiency[number])
+            for part in map(list, family.groups):
+                rates = seen.rates[part]
+                lines = seen._replace(energies_ev=seen.energies_ev[part], rates=rates / rates.sum())
+                groups.append(with_escape(lines, leaving[number][part]))
+                owner.append(number)
+                share.append(rates.sum())
+            strength.append(family.strength * float(family.rates @ efficiency[number]))
+        owners, shares, evidence = np.array(owner, int), np.array(share, float), _evidence(families, instrument)
+        ties = _ties(families, owners, shares, np.array(strength), evidence)
+        return cls(tuple(families), tuple(groups), owners, shares, ties, tuple(scatter_lines(instrument)), evidence)
+
+    def columns_of(self, elements: Collection[str], unproven: str | None = None) -> NDArray[np.int64]:
+        """Numbers of the groups of some elements, without the evidence for one of them."""
+        ours = [
+            number
+            for number, family in enumerate(self.families)
+            if family.element in elements and not (family.element == unproven and self.evidence[number])
+        ]
+        return np.flatnonzero(np.isin(self.owner, ours))
+
+
+def _ties(
+    families: Sequence[Family],
+    owner: Int[NDArray[np.integer], " groups"],
+    share: Float[NDArray[np.float64], " groups"],
+    strength: Float[NDArray[np.float64], " families"],
+    evidence: Bool[NDArray[np.bool_], " families"],
+) -> Ties:
+    """Each group to its family; each family that proves nothing to those of its element that do."""
+    member = np.equal.outer(np.arange(len(families)), owner).astype(float)
+    spread = np.array([SPREAD[families[number].shell] for number in owner])
+    alone = share > 1 - 1e-9
+    parts, wholes = [np.eye(len(owner))[~alone]], [member[owner][~alone]]
+    ratios, spreads = [share[~alone]], [spread[~alone]]
+    for number, family in enumerate(families):
+        proof = [i for i, other in enumerate(families) if other.element == family.element and evidence[i]]
+        if not evidence[number] and strength[proof].sum() > 0:
+            parts.append(member[[number]])
+            wholes.append(member[proof].sum(axis=0, keepdims=True))
+            ratios.append(strength[[number]] / strength[proof].sum())
+            spreads.append(np.array([SPREAD_OF_SHELLS]))
+    return Ties(*(np.concatenate(each) for each in (parts, wholes, ratios, spreads)))
+
+
+def _evidence(families: Sequence[Family], instrument: Instrument) -> Bool[NDArray[np.bool_], " families"]:
+    least: dict[str, float] = {}
+    for family in families:
+        if family.edge_ev <= instrument.well_excited_ev:
+            least[family.element] = max(least.get(family.element, 0.0), family.strongest_ev)
+    return np.array([family.strongest_ev >= least.get(family.element, 0.0) for family in families], bool)
+
+
+class Window(NamedTuple):
+    """A spectrum between two energies, in bins of as many channels as lose nothing.
+
+    Attributes:
+        counts: per bin.
+        energies_ev: middle of each bin.
+        channels: first channel and the one after the last.
+        width: channels per bin.
+    """
+
+    counts: Counts
+    energies_ev: Float[NDArray[np.float64], " bins"]
+    channels: tuple[int, int]
+    width: int
+
+    @classmethod
+    def of(cls, counts: Counts, detector: Detector, lowest_ev: float, highest_ev: float) -> Window:
+        """The part of a spectrum between two energies, of one bin or more."""
+        energies = np.asarray(detector.energies_ev)
+        narrowest = float(detector.fwhm_ev(max(lowest_ev, 1.0)))
+        width = max(1, int(narrowest / SAMPLES / float(detector.gain_ev)))
+        first = int(np.searchsorted(energies, lowest_ev))
+        bins = max(1, (int(np.searchsorted(energies, highest_ev)) - first) // width)
+        channels = (first, min(first + bins * width, detector.channels))
+        empty = cls(np.zeros(0), energies, channels, width)
+        return cls(empty.binned(counts), empty.binned(energies) / width, channels, width)
+
+    def binned(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Sums over the channels of each bin, along the first axis."""
+        part = np.asarray(values, float)[self.channels[0] : self.channels[1]]
+        whole = len(part) // self.width * self.width
+        return part[:whole].reshape(-1, self.width, *part.shape[1:]).sum(axis=1)
+
+
+class Design(NamedTuple):
+    """Columns of a dictionary in a window, at the numbers of a detector.
+
+    Attributes:
+        groups: counts per bin of each group of lines.
+        families: the same for whole families at their tabulated ratios.
+        rest: of scatter, pile-up and background, which every fit has.
+    """
+
+    groups: Float[NDArray[np.float64], "bins groups"]
+    families: Float[NDArray[np.float64], "bins families"]
+    rest: Float[NDArray[np.float64], "bins rest"]
+
+    @classmethod
+    def of(cls, dictionary: Dictionary, detector: Detector, window: Window, spectrum: Counts) -> Design:
+        """Columns of all candidates; `spectrum`, with all its channels, makes the pile-up."""
+        lines = np.asarray(line_columns(detector, [*dictionary.groups, *dictionary.scatter]))
+        binned = window.binned(lines)
+        groups = binned[:, : len(dictionary.groups)]
+        members = np.zeros((len(dictionary.groups), len(dictionary.families)))
+        members[np.arange(len(members)), dictionary.owner] = dictionary.share
+        inside = np.where(np.arange(detector.channels) >= window.channels[0], spectrum, 0)
+        piled = window.binned(pile_up(inside, detector))[:, None]
+        rest = np.concatenate([binned[:, len(dictionary.groups) :], piled, window.binned(splines(detector))], axis=1)
+        return cls(groups, groups @ members, rest[:, rest.sum(axis=0) > 1e-3])
+
+    def taken(
+        self, dictionary: Dictionary, elements: Collection[str], unproven: str | None = None
+    ) -> tuple[NDArray[np.float64], Ties]:
+        """Columns and ties of a fit with some elements: their groups first, then the rest; see `Dictionary.columns_of`."""
+        ours = dictionary.columns_of(elements, unproven)
+        columns = np.concatenate([self.groups[:, ours], self.rest], axis=1)
+        return columns, dictionary.ties.taken(ours, self.rest.shape[1])
+
+
+@jax.jit
+def counts_of(detector: Detector, energies: Array, broadening: Array, counts: Array) -> Array:
+    """Counts per channel of lines: the same as `line_columns` times amplitudes, differentiable in the detector."""
+    widths = jnp.sqrt(detector.fwhm_ev(energies) ** 2 + broadening**2)
+    return detector.pulses(energies, widths) @ counts

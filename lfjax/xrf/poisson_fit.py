@@ -1,0 +1,137 @@
+"""Poisson likelihood of one spectrum with nonnegative amplitudes: the fit, and the gain of one more component."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+from scipy.optimize import nnls
+
+STEPS = 12
+"""Largest number of reweighted fits; they mostly settle after five."""
+
+RIDGE = 1e-11  # of the normal equations, whose columns have length 1
+
+Counts = Float[NDArray[np.floating], " channels"]
+Columns = Float[NDArray[np.floating], "channels columns"]
+
+
+class Ties(NamedTuple):
+    """Ratios that are known but for a spread: part . a = ratio (whole . a) (1 +- spread), one tie per row.
+
+    Attributes:
+        part: columns of the part, 0 or 1.
+        whole: columns that it is compared with.
+        ratio: expected.
+        spread: relative standard deviation.
+    """
+
+    part: Float[NDArray[np.float64], "ties columns"]
+    whole: Float[NDArray[np.float64], "ties columns"]
+    ratio: Float[NDArray[np.float64], " ties"]
+    spread: Float[NDArray[np.float64], " ties"]
+
+    def taken(self, columns: NDArray[np.integer], more: int = 0) -> Ties:
+        """Those of some columns, with `more` free columns behind them."""
+        part, whole = (np.pad(each[:, columns], ((0, 0), (0, more))) for each in (self.part, self.whole))
+        kept = part.any(axis=1) & whole.any(axis=1)
+        return Ties(part[kept], whole[kept], self.ratio[kept], self.spread[kept])
+
+    def rows(self, amplitudes: Float[NDArray[np.float64], " columns"]) -> Float[NDArray[np.float64], "ties columns"]:
+        """Rows t with t . a = (part . a - ratio whole . a) / (spread ratio whole . b), with `amplitudes` b."""
+        expected = self.ratio * (self.whole @ amplitudes)
+        seen = expected > 0
+        rows = self.part[seen] - self.ratio[seen, None] * self.whole[seen]
+        return rows / (self.spread * expected)[seen, None]
+
+
+class CountsFit(NamedTuple):
+    """Nonnegative amplitudes of largest likelihood.
+
+    Attributes:
+        amplitudes: a >= 0.
+        model: mu = S a.
+        weights: 1 / variance per channel at the end.
+        misfit: sum (y - mu)^2 / variance, with that of the ties.
+    """
+
+    amplitudes: Float[NDArray[np.float64], " columns"]
+    model: Counts
+    weights: Counts
+    misfit: float
+
+
+def fit_counts(
+    columns: Columns,
+    counts: Counts,
+    *,
+    systematic: float = 0.0,
+    ties: Ties | None = None,
+    weights: Counts | None = None,
+    start: Float[NDArray[np.float64], " columns"] | None = None,
+) -> CountsFit:
+    """max_a sum_n y log mu - mu, mu = S a, a >= 0, by reweighted nonnegative least squares.
+
+    Each step minimises sum_n (y - S a)^2 / v with the variance of the last model, v = mu + (systematic mu)^2: Fisher scoring,
+    whose fixed point is the Poisson maximum where `systematic` is 0. Errors of line shapes and tables, a fraction of the
+    counts, otherwise outweigh the noise of a spectrum with many counts.
+
+    Args:
+        columns: S.
+        counts: y >= 0.
+        systematic: error of the model as a fraction of itself.
+        ties: columns whose ratios are known but for a spread.
+        weights: 1 / v, where they are known; fits that are compared share them. None: of the model.
+        start: amplitudes of an earlier fit, for the ties.
+    """
+    floor = max(0.25, 1e-3 * float(counts.mean()))
+    variance = np.maximum(counts, floor) + (systematic * counts) ** 2 if weights is None else 1 / weights
+    amplitudes = np.zeros(columns.shape[1]) if start is None else start
+    for _ in range(STEPS):
+        root = 1 / np.sqrt(variance)
+        matrix, right = columns * root[:, None], counts * root
+        if ties is not None and len(rows := ties.rows(amplitudes)):
+            matrix, right = np.concatenate([matrix, rows]), np.concatenate([right, np.zeros(len(rows))])
+        scale = np.maximum(np.linalg.norm(matrix, axis=0), np.finfo(float).tiny)
+        new = _nonnegative(matrix / scale, right) / scale
+        model = columns @ new
+        moved = np.abs(new - amplitudes).sum() > 1e-4 * new.sum()
+        misfit = float(np.sum((matrix @ new - right) ** 2))
+        amplitudes = new
+        if weights is None:
+            variance = np.maximum(model, floor) + (systematic * model) ** 2
+        if not moved or (weights is not None and ties is None):
+            break
+    return CountsFit(amplitudes, model, 1 / variance, misfit)
+
+
+def _nonnegative(matrix: Columns, right: Counts) -> Float[NDArray[np.float64], " columns"]:
+    """min |matrix x - right|, x >= 0, for columns of length 1: NNLS of the triangle that has the same normal equations."""
+    gram = matrix.T @ matrix
+    gram[np.diag_indices_from(gram)] += RIDGE
+    upper = np.linalg.cholesky(gram).T
+    return np.asarray(nnls(upper, solve_triangular(upper, matrix.T @ right, trans="T"), maxiter=30 * len(gram))[0])
+
+
+def gain_of(columns: Columns, others: Columns, counts: Counts, fit: CountsFit) -> Float[NDArray[np.float64], " others"]:
+    """Growth of the log-likelihood if one more component joined: score^2 / (2 information), 0 where it would be negative.
+
+    The information is what is left after the components of the fit that are not at zero take their share (Schur complement),
+    so that a line beside a strong one gains only what the strong one cannot explain.
+    """
+    root = np.sqrt(fit.weights)
+    active = columns[:, fit.amplitudes > 0] * root[:, None]
+    candidates = others * root[:, None]
+    scale = np.linalg.norm(active, axis=0)
+    gram = active.T @ active / scale / scale[:, None]
+    gram[np.diag_indices_from(gram)] += RIDGE
+    right = np.column_stack([candidates, (counts - fit.model) * root])
+    basis = solve_triangular(np.linalg.cholesky(gram), (active / scale).T @ right, lower=True)
+    own = np.sum(candidates**2, axis=0)
+    information = own - np.sum(basis[:, :-1] ** 2, axis=0)
+    score = candidates.T @ right[:, -1] - basis[:, :-1].T @ basis[:, -1]
+    alike = information < 1e-6 * own
+    return np.where((score > 0) & ~alike, score**2 / (2 * np.maximum(information, np.finfo(float).tiny)), 0.0)
