@@ -119,7 +119,9 @@ def _starts(
 ) -> list[Detector]:
     """The best detectors of a grid, no two of them alike."""
     width, (gain, offset) = peak_width(counts), known
-    gains = np.geomspace(0.97 * gain, 1.03 * gain, 13) if gain else np.geomspace(*(e / width for e in WIDTHS_EV), 160)
+    gains = (
+        np.geomspace(0.97 * gain, 1.03 * gain, 13) if gain else np.geomspace(WIDTHS_EV[0] / width, WIDTHS_EV[1] / width, 160)
+    )
     offsets = np.arange(*OFFSETS_EV) if offset is None else np.linspace(-150, 150, 7) + offset
     grid = np.stack([each.ravel() for each in np.meshgrid(gains, offsets, indexing="ij")], axis=1)
     size = max(1, len(counts) // BINS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from lfjax.errors import require
 
 FWHM = 2 * math.sqrt(2 * math.log(2))
 """Full width at half maximum of a Gaussian of standard deviation 1: 2.355."""
+Number: TypeAlias = Float[Array, ""] | float
 PAIR_EV = 3.66
 """Energy per electron-hole pair in silicon, eV (Knoll, Radiation Detection and Measurement, table 11.1: 3.62 at 300 K, 3.76 at
 77 K; detectors cooled by Peltier elements lie between)."""
@@ -41,24 +43,24 @@ class Detector(eqx.Module):
     Nucl. Instrum. Methods B 129, 297 (1997).
     """
 
-    gain_ev: Float[ArrayLike, ""]
-    offset_ev: Float[ArrayLike, ""]
-    noise_ev: Float[ArrayLike, ""]
-    fano: Float[ArrayLike, ""]
-    tail: Float[ArrayLike, ""]
-    tail_ev: Float[ArrayLike, ""]
+    gain_ev: Number
+    offset_ev: Number
+    noise_ev: Number
+    fano: Number
+    tail: Number
+    tail_ev: Number
     channels: int = eqx.field(static=True)
 
     def __init__(
         self,
         channels: int,
-        gain_ev: Float[ArrayLike, ""] | float,
-        offset_ev: Float[ArrayLike, ""] | float = 0.0,
+        gain_ev: Number,
+        offset_ev: Number = 0.0,
         *,
-        noise_ev: Float[ArrayLike, ""] | float = 80.0,
-        fano: Float[ArrayLike, ""] | float = 0.115,
-        tail: Float[ArrayLike, ""] | float = 0.0,
-        tail_ev: Float[ArrayLike, ""] | float = 300.0,
+        noise_ev: Number = 80.0,
+        fano: Number = 0.115,
+        tail: Number = 0.0,
+        tail_ev: Number = 300.0,
     ) -> None:
         require(isinstance(channels, (int, np.integer)) and channels >= 2, "channels", channels, "a whole number, 2 or more")
         self.channels = int(channels)
@@ -109,7 +111,7 @@ class Detector(eqx.Module):
         return self.noise_ev * u + FWHM**2 * self.fano * PAIR_EV * u**2 / 4
 
 
-def _distribution(x: Array, decay: Array, tail: ArrayLike) -> Array:
+def _distribution(x: Array, decay: Array, tail: Number) -> Array:
     """Share of a pulse below x, in standard deviations; `decay` is sigma over the decay length of the tail.
 
     Gaussian: Phi(x). The tail is the Gaussian convolved with an exponential towards lower energies:

@@ -17,7 +17,7 @@ from lfjax.xrf.instrument import Instrument, escape
 from lfjax.xrf.lines import Family
 from lfjax.xrf.poisson_fit import Counts, Ties
 
-SPREAD = {"K": 0.04, "L": 0.12, "M": 0.3}
+SPREAD = {"K": 0.04, "L": 0.12, "M": 0.4}
 """Relative error of the ratios between groups of a family: that of the tables, and absorption in the object."""
 SPREAD_OF_SHELLS = 1.0
 """Relative error of the ratio between families of an element: what absorbs between source and detector weakens lower ones."""

@@ -40,7 +40,7 @@ M_LINES = {
 """M line of a heavy element -> subshell of the vacancy, of the electron that fills it, and share of the family.
 
 The tables of xraydb lack M zeta and M delta and give ten times too much to M gamma. These shares hold within a third from
-hafnium to uranium for vacancies that cascade from K and L (Kissel's cross sections in xraylib, which a test compares).
+tantalum to uranium, but for M delta, which has 1 to 12 %, for vacancies that cascade from K and L (Kissel's cross sections in xraylib, which a test compares).
 """
 FAINT = 1e-3  # lines below this fraction of their family are left out
 
