@@ -9,6 +9,7 @@ from lfjax.solvers.base import (
 )
 from lfjax.solvers.cg import CG as CG
 from lfjax.solvers.driver import Result as Result, run as run
+from lfjax.solvers.fisher_scoring import FisherScoring as FisherScoring
 from lfjax.solvers.fista import FISTA as FISTA
 from lfjax.solvers.isra import ISRA as ISRA
 from lfjax.solvers.ista import ISTA as ISTA, proximal_step as proximal_step

@@ -17,11 +17,13 @@ from lfjax.errors import CalibrationError, require
 from lfjax.solvers.nnls import nonnegative_least_squares
 from lfjax.xrf.components import clipped, family_lines
 from lfjax.xrf.detector import FWHM, Detector
-from lfjax.xrf.detector_fit import NUMBERS, fit_detector
-from lfjax.xrf.identification import LOWEST_EV, Identified, checked_counts, elements, top_ev
+from lfjax.xrf.detector_fit import NUMBERS, DetectorFit, fit_detector
+from lfjax.xrf.dictionary import Design, Dictionary
+from lfjax.xrf.identification import LOWEST_EV, SYSTEMATIC, Identified, checked_counts, elements, top_ev
 from lfjax.xrf.instrument import Instrument
 from lfjax.xrf.lines import Family, families as families_between, parse_families
-from lfjax.xrf.poisson_fit import Counts
+from lfjax.xrf.poisson_fit import Counts, fit_counts
+from lfjax.xrf.window import Window
 
 COMMON = (
     "Si K, P K, S K, Cl K, Ar K, K K, Ca K, Ti K, V K, Cr K, Mn K, Fe K, Co K, Ni K, Cu K, Zn K, As K, Se K, Br K, Rb K, Sr K, "
@@ -35,6 +37,7 @@ BLUR_EV = 120.0  # FWHM by which the coarse search widens lines, so that its gri
 BINS = 600  # of the coarse search
 SHARE = 0.1  # systematic error of the coarse search: no line outweighs ten others
 FINEST = 5  # candidates of the coarse search that are fitted
+RIVAL = 2.0  # times the least misfit: how far the common families alone decide
 ROUNDS = 3  # of elements and numbers in turn
 
 
@@ -98,15 +101,34 @@ def calibrate(
         ends = partial(_ends, instrument=instrument, lowest_ev=lowest_ev)
         starts = _starts(searched, common, instrument, known, lowest_ev)
         tried = [fit_detector(spectrum, start, common, instrument, ends(start), names=NUMBERS[:3]) for start in starts]
-        detector = min(tried, key=lambda each: each.misfit).detector
+        find = partial(elements, spectrum, instrument=instrument, candidates=candidates, lowest_ev=lowest_ev)
+        detector = min(_different(tried), key=lambda each: _explained(each, spectrum, instrument, ends(each)))
         for _ in range(ROUNDS):
-            symbols = elements(spectrum, detector, instrument, candidates=candidates, lowest_ev=lowest_ev).symbols
+            symbols = find(detector).symbols
             if not symbols:
                 raise CalibrationError("counts: no gain and offset explain its lines; expected gain_ev and offset_ev")
             families = families_between(*ends(detector), elements=symbols, exciting_ev=instrument.highest_ev)
             detector, errors, _ = fit_detector(spectrum, detector, families, instrument, ends(detector))
-        identified = elements(spectrum, detector, instrument, candidates=candidates, lowest_ev=lowest_ev)
-        return Calibration(detector, errors, identified)
+        return Calibration(detector, errors, find(detector))
+
+
+def _different(tried: Sequence[DetectorFit]) -> list[Detector]:
+    """Detectors that explain the spectrum about as well as the best, no two with the same gain."""
+    kept: list[Detector] = []
+    best = min(each.misfit for each in tried)
+    for each in sorted(tried, key=lambda each: each.misfit):
+        gain = float(each.detector.gain_ev)
+        if each.misfit < RIVAL * best and all(abs(np.log(gain / float(other.gain_ev))) > 0.003 for other in kept):
+            kept.append(each.detector)
+    return kept
+
+
+def _explained(detector: Detector, counts: Counts, instrument: Instrument, ends: tuple[float, float]) -> float:
+    """Squares over variances per bin that all elements together leave."""
+    window = Window.of(counts, detector, *ends)
+    dictionary = Dictionary.of(families_between(*ends, exciting_ev=instrument.highest_ev), instrument)
+    columns, ties = Design.of(dictionary, detector, window, counts).all_of(dictionary)
+    return fit_counts(columns, window.counts, systematic=SYSTEMATIC, ties=ties).misfit / len(window.counts)
 
 
 def _ends(detector: Detector, instrument: Instrument, lowest_ev: float) -> tuple[float, float]:
@@ -141,7 +163,9 @@ def _starts(
     for g, o in grid[np.argsort(np.asarray(left))].tolist():
         if all(abs(np.log(g / other)) > 0.01 or abs(o - shift) > 130 for other, shift in kept):
             kept.append((g, o))
-    return [Detector(len(counts), g, o) for g, o in kept[:FINEST]]
+        if len(kept) == FINEST:
+            break
+    return [Detector(len(counts), g, o) for g, o in kept]
 
 
 def peak_width(counts: Counts) -> float:

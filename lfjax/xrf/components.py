@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 from numpy.typing import NDArray
 from scipy.interpolate import BSpline
 
@@ -129,22 +129,31 @@ def spectrum(
     return Spectrum(columns, names, len(families))
 
 
-def line_columns(detector: Detector, parts: Sequence[Lines]) -> Float[Array, "channels components"]:
-    """Counts per channel of each component at amplitude 1: all lines in one call, summed per component."""
+def line_columns(
+    detector: Detector, parts: Sequence[Lines], edges: Int[NDArray[np.integer], " edges"] | None = None
+) -> Float[Array, "bins components"]:
+    """Counts per channel, or per bin, of each component at amplitude 1: all lines in one call, summed per component."""
+    edges = np.arange(detector.channels + 1) if edges is None else edges
+    bins = len(edges) - 1
     if not parts:
-        return jnp.zeros((detector.channels, 0))
+        return jnp.zeros((bins, 0))
     energies = np.concatenate([each.energies_ev for each in parts])
     broadening = np.concatenate([each.broadening_ev for each in parts])
     owner = np.repeat(np.arange(len(parts)), [len(each.rates) for each in parts])
     share = np.zeros((len(energies), len(parts)))
     share[np.arange(len(energies)), owner] = np.concatenate([each.rates for each in parts])
     widths = jnp.sqrt(detector.fwhm_ev(energies) ** 2 + broadening**2)
-    return _summed(detector, energies, widths, jnp.asarray(share))
+    return _summed(detector, energies, widths, jnp.asarray(share), jnp.asarray(padded(edges)))[:bins]
+
+
+def padded(edges: Int[NDArray[np.integer], " edges"]) -> Int[NDArray[np.integer], " more"]:
+    """Edges with empty bins behind them, up to a multiple of 64: windows of nearly the same size share a compiled program."""
+    return np.pad(edges, (0, -(len(edges) - 1) % 64), mode="edge")
 
 
 @jax.jit
-def _summed(detector: Detector, energies: Array, widths: Array, share: Array) -> Array:
-    return detector.pulses(energies, widths) @ share
+def _summed(detector: Detector, energies: Array, widths: Array, share: Array, edges: Array) -> Array:
+    return detector.pulses(energies, widths, edges) @ share
 
 
 def splines(detector: Detector, knots_ev: float = KNOTS_EV) -> Float[NDArray[np.float64], "channels splines"]:

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.scipy.special as special
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from lfjax.errors import require
 
@@ -82,19 +82,24 @@ class Detector(eqx.Module):
         return jnp.sqrt(self.noise_ev**2 + statistics)
 
     def pulses(
-        self, energies_ev: Float[ArrayLike, " lines"], widths_ev: Float[ArrayLike, " lines"] | None = None
-    ) -> Float[Array, "channels lines"]:
-        """Share of the counts of each line in each channel.
+        self,
+        energies_ev: Float[ArrayLike, " lines"],
+        widths_ev: Float[ArrayLike, " lines"] | None = None,
+        edges: Int[ArrayLike, " edges"] | None = None,
+    ) -> Float[Array, "bins lines"]:
+        """Share of the counts of each line in each channel, or in bins of channels.
 
         Args:
             energies_ev: E_l.
             widths_ev: full widths at half maximum. None: w(E_l).
+            edges: first channel of each bin, and the channel after the last. None: every channel is a bin.
         """
         lines = jnp.asarray(energies_ev, float)
         widths = self.fwhm_ev(lines) if widths_ev is None else jnp.asarray(widths_ev)
         sigma = jnp.maximum(widths, 1e-6) / FWHM
-        edges = self.offset_ev + self.gain_ev * (jnp.arange(self.channels + 1) - 0.5)
-        below = _distribution((edges[:, None] - lines) / sigma, sigma / self.tail_ev, self.tail)
+        begins = jnp.arange(self.channels + 1) if edges is None else jnp.asarray(edges)
+        ends = self.offset_ev + self.gain_ev * (begins - 0.5)
+        below = _distribution((ends[:, None] - lines) / sigma, sigma / self.tail_ev, self.tail)
         return jnp.diff(below, axis=0)
 
     def warped(self, energy_ev: Float[ArrayLike, "*n"]) -> Float[Array, "*n"]:

@@ -13,11 +13,13 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
+from lfjax.xrf.components import padded
 from lfjax.xrf.detector import Detector
-from lfjax.xrf.dictionary import Design, Dictionary, Window, counts_of
+from lfjax.xrf.dictionary import Design, Dictionary, counts_of
 from lfjax.xrf.instrument import Instrument
 from lfjax.xrf.lines import Family
 from lfjax.xrf.poisson_fit import Counts, CountsFit, Ties, fit_counts
+from lfjax.xrf.window import Window
 
 NUMBERS = ("gain_ev", "offset_ev", "noise_ev", "fano", "tail", "tail_ev")
 """Numbers of a detector that a spectrum tells."""
@@ -110,7 +112,7 @@ class _Model(NamedTuple):
         """Amplitudes at a detector."""
         window = Window.of(self.counts, detector, *self.energies_ev)
         design = Design.of(self.dictionary, detector, window, self.counts)
-        columns, ties = design.taken(self.dictionary, {family.element for family in self.dictionary.families})
+        columns, ties = design.all_of(self.dictionary)
         fit = fit_counts(columns, window.counts, systematic=self.systematic, ties=ties)
         return _At(window, columns, ties, fit, fit.misfit / len(window.counts))
 
@@ -127,7 +129,7 @@ class _Model(NamedTuple):
     def step(self, detector: Detector, here: _At) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Gauss-Newton step, and the normal matrix, whose inverse is the covariance."""
         root, rows = np.sqrt(here.fit.weights)[:, None], here.ties.rows(here.fit.amplitudes)
-        slopes = here.window.binned(np.asarray(self._slopes(detector, here.fit))) * root
+        slopes = np.asarray(self._slopes(detector, here)) * root
         jacobian = np.concatenate([slopes, np.zeros((len(rows), len(self.names)))])
         residual = np.concatenate([(here.window.counts - here.fit.model) * root[:, 0], -rows @ here.fit.amplitudes])
         basis = np.linalg.qr(np.concatenate([here.columns * root, rows])[:, here.fit.amplitudes > 0])[0]
@@ -138,21 +140,24 @@ class _Model(NamedTuple):
         pull = weight * np.where(weight > 0, prior[:, 0] - self.values(detector), 0)
         return np.linalg.solve(normal, free.T @ residual + pull), normal
 
-    def _slopes(self, detector: Detector, fit: CountsFit) -> Array:
+    def _slopes(self, detector: Detector, here: _At) -> Array:
         groups = self.dictionary.groups
-        counts = np.concatenate([lines.rates * a for lines, a in zip(groups, fit.amplitudes, strict=False)])
+        counts = np.concatenate([lines.rates * a for lines, a in zip(groups, here.fit.amplitudes, strict=False)])
         energies = np.concatenate([lines.energies_ev for lines in groups])
-        return _slopes(detector, self.names, energies, np.concatenate([lines.broadening_ev for lines in groups]), counts)
+        broadening = np.concatenate([lines.broadening_ev for lines in groups])
+        edges = padded(here.window.edges)
+        slopes = _slopes(detector, self.names, *map(jnp.asarray, (energies, broadening, counts, edges)))
+        return slopes[: len(here.window.counts)]
 
 
 @partial(jax.jit, static_argnames="names")
 def _slopes(
-    detector: Detector, names: tuple[str, ...], energies: Array, broadening: Array, counts: Array
-) -> Float[Array, "channels numbers"]:
-    """Derivatives of counts per channel by numbers of the detector."""
+    detector: Detector, names: tuple[str, ...], energies: Array, broadening: Array, counts: Array, edges: Array
+) -> Float[Array, "bins numbers"]:
+    """Derivatives of counts per bin by numbers of the detector."""
 
     def of(values: list[Array]) -> Array:
         there = eqx.tree_at(lambda d: [getattr(d, name) for name in names], detector, values)
-        return counts_of(there, energies, broadening, counts)
+        return counts_of(there, energies, broadening, counts, edges)
 
     return jnp.stack(jax.jacfwd(of)([jnp.asarray(getattr(detector, name), float) for name in names]), axis=1)

@@ -16,12 +16,12 @@ from lfjax.xrf.detector import Detector
 from lfjax.xrf.instrument import Instrument, escape
 from lfjax.xrf.lines import Family
 from lfjax.xrf.poisson_fit import Counts, Ties
+from lfjax.xrf.window import Window
 
 SPREAD = {"K": 0.04, "L": 0.12, "M": 0.4}
 """Relative error of the ratios between groups of a family: that of the tables, and absorption in the object."""
 SPREAD_OF_SHELLS = 1.0
 """Relative error of the ratio between families of an element: what absorbs between source and detector weakens lower ones."""
-SAMPLES = 4.0  # bins per width of the narrowest line: wider ones lose what tells lines apart
 
 
 class Dictionary(NamedTuple):
@@ -107,40 +107,6 @@ def _evidence(families: Sequence[Family], instrument: Instrument) -> Bool[NDArra
     return np.array([family.strongest_ev >= least.get(family.element, 0.0) for family in families], bool)
 
 
-class Window(NamedTuple):
-    """A spectrum between two energies, in bins of as many channels as lose nothing.
-
-    Attributes:
-        counts: per bin.
-        energies_ev: middle of each bin.
-        channels: first channel and the one after the last.
-        width: channels per bin.
-    """
-
-    counts: Counts
-    energies_ev: Float[NDArray[np.float64], " bins"]
-    channels: tuple[int, int]
-    width: int
-
-    @classmethod
-    def of(cls, counts: Counts, detector: Detector, lowest_ev: float, highest_ev: float) -> Window:
-        """The part of a spectrum between two energies, of one bin or more."""
-        energies = np.asarray(detector.energies_ev)
-        narrowest = float(detector.fwhm_ev(max(lowest_ev, 1.0)))
-        width = max(1, int(narrowest / SAMPLES / float(detector.gain_ev)))
-        first = int(np.searchsorted(energies, lowest_ev))
-        bins = max(1, (int(np.searchsorted(energies, highest_ev)) - first) // width)
-        channels = (first, min(first + bins * width, detector.channels))
-        empty = cls(np.zeros(0), energies, channels, width)
-        return cls(empty.binned(counts), empty.binned(energies) / width, channels, width)
-
-    def binned(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Sums over the channels of each bin, along the first axis."""
-        part = np.asarray(values, float)[self.channels[0] : self.channels[1]]
-        whole = len(part) // self.width * self.width
-        return part[:whole].reshape(-1, self.width, *part.shape[1:]).sum(axis=1)
-
-
 class Design(NamedTuple):
     """Columns of a dictionary in a window, at the numbers of a detector.
 
@@ -157,15 +123,18 @@ class Design(NamedTuple):
     @classmethod
     def of(cls, dictionary: Dictionary, detector: Detector, window: Window, spectrum: Counts) -> Design:
         """Columns of all candidates; `spectrum`, with all its channels, makes the pile-up."""
-        lines = np.asarray(line_columns(detector, [*dictionary.groups, *dictionary.scatter]))
-        binned = window.binned(lines)
+        binned = np.asarray(line_columns(detector, [*dictionary.groups, *dictionary.scatter], window.edges))
         groups = binned[:, : len(dictionary.groups)]
         members = np.zeros((len(dictionary.groups), len(dictionary.families)))
         members[np.arange(len(members)), dictionary.owner] = dictionary.share
-        inside = np.where(np.arange(detector.channels) >= window.channels[0], spectrum, 0)
+        inside = np.where(np.arange(detector.channels) >= window.edges[0], spectrum, 0)
         piled = window.binned(pile_up(inside, detector))[:, None]
         rest = np.concatenate([binned[:, len(dictionary.groups) :], piled, window.binned(splines(detector))], axis=1)
         return cls(groups, groups @ members, rest[:, rest.sum(axis=0) > 1e-3])
+
+    def all_of(self, dictionary: Dictionary) -> tuple[NDArray[np.float64], Ties]:
+        """Columns and ties of a fit with all elements."""
+        return self.taken(dictionary, {family.element for family in dictionary.families})
 
     def taken(
         self, dictionary: Dictionary, elements: Collection[str], unproven: str | None = None
@@ -177,7 +146,7 @@ class Design(NamedTuple):
 
 
 @jax.jit
-def counts_of(detector: Detector, energies: Array, broadening: Array, counts: Array) -> Array:
-    """Counts per channel of lines: the same as `line_columns` times amplitudes, differentiable in the detector."""
+def counts_of(detector: Detector, energies: Array, broadening: Array, counts: Array, edges: Array) -> Array:
+    """Counts per bin of lines: the same as `line_columns` times amplitudes, differentiable in the detector."""
     widths = jnp.sqrt(detector.fwhm_ev(energies) ** 2 + broadening**2)
-    return detector.pulses(energies, widths) @ counts
+    return detector.pulses(energies, widths, edges) @ counts

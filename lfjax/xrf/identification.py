@@ -17,10 +17,11 @@ from numpy.typing import ArrayLike
 
 from lfjax.errors import ParameterError, require, require_finite, require_shape
 from lfjax.xrf.detector import Detector
-from lfjax.xrf.dictionary import Design, Dictionary, Window
+from lfjax.xrf.dictionary import Design, Dictionary
 from lfjax.xrf.instrument import Instrument
 from lfjax.xrf.lines import Family, families as families_between
 from lfjax.xrf.poisson_fit import Counts, CountsFit, fit_counts, gain_of
+from lfjax.xrf.window import Window
 
 SYSTEMATIC = 0.02
 """Error of the model's counts in a bin, as a fraction of them: shapes of lines."""

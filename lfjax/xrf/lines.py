@@ -12,8 +12,8 @@ to L2 and L3 before a line is emitted.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import xraydb
@@ -40,7 +40,7 @@ M_LINES = {
 """M line of a heavy element -> subshell of the vacancy, of the electron that fills it, and share of the family.
 
 The tables of xraydb lack M zeta and M delta and give ten times too much to M gamma. These shares hold within a third from
-tantalum to uranium, but for M delta, which has 1 to 12 %, for vacancies that cascade from K and L (Kissel's cross sections in xraylib, which a test compares).
+tantalum to uranium, but for M delta, which has 1 to 12 % (Kissel's cross sections in xraylib, which a test compares).
 """
 FAINT = 1e-3  # lines below this fraction of their family are left out
 
@@ -83,11 +83,7 @@ class Family(NamedTuple):
     def edge_ev(self) -> float:
         """Energy from which photons excite it: that of its outermost subshell."""
         return float(
-            min(
-                xraydb.xray_edges(self.element)[level].energy
-                for level in SHELLS[self.shell]
-                if level in xraydb.xray_edges(self.element)
-            )
+            min(edges_of(self.element)[level].energy for level in SHELLS[self.shell] if level in edges_of(self.element))
         )
 
     @property
@@ -99,6 +95,18 @@ class Family(NamedTuple):
         """The family behind a filter: each line weakened by its own transmission, rates summing to 1 again."""
         rates = self.rates * transmission
         return self._replace(rates=rates / rates.sum())
+
+
+@functools.cache
+def edges_of(element: str) -> Mapping[str, Any]:
+    """Absorption edges of an element, by subshell: energy, fluorescence yield and jump; the tables are a data base on disk."""
+    return dict(xraydb.xray_edges(element))
+
+
+@functools.cache
+def lines_of(element: str) -> Mapping[str, Any]:
+    """Lines of an element, by name: energy, share of the subshell's photons, and levels."""
+    return dict(xraydb.xray_lines(element))
 
 
 @functools.cache
@@ -118,12 +126,12 @@ def family(element: str, shell: str, exciting_ev: float | None = None) -> Family
     """
     _require_element(element)
     require(shell in SHELLS, "shell", shell, "K, L or M")
-    edges = xraydb.xray_edges(element)
+    edges = edges_of(element)
     if shell == "M" and "N7" in edges:
         return _m_family(element, exciting_ev)
     vacancies = _vacancies(element, shell, np.inf if exciting_ev is None else float(exciting_ev))
     found = []
-    for name, line in xraydb.xray_lines(element).items():
+    for name, line in lines_of(element).items():
         starts = line.initial_level.split(",")  # M4,5 stands for both
         levels = [starts[0], *(starts[0][0] + more for more in starts[1:])]
         rate = sum(vacancies.get(level, 0.0) * edges[level].fyield for level in levels if level in edges) / len(levels)
@@ -199,7 +207,7 @@ def parse_families(text: str, exciting_ev: float | None = None, *, missing: bool
 
 def _strength(element: str, shell: str, exciting_ev: float | None) -> float:
     """Vacancies of a shell, and one for each of a shell above, which its lines and Auger electrons pass on, times its yield."""
-    edges = xraydb.xray_edges(element)
+    edges = edges_of(element)
     highest = np.inf if exciting_ev is None else float(exciting_ev)
     own = _vacancies(element, shell, highest)
     above = sum(sum(_vacancies(element, each, highest).values()) for each in SHELLS if each < shell)
@@ -210,11 +218,11 @@ def _strength(element: str, shell: str, exciting_ev: float | None) -> float:
 
 def _m_family(element: str, exciting_ev: float | None) -> Family | None:
     """M lines with the shares of `M_LINES`, at the difference of the energies of their subshells."""
-    edges = xraydb.xray_edges(element)
+    edges = edges_of(element)
     if exciting_ev is not None and exciting_ev <= edges["M5"].energy:
         return None
     energies = {name: edges[upper].energy - edges[lower].energy for name, (upper, lower, _) in M_LINES.items()}
-    listed = {name: line.energy for name, line in xraydb.xray_lines(element).items() if name in ("Ma", "Mb", "Mg")}
+    listed = {name: line.energy for name, line in lines_of(element).items() if name in ("Ma", "Mb", "Mg")}
     energies |= listed
     names = tuple(sorted(energies, key=lambda name: energies[name]))
     rates = np.array([M_LINES[name][2] for name in names])
@@ -225,12 +233,12 @@ def _m_family(element: str, exciting_ev: float | None) -> Family | None:
 def _subshell(family: Family, line: str) -> str:
     if family.shell == "M" and line in M_LINES:
         return M_LINES[line][0]
-    return str(xraydb.xray_lines(family.element)[line].initial_level)
+    return str(lines_of(family.element)[line].initial_level)
 
 
 def _vacancies(element: str, shell: str, exciting_ev: float) -> dict[str, float]:
     """Vacancies per absorbed photon of each subshell of a shell, Coster-Kronig transitions included."""
-    edges = xraydb.xray_edges(element)
+    edges = edges_of(element)
     left, made = 1.0, {}
     for level, edge in sorted(edges.items(), key=lambda item: -item[1].energy):
         if edge.energy >= exciting_ev or (np.isinf(exciting_ev) and level[0] < shell):

@@ -28,6 +28,8 @@ SOLVERS: dict[str, Callable[[Problem], Solver]] = {
     "CG, ridge": lambda p: solvers.CG(0.1 * jnp.max(p.weights)),
     "RichardsonLucy": lambda p: solvers.RichardsonLucy(),
     "RichardsonLucy, background": lambda p: solvers.RichardsonLucy(0.1 * jnp.max(p.data)),
+    "FisherScoring": lambda p: solvers.FisherScoring(),
+    "FisherScoring, background": lambda p: solvers.FisherScoring(0.1 * jnp.max(p.data)),
     "ISRA": lambda p: solvers.ISRA(),
     "SIRT": lambda p: solvers.SIRT(),
     "SIRT, signed": lambda p: solvers.SIRT(nonnegative=False),

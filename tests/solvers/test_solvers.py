@@ -183,6 +183,7 @@ EVERY = (
     solvers.ISTA(0.01),
     solvers.FISTA(0.01),
     solvers.RichardsonLucy(),
+    solvers.FisherScoring(sweeps=2),
     solvers.ISRA(),
     solvers.CG(),
     solvers.ADMM(1e-3, 1e-3),
