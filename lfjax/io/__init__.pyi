@@ -1,7 +1,10 @@
 from lfjax.io.arrays import Volume as Volume
 from lfjax.io.atomic import writing as writing
 from lfjax.io.cache import cache_folder as cache_folder, use_compile_cache as use_compile_cache
+from lfjax.io.cube import Cube as Cube, EnergyAxis as EnergyAxis
+from lfjax.io.cube_file import open_cube as open_cube, write_cube as write_cube
 from lfjax.io.disk_space import require_space as require_space
+from lfjax.io.element_maps import ElementMaps as ElementMaps, read_maps as read_maps, write_maps as write_maps
 from lfjax.io.hdf5_file import new_hdf5 as new_hdf5
 from lfjax.io.images import (
     FORMATS as FORMATS,

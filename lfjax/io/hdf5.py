@@ -119,7 +119,22 @@ def require_values(path: str | Path, dataset: h5py.Dataset, page: int | None = N
     if not is_small(size):
         held = math.inf if elsewhere else os.path.getsize(dataset.file.filename)
         require_claim(path, size, stored=held, what=_told(dataset))
-    if elsewhere or 0 in shape:
+    require_written(path, dataset, page)
+
+
+def require_written(path: str | Path, dataset: h5py.Dataset, page: int | None = None) -> None:
+    """Refuse a dataset whose values were never written, or not all of them; those in other files are not looked at.
+
+    Args:
+        path: for messages.
+        dataset: of numbers.
+        page: index along the first axis that is to be read; None: all.
+
+    Raises:
+        FileError: it is such a dataset.
+    """
+    chunks = dataset.chunks
+    if dataset.is_virtual or dataset.external or 0 in (dataset.shape if page is None else dataset.shape[1:]):
         return
     if chunks is None:
         missing = dataset.id.get_storage_size() == 0
@@ -170,14 +185,14 @@ def choose_dataset(
         FileError: no such dataset, several to choose from, or not one of numbers in this file; or links are followed, and a
             file that holds its values is missing.
     """
-    nodes = {one: _find(path, file, one, follow_links) for one in ([name] if name is not None else usual)}
+    nodes = {one: find_node(path, file, one, follow_links) for one in ([name] if name is not None else usual)}
     here = [one for one, node in nodes.items() if node is not None or name is not None]
-    counts = ([one for one, shape in _datasets(file, kinds).items() if len(shape) == ndim] for ndim in ndims if not here)
+    counts = ([one for one, shape in list_datasets(file, kinds).items() if len(shape) == ndim] for ndim in ndims if not here)
     fitting = here or next(filter(None, counts), [])
     chosen = fitting[0] if here or len(fitting) == 1 else None
     if chosen is None:
         raise FileError(f"{path}: holds {_listed(file)}; choose a dataset with dataset= (--dataset)")
-    dataset = nodes.get(chosen) or _find(path, file, chosen, follow_links)
+    dataset = nodes.get(chosen) or find_node(path, file, chosen, follow_links)
     if not isinstance(dataset, h5py.Dataset):
         raise FileError(f"{path}: holds {_listed(file)}; expected a dataset {chosen!r}")
     if dataset.shape is None or dataset.dtype.kind not in kinds:
@@ -203,7 +218,7 @@ def _advice(follow_links: bool | None) -> str:
     return "" if follow_links is None else f", or {FOLLOW}"
 
 
-def _find(path: str | Path, file: h5py.File, name: str, follow_links: bool | None) -> h5py.Dataset | h5py.Group | None:
+def find_node(path: str | Path, file: h5py.File, name: str, follow_links: bool | None) -> h5py.Dataset | h5py.Group | None:
     """What a name leads to, or None; soft links are followed, external links only if the caller says so."""
     parts, node, jumps = [part for part in name.split("/") if part], file["/"], 0
     while parts:
@@ -226,12 +241,12 @@ def _find(path: str | Path, file: h5py.File, name: str, follow_links: bool | Non
 
 
 def _listed(file: h5py.File) -> str:
-    found = [f"{name!r} {shape}" for name, shape in _datasets(file).items()]
+    found = [f"{name!r} {shape}" for name, shape in list_datasets(file).items()]
     rest = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
     return ", ".join(found[:LISTED]) + rest or "no numbers"
 
 
-def _datasets(file: h5py.File, kinds: str = "uif") -> dict[str, tuple[int, ...]]:
+def list_datasets(file: h5py.File, kinds: str = "uif") -> dict[str, tuple[int, ...]]:
     """Name -> shape of the datasets of numbers; links are not followed."""
     found: dict[str, tuple[int, ...]] = {}
 

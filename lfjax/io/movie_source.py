@@ -39,9 +39,18 @@ class Choice(NamedTuple):
         Raises:
             FileError: one is given that is not in `used`.
         """
-        for name, value in self._asdict().items():
-            if value is not None and value is not False and name not in used:
-                raise FileError(f"{path}: {name}={value!r}: this format has no {name}; expected none")
+        refuse_unused(path, self._asdict(), used)
+
+
+def refuse_unused(path: Path, asked: Mapping[str, Any], used: Sequence[str]) -> None:
+    """Refuse choices that a format has no use for.
+
+    Raises:
+        FileError: one is given (not None, nor False) that is not in `used`.
+    """
+    for name, value in asked.items():
+        if value is not None and value is not False and name not in used:
+            raise FileError(f"{path}: {name}={value!r}: this format has no {name}; expected none")
 
 
 def _nothing() -> None: ...

@@ -1,4 +1,4 @@
-"""Frames in files of NumPy (.npy): read only, and never as pickles."""
+"""Frames and spectra in files of NumPy (.npy): read only, and never as pickles."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 from lfjax.errors import FileError
 from lfjax.io.arrays import check_array, choose_page, reading
 from lfjax.io.claims import require_claim
+from lfjax.io.cube import Cube
+from lfjax.io.cube_layout import Ask, lay_out as lay_out_cube
 from lfjax.io.movie_source import Choice, Source, check_axes, lay_out
 
 
@@ -57,3 +59,17 @@ def read_array(path: str | Path) -> np.ndarray:
             raise FileError(f"{path}: several arrays (.npz); expected one")
         require_claim(path, mapped.nbytes)
         return np.array(mapped, mapped.dtype.newbyteorder("="))
+
+
+def open_cube_array(path: Path, ask: Ask) -> Cube:
+    """Open an array (rows, columns, channels), or of other axes, as a cube; see `lfjax.io.open_cube`."""
+    ask.only(path, "axes", "detector", "grid")
+    array = _mapped(path)
+    layout = lay_out_cube(path, f"shape {array.shape}", array.shape, ask)
+    return Cube(
+        layout.cube_shape,
+        layout.sum_type(array.dtype),
+        lambda rows: np.array(layout.load(array.__getitem__, rows)),
+        energy=ask.energy,
+        files=(path,),
+    )

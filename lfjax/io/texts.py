@@ -1,4 +1,4 @@
-"""Text files, read whole: regular files in UTF-8, of a size that memory takes."""
+"""Text files, read whole: regular files, in UTF-8 unless their format has another encoding, of a size that memory takes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from lfjax.io.claims import require_claim
 COPIES = 8  # of a text that parsing it takes
 
 
-def read_text(path: str | Path, kind: str, expected: str | None = None) -> str:
+def read_text(path: str | Path, kind: str, expected: str | None = None, encoding: str = "utf-8-sig") -> str:
     """A text file.
 
     Args:
         path: the file.
         kind: for messages: "STAR", "TOML".
         expected: see `lfjax.io.arrays.reading`.
+        encoding: of the text; "latin-1" takes any bytes.
 
     Raises:
         FileError: the file is missing, no regular file, not in UTF-8 (the message tells the line), or larger than memory.
@@ -26,7 +27,7 @@ def read_text(path: str | Path, kind: str, expected: str | None = None) -> str:
         require_claim(path, COPIES * Path(path).stat().st_size, what="its text")
         whole = Path(path).read_bytes()
         try:
-            return whole.decode("utf-8-sig")
+            return whole.decode(encoding)
         except UnicodeDecodeError as error:
             line = whole.count(b"\n", 0, error.start) + 1
             told = f"line {line}: byte {whole[error.start]:#04x} is not UTF-8 text"

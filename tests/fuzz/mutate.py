@@ -217,6 +217,7 @@ SUFFIXES: dict[str, tuple[Mutation, ...]] = {
     **dict.fromkeys((".h5",), (*mutate_hdf5.MUTATIONS, *mutate_hdf5.MUTATIONS, *BYTES)),
     **dict.fromkeys((".tif",), (*mutate_tiff.MUTATIONS * 3, *BYTES)),
     **dict.fromkeys((".toml", ".star", ".csg", ".pdb", ".cif", ".json", ".zarray", ".zgroup", ".zattrs"), TEXT),
+    **dict.fromkeys((".rpl", ".hdr", ".mca", ".spe"), TEXT),
     **dict.fromkeys((".npy", ".cs"), (*(_bytes(change) for change in (word, word)), *BYTES)),
     ".gz": (*GZIP, *BYTES),
 }

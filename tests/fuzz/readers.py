@@ -62,6 +62,12 @@ def recipe_of(path: Path) -> Any:
     return {name: part for name, part in training.Recipe.read(path).to_dict().items() if name != "tissue"}
 
 
+def cube_of(path: Path) -> Any:
+    """All counts of a cube, and what the file tells about them."""
+    with io.open_cube(path) as cube:
+        return cube.read(range(len(cube))), cube.energy, cube.live_s, cube.pixel_um
+
+
 def search_of(path: Path) -> Any:
     kept = KeptSearch(path.with_name(re.sub(r"^\.(.*)\.abinitio\.h5$", r"\1.mrc", path.name)), seeds.SETTINGS)
     return kept.state()
@@ -69,6 +75,7 @@ def search_of(path: Path) -> Any:
 
 PLANES, MRC, CALIBRATION = "io.tiff_planes", "io.mrc_layout", "optics.camera.calibration_file.read_calibration"
 LAYOUT = f"{MRC}.read_layout"
+CUBE, CUBE_READ = "io.cube_file.open_cube", "io.cube.Cube.read"
 FRAME, VOLUME, MOVIE = "io.images.read_frame", "io.images.read_volume", "io.movie_file.open_movie"
 MASKS, PARTICLES = "activity.masks.read_masks", "tomography.particle_file.read_particles"
 CS, MAP, ATOMS = "tomography.cryosparc.read_cs", "io.mrc.read_map", "tomography.gaussians.read_structure"
@@ -97,6 +104,17 @@ READERS = {
         Reader("movie .zarr 2", seeds.movie_zarr_2, frames_of, (MOVIE,)),
         Reader("movie .npy", seeds.movie_npy, frames_of, (MOVIE, "io.npy.open_source")),
         Reader("movie folder", seeds.movie_folder, frames_of, (MOVIE, "io.movie_files.open_files")),
+        Reader("cube .h5", seeds.cube_hdf5, cube_of, (CUBE, CUBE_READ, "io.cube_hdf5.open_hdf5")),
+        Reader("cube .h5, NeXus", seeds.cube_nexus, cube_of, (CUBE, "io.cube_hdf5_about")),
+        Reader("cube .rpl", seeds.cube_ripple, cube_of, (CUBE, "io.cube_ripple.open_ripple", "io.cube_raw")),
+        Reader("cube .hdr", seeds.cube_envi, cube_of, (CUBE, "io.cube_envi.open_envi")),
+        Reader("cube .edf", seeds.cube_edf, cube_of, (CUBE, "io.cube_edf.open_edf", "io.edf")),
+        Reader("cube .edf, rows", seeds.cube_edf_rows, cube_of, (CUBE, "io.cube_edf.open_edf_files")),
+        Reader("cube .mca", seeds.cube_amptek, cube_of, (CUBE, "io.cube_mca.open_spectrum")),
+        Reader("cube .spe", seeds.cube_spe, cube_of, (CUBE, "io.cube_mca.open_spectrum")),
+        Reader("cube .npy", seeds.cube_npy, cube_of, (CUBE, "io.npy.open_cube_array")),
+        Reader("maps .h5", seeds.maps_hdf5, io.read_maps, ("io.element_maps.read_maps",)),
+        Reader("maps .ome.tif", seeds.maps_ome, io.read_maps, ("io.element_maps.read_maps",)),
         Reader("masks .h5", seeds.masks_hdf5, activity.read_masks, (MASKS,)),
         Reader("masks .tif", seeds.masks_tiff, activity.read_masks, (MASKS, "io.tiff.read_labels")),
         Reader("masks .npy", seeds.masks_npy, activity.read_masks, (MASKS, "io.npy.read_array")),

@@ -24,6 +24,7 @@ from lfjax.pipeline.kept_search import KeptSearch
 from lfjax.tomography import Estimate, Pass, Poses, State, write_particles
 from lfjax.tomography.particles import random_particles
 from lfjax.training import data
+from tests.io import cube_examples
 from tests.tomography import cs_examples
 
 Make = Callable[[Path], Path]
@@ -203,6 +204,59 @@ def movie_folder(folder: Path) -> Path:
     for k in range(3):
         (folder / f"m/{k}.png").write_bytes(imagecodecs.png_encode(FRAMES[k]))
     return folder / "m"
+
+
+def cube_hdf5(folder: Path) -> Path:
+    axis = io.EnergyAxis(-100.0, 500.0)
+    io.write_cube(folder / "c.h5", cube_examples.COUNTS, axis, live_s=DRAW.uniform(1, 2, (4, 5)), pixel_um=(500.0, 250.0))
+    return folder / "c.h5"
+
+
+def cube_nexus(folder: Path) -> Path:
+    return cube_examples.write_nexus(folder / "c.h5")
+
+
+def cube_ripple(folder: Path) -> Path:
+    return cube_examples.write_ripple(folder)
+
+
+def cube_envi(folder: Path) -> Path:
+    return cube_examples.write_envi(folder)[0]
+
+
+def cube_edf(folder: Path) -> Path:
+    return cube_examples.write_edf(folder / "c.edf", *cube_examples.COUNTS, mca_calib="-0.1 0.5 0")
+
+
+def cube_edf_rows(folder: Path) -> Path:
+    return cube_examples.write_edf_rows(folder)
+
+
+def cube_amptek(folder: Path) -> Path:
+    return cube_examples.write_amptek(folder)
+
+
+def cube_spe(folder: Path) -> Path:
+    return cube_examples.write_spe(folder)
+
+
+def cube_npy(folder: Path) -> Path:
+    np.save(folder / "c.npy", cube_examples.COUNTS)
+    return folder / "c.npy"
+
+
+def maps_hdf5(folder: Path) -> Path:
+    return element_maps(folder / "m.h5")
+
+
+def maps_ome(folder: Path) -> Path:
+    return element_maps(folder / "m.ome.tif")
+
+
+def element_maps(path: Path) -> Path:
+    maps = DRAW.uniform(1, 9, (2, 8, 9)).astype(np.float32)
+    io.write_maps(path, maps, ("Fe K", "Pb L"), energies_ev=[6404.0, 10551.5], errors=maps / 7, pixel_um=(500.0, 250.0))
+    return path
 
 
 def masks_hdf5(folder: Path) -> Path:
