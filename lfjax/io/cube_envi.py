@@ -6,7 +6,6 @@ The interleave tells the order: bsq (also written bsp) image by image, bip spect
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,6 @@ TYPES = {
 INTERLEAVES: dict[str, Order] = {"bsq": "eyx", "bsp": "eyx", "bil": "yex", "bip": "yxe"}
 VALUES = ("", ".img", ".dat", ".raw", ".bsq", ".bsp", ".bil", ".bip")
 """Suffixes of the file of values beside a .hdr."""
-FIELD = re.compile(r"^[ \t]*([^={}\n;]+?)[ \t]*=[ \t]*(\{[^{}]*\}|[^{}\n]*)[ \t\r]*$", re.MULTILINE)
 
 
 def open_envi(path: Path, ask: Ask) -> Cube:
@@ -65,9 +63,14 @@ def _fields(path: Path) -> dict[str, str]:
     if rest.count("{") != rest.count("}"):
         raise FileError(f"{path}: {rest.count('{')} opening and {rest.count('}')} closing braces; expected a whole header")
     fields: dict[str, str] = {}
-    for name, value in FIELD.findall(rest):
-        key = " ".join(name.lower().split())
-        if fields.setdefault(key, value.strip()) != value.strip():
+    lines = iter(rest.splitlines())
+    for line in lines:
+        name, equals, value = line.partition("=")
+        parts = [value]
+        while "{" in value and "}" not in parts[-1] and (following := next(lines, None)) is not None:
+            parts.append(following)
+        key, value = " ".join(name.lower().split()), " ".join(parts).strip()
+        if equals and not key.startswith(";") and fields.setdefault(key, value) != value:
             raise FileError(f"{path}: {key} is there twice; expected it once")
     return fields
 

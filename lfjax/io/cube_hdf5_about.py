@@ -100,6 +100,9 @@ class About:
     def energy(self, channels: int) -> EnergyAxis | None:
         """Energy of the channels, from a list, or a calibration: offset, slope and a quadratic term; see `polynomial_axis`."""
         named = [name for name in self.names if LETTERS.get(name.lower()) == "e" or "energy" in name.lower()]
+        for one in self._datasets(named):
+            if one.ndim == 1 and one.shape != (channels,):
+                raise FileError(f"{self._path}: axis {one.name!r} of shape {one.shape}; expected {channels} energies")
         for one in self._datasets((*named, *ENERGIES)):
             if one.shape == (channels,):
                 axis = listed_axis(self._path, self._read(one), self._unit(one), f"dataset {one.name!r}")
@@ -159,7 +162,9 @@ class About:
 
     def _step_um(self, name: str, count: int) -> float | None:
         for one in self._datasets((name,)):
-            if one.shape != (count,) or count < 2:
+            if one.ndim == 1 and one.shape != (count,):
+                raise FileError(f"{self._path}: axis {one.name!r} of shape {one.shape}; expected {count} positions")
+            if one.ndim != 1 or count < 2:
                 continue
             steps = np.diff(np.asarray(self._read(one), np.float64))
             usual = abs(float(np.median(steps)))

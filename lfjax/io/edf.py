@@ -27,7 +27,6 @@ TYPES = {
 """Name of a type, in lower case -> NumPy's; a Long has 32 bits, as on the machines that the format comes from."""
 ORDERS = {"lowbytefirst": "<", "highbytefirst": ">"}
 HEADER_BYTES = 2**20  # longest header that is read
-FIELD = re.compile(r"\s*([^=;{}]+?)\s*=\s*([^;]*?)\s*;")
 END = re.compile(rb"\}[ \t\r]*\n")
 
 
@@ -83,7 +82,8 @@ def read_headers(path: Path) -> Iterator[Image]:
 
 
 def _fields(text: bytes) -> dict[str, str]:
-    return {name.lower(): value for name, value in FIELD.findall(text.decode("latin-1"))}
+    parts = (part.partition("=") for part in text.decode("latin-1").split(";")[:-1])
+    return {name.strip().lower(): value.strip() for name, equals, value in parts if equals}
 
 
 def _image(path: Path, number: int, fields: dict[str, str], start: int) -> Image:

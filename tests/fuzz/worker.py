@@ -46,7 +46,7 @@ class Bench:
         self.path = self.reader.make(self.good)
         self.names = sorted({path.name for path in self.good.rglob("*")})
         self.result = self.reader.read(self.path)
-        self.exact = self.path.suffix not in (".toml", ".star", ".csg", ".pdb", ".cif", ".spe")
+        self.exact = self.path.suffix not in (".toml", ".star", ".csg", ".pdb", ".cif", ".hdr", ".spe")
 
     def set_up(self, number: int) -> tuple[Path, str]:
         """The path to read, and what was done to it."""

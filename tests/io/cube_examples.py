@@ -96,16 +96,17 @@ def write_spe(folder):
     return folder / "c.spe"
 
 
-def edf_header(shape, kind="UnsignedShort", order="LowByteFirst", **fields):
+def edf_header(shape, size, kind="UnsignedShort", order="LowByteFirst", **fields):
     """A header of 512 bytes or a multiple, as ESRF writes it."""
-    sizes = {f"Dim_{k + 1}": n for k, n in enumerate(shape[::-1])}
+    sizes = {"Size": size, **{f"Dim_{k + 1}": n for k, n in enumerate(shape[::-1])}}
     lines = {"HeaderID": "EH:000001:000000:000000", "Image": 1, "ByteOrder": order, "DataType": kind, **sizes, **fields}
     text = "{\n" + "".join(f"{name} = {value} ;\n" for name, value in lines.items())
     return text.ljust(-(-(len(text) + 2) // 512) * 512 - 2).encode() + b"}\n"
 
 
 def write_edf(path, *images, kind="UnsignedShort", order="LowByteFirst", dtype="<u2", **fields):
-    path.write_bytes(b"".join(edf_header(one.shape, kind, order, **fields) + one.astype(dtype).tobytes() for one in images))
+    stored = [(one.shape, one.astype(dtype).tobytes()) for one in images]
+    path.write_bytes(b"".join(edf_header(shape, len(data), kind, order, **fields) + data for shape, data in stored))
     return path
 
 
