@@ -141,8 +141,11 @@ class About:
                 values = self._read(one)
                 turned = layout.axes.replace("e", "").replace("?", "") == "xy" and values.ndim == 2
                 values = (values.T if turned else values).reshape(layout.grid)
+            elif one.ndim < 2 or (layout.detector == "sum" and list(one.shape) == sizes):
+                continue  # times per detector or per row
             else:
-                continue
+                told = f"dataset {one.name!r} of shape {one.shape}"
+                raise FileError(f"{self._path}: {told}; expected times of shape {layout.grid}")
             if not ((values >= 0) & (values < math.inf)).all():
                 raise FileError(f"{self._path}: dataset {one.name!r}: a time is negative or not finite; expected seconds")
             return SECONDS[unit] * values.astype(np.float64)
