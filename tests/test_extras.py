@@ -38,6 +38,7 @@ NEEDS = {
     "lfjax.models.unet": "train",
     "lfjax.pipeline.checked_images": "cryo",
     "lfjax.pipeline.orienting": "cryo",
+    "lfjax.pipeline.painting": "xrf",
     "lfjax.pipeline.particles": "cryo",
     "lfjax.pipeline.pose_finding": "cryo",
     "lfjax.pipeline.posed_file": "cryo",

@@ -9,14 +9,15 @@ from typing import Any, NoReturn
 import typer
 
 from lfjax import io
-from lfjax.cli import info, light_field, maps, movie, neurons, particles, poses, recording, simulate, train, unknown_poses
+from lfjax.cli import info, light_field, maps, movie, neurons, particles, poses, recording, simulate, train, unknown_poses, xrf
 from lfjax.cli.ranges import ranged
 from lfjax.cli.runs import kept_text, one_run, told_when_interrupted
 from lfjax.errors import BusyError, LfjaxError, LfjaxWarning, NoSpaceError
 
 app = typer.Typer(
     help="Light-field microscopy: from a raw camera frame to a calibrated 3-D volume. Networks: train, evaluate. "
-    "Cryo-EM: project, backproject, convert, abinitio, orient, compare-poses, expand, fsc, mask, postprocess.",
+    "Cryo-EM: project, backproject, convert, abinitio, orient, compare-poses, expand, fsc, mask, postprocess. "
+    "Paintings: xrf calibrate, xrf elements, xrf maps.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -57,6 +58,10 @@ COMMANDS = (
 
 for name, function, example in COMMANDS:
     app.command(name, epilog=f"Example: lfjax {name} {example}")(told_when_interrupted(ranged(function)))
+
+for name, function, example in xrf.COMMANDS:
+    xrf.app.command(name, epilog=f"Example: lfjax xrf {name} {example}")(told_when_interrupted(ranged(function)))
+app.add_typer(xrf.app, name="xrf")
 
 
 UsageError: Any = typer.BadParameter.__base__

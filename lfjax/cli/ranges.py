@@ -32,9 +32,10 @@ MOST = 2**31 - 1
 ZERO_TOO = (
     "--tissue-um", "--shift", "--sparsity", "--total-variation", "--firing-hz", "--motion-um", "--extend", "--soft",
     "--channel", "--series", "--page", "--slow-background", "--process",
+    "--air-cm", "--beryllium-um", "--smooth", "--angle-deg",
 )  # fmt: skip
 """Options that may be zero."""
-SIGNED = ("--rotation", "--rotation-rad", "--threshold", "--b-factor")
+SIGNED = ("--offset-ev", "--rotation", "--rotation-rad", "--threshold", "--b-factor")
 """Options that may be negative."""
 SPECIAL: dict[str, tuple[Callable[[Any], bool], str]] = {
     "--anisotropy": (lambda g: 0 <= g < 1, "0 to below 1"),

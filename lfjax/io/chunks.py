@@ -270,6 +270,7 @@ def stream(
     function: Callable[[np.ndarray], Mapping[str, ArrayLike]],
     *,
     track: Callable[[Iterable[int], str], Iterable[int]] | None = None,
+    unit: str = "frames",
 ) -> None:
     """Run `function` on every missing chunk, while the next chunk is read and the previous one is written.
 
@@ -282,6 +283,7 @@ def stream(
         function: (size, y, x) -> name -> (size, ...); it depends on its chunk alone, so that order and interruptions do not
             matter.
         track: see `lfjax.progress.track`.
+        unit: name of what the first axis counts, in the plural, for the progress line.
 
     Raises:
         FileError: frames or results hold NaN or infinity.
@@ -302,8 +304,9 @@ def stream(
         chunks.write(number, arrays)
 
     def numbers() -> Iterator[int]:
-        steps = Steps(left, chunks.size, "frames")
-        yield from track(steps, f"movie, {chunks.size} frames per step") if track else left
+        steps = Steps(left, chunks.size, unit)
+        title = "movie" if unit == "frames" else unit
+        yield from track(steps, f"{title}, {chunks.size} {unit} per step") if track else left
 
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         ahead = reader.submit(read, left[0]) if left else None

@@ -4,6 +4,13 @@ from lfjax.pipeline.methods import SOLVERS as SOLVERS
 from lfjax.pipeline.movies import MovieVolumes as MovieVolumes, reconstruct_movie as reconstruct_movie
 from lfjax.pipeline.neurons import Extraction as Extraction, extract_neurons as extract_neurons
 from lfjax.pipeline.orienting import OrientedParticles as OrientedParticles, orient_particles as orient_particles
+from lfjax.pipeline.painting import (
+    ScanSpectra as ScanSpectra,
+    calibrate_scan as calibrate_scan,
+    identify_scan as identify_scan,
+    map_scan as map_scan,
+    scan_spectra as scan_spectra,
+)
 from lfjax.pipeline.particles import ParticleMap as ParticleMap, reconstruct_particles as reconstruct_particles
 from lfjax.pipeline.pose_finding import BandLook as BandLook, FoundPoses as FoundPoses, find_poses as find_poses
 from lfjax.pipeline.posed_file import write_posed as write_posed

@@ -8,6 +8,11 @@ from lfjax.viz.cryo_views import (
     transfer as transfer,
 )
 from lfjax.viz.drawing import drawing_soon as drawing_soon
+from lfjax.viz.fluorescence import (
+    element_maps as element_maps,
+    line_spectrum as line_spectrum,
+    periodic_table as periodic_table,
+)
 from lfjax.viz.neurons import (
     activity_page as activity_page,
     distributions as distributions,

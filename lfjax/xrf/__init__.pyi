@@ -7,6 +7,8 @@ from lfjax.xrf.components import (
     splines as splines,
 )
 from lfjax.xrf.detector import Detector as Detector
-from lfjax.xrf.identification import Element as Element, Identified as Identified, elements as elements
+from lfjax.xrf.detector_file import read_detector as read_detector, write_detector as write_detector
+from lfjax.xrf.element_maps import Maps as Maps, maps as maps
+from lfjax.xrf.identification import Element as Element, Identified as Identified, elements as elements, fitted as fitted
 from lfjax.xrf.instrument import Instrument as Instrument, escape as escape
 from lfjax.xrf.lines import Family as Family, families as families, family as family, parse_families as parse_families

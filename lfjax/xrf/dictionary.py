@@ -11,17 +11,24 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from numpy.typing import NDArray
 
-from lfjax.xrf.components import Lines, line_columns, pile_up, scatter_lines, splines, with_escape
+from lfjax.xrf.components import Lines, line_columns, pile_up, scatter_lines, splines
 from lfjax.xrf.detector import Detector
-from lfjax.xrf.instrument import Instrument, escape
+from lfjax.xrf.instrument import SILICON_K_EV, Instrument, escape
 from lfjax.xrf.lines import Family
 from lfjax.xrf.poisson_fit import Counts, Ties
 from lfjax.xrf.window import Window
 
 SPREAD = {"K": 0.04, "L": 0.12, "M": 0.4}
 """Relative error of the ratios between groups of a family: that of the tables, and absorption in the object."""
+SPREAD_OF_ESCAPE = 0.3
+"""Relative error of the share of escape peaks: photons that come slantwise, and layers that detect nothing."""
+LEAST_ESCAPE = 1e-5  # share of escape peaks that is too small to be seen
 SPREAD_OF_SHELLS = 1.0
 """Relative error of the ratio between families of an element: what absorbs between source and detector weakens lower ones."""
+
+
+def _group(name: str, energies: Float[NDArray[np.float64], " lines"], rates: Float[NDArray[np.float64], " lines"]) -> Lines:
+    return Lines(name, energies, rates / rates.sum(), np.zeros(len(rates)))
 
 
 class Dictionary(NamedTuple):
@@ -31,7 +38,8 @@ class Dictionary(NamedTuple):
         families: candidates.
         groups: lines of each group of each family.
         owner: family of each group.
-        share: of the counts of its family.
+        share: of the counts of its family, which escape peaks come on top of.
+        lines: whether a group holds lines of the element; else it is the escape peaks of a family.
         ties: shares of groups, and ratios between families of an element.
         scatter: lines of the tube.
         evidence: whether a family proves its element: that of most energy of those which are well excited, and any above it.
@@ -42,6 +50,7 @@ class Dictionary(NamedTuple):
     groups: tuple[Lines, ...]
     owner: Int[NDArray[np.integer], " groups"]
     share: Float[NDArray[np.float64], " groups"]
+    lines: Bool[NDArray[np.bool_], " groups"]
     ties: Ties
     scatter: tuple[Lines, ...]
     evidence: Bool[NDArray[np.bool_], " families"]
@@ -49,7 +58,7 @@ class Dictionary(NamedTuple):
     @classmethod
     def of(cls, families: Sequence[Family], instrument: Instrument) -> Dictionary:
         """The dictionary of some families, seen by an instrument."""
-        groups, owner, share, strength = [], [], [], []
+        groups, owner, share, strength, escapes = [], [], [], [], []
         energies = np.concatenate([family.energies_ev for family in families] or [np.zeros(0)])  # one look into the tables
         ends = np.cumsum([len(family.rates) for family in families])[:-1]
         efficiency, leaving = (np.split(values, ends) for values in (instrument.efficiency(energies), escape(energies)))
@@ -57,14 +66,20 @@ class Dictionary(NamedTuple):
             seen = family.through(efficiency[number])
             for part in map(list, family.groups):
                 rates = seen.rates[part]
-                lines = seen._replace(energies_ev=seen.energies_ev[part], rates=rates / rates.sum())
-                groups.append(with_escape(lines, leaving[number][part]))
+                groups.append(_group(family.name, seen.energies_ev[part], rates))
                 owner.append(number)
                 share.append(rates.sum())
+            lost = seen.rates * leaving[number]
+            if lost.sum() > LEAST_ESCAPE:
+                groups.append(_group(f"{family.name} escape", seen.energies_ev - SILICON_K_EV, lost))
+                owner.append(number)
+                share.append(lost.sum())
+                escapes.append(len(groups) - 1)
             strength.append(family.strength * float(family.rates @ efficiency[number]))
         owners, shares, evidence = np.array(owner, int), np.array(share, float), _evidence(families, instrument)
-        ties = _ties(families, owners, shares, np.array(strength), evidence)
-        return cls(tuple(families), tuple(groups), owners, shares, ties, tuple(scatter_lines(instrument)), evidence)
+        lines = ~np.isin(np.arange(len(groups)), escapes)
+        ties = _ties(families, owners, shares, lines, np.array(strength), evidence)
+        return cls(tuple(families), tuple(groups), owners, shares, lines, ties, tuple(scatter_lines(instrument)), evidence)
 
     def columns_of(self, elements: Collection[str], unproven: str | None = None) -> NDArray[np.int64]:
         """Numbers of the groups of some elements, without the evidence for one of them."""
@@ -80,12 +95,14 @@ def _ties(
     families: Sequence[Family],
     owner: Int[NDArray[np.integer], " groups"],
     share: Float[NDArray[np.float64], " groups"],
+    lines: Bool[NDArray[np.bool_], " groups"],
     strength: Float[NDArray[np.float64], " families"],
     evidence: Bool[NDArray[np.bool_], " families"],
 ) -> Ties:
     """Each group to its family; each family that proves nothing to those of its element that do."""
-    member = np.equal.outer(np.arange(len(families)), owner).astype(float)
-    spread = np.array([SPREAD[families[number].shell] for number in owner])
+    member = np.equal.outer(np.arange(len(families)), owner).astype(float) * lines
+    shells = np.array([SPREAD[families[number].shell] for number in owner])
+    spread = np.where(lines, shells, SPREAD_OF_ESCAPE)
     alone = share > 1 - 1e-9
     parts, wholes = [np.eye(len(owner))[~alone]], [member[owner][~alone]]
     ratios, spreads = [share[~alone]], [spread[~alone]]

@@ -29,6 +29,8 @@ GAIN = 12.5
 """Growth of the log-likelihood that makes an element: a single line at 5 sigma."""
 LOWEST_EV = 950.0
 """Below lie noise, L and M lines of light elements, and much absorption by air."""
+OCKHAM = 8.0
+"""Prior odds and Ockham's factor of an element, as a growth of the log-likelihood, see `elements`."""
 MOST = 60  # elements that are tried one after the other
 
 
@@ -54,14 +56,19 @@ class Identified(NamedTuple):
     """Elements of a spectrum and the fit behind them.
 
     Attributes:
+        detector: of the spectrum.
+        instrument: of the spectrum.
         elements: found, those of most evidence first.
         window: bins of the fit.
         model: expected counts per bin.
         background: the part of `model` that is no line of an element.
-        families: families of the elements, with the rates that the spectrum shows in place of those of the tables.
+        families: families of the elements, with the rates that the spectrum shows, air and window included, in place of those
+            of the tables.
         misfit: (counts - model)^2 / variance, mean over bins: 1 where the model is right.
     """
 
+    detector: Detector
+    instrument: Instrument
     elements: tuple[Element, ...]
     window: Window
     model: Counts
@@ -110,22 +117,38 @@ def elements(
         ParameterError: counts are negative, or a number is out of range.
         ShapeError: `counts` is not one spectrum of the detector's channels.
     """
-    spectrum = checked_counts(counts, detector.channels)
-    instrument = instrument.checked()
-    top = top_ev(detector, instrument) if highest_ev is None else highest_ev
-    require(0 < lowest_ev < top, "lowest_ev and highest_ev", (lowest_ev, top), "a range above 0 within the channels")
-    require(0 <= systematic < 1, "systematic", systematic, "0 to 1")
     with jax.enable_x64(True):
-        window = Window.of(spectrum, detector, lowest_ev, top)
-        require(len(window.counts) >= 8, "lowest_ev and highest_ev", (lowest_ev, top), "a range of 8 bins or more")
-        families = families_between(lowest_ev, top, elements=candidates, exciting_ev=instrument.highest_ev)
-        if not families:
-            raise ParameterError("candidates: expected an element with a line between lowest_ev and highest_ev")
-        dictionary = Dictionary.of(families, instrument)
-        design = Design.of(dictionary, detector, window, spectrum)
-        chosen = _joined(dictionary, design, window, systematic)
-        chosen, fit, falls = _kept(dictionary, design, window, systematic, chosen)
-        return _identified(dictionary, design, window, fit, chosen, falls, instrument)
+        task = _Task.of(counts, detector, instrument, (lowest_ev, highest_ev), systematic, candidates)
+        return task.result(*task.kept(task.joined()))
+
+
+def fitted(
+    counts: ArrayLike,
+    detector: Detector,
+    families: Sequence[Family],
+    instrument: Instrument = Instrument(),  # noqa: B008 - a tuple
+    *,
+    lowest_ev: float = LOWEST_EV,
+    highest_ev: float | None = None,
+    systematic: float = SYSTEMATIC,
+) -> Identified:
+    """The fit of given families to a spectrum, whether it shows them or not; arguments, result and errors as of `elements`.
+
+    Args:
+        counts: (channels,).
+        detector: energies and widths.
+        families: to fit, and no others.
+        instrument: what is known of the scanner.
+        lowest_ev: lowest energy of the fit, eV.
+        highest_ev: see `elements`.
+        systematic: see `elements`.
+    """
+    require(len(families) > 0, "families", len(families), "one or more")
+    with jax.enable_x64(True):
+        task = _Task.of(counts, detector, instrument, (lowest_ev, highest_ev), systematic, families=families)
+        symbols = list(dict.fromkeys(family.element for family in families))
+        fit = task.fit(symbols)
+        return task.result(symbols, fit, task.falls(symbols, fit))
 
 
 def checked_counts(counts: ArrayLike, channels: int) -> Counts:
@@ -146,68 +169,109 @@ def top_ev(detector: Detector, instrument: Instrument) -> float:
     return min([last, instrument.highest_ev, *begins])
 
 
-def _joined(dictionary: Dictionary, design: Design, window: Window, systematic: float) -> list[str]:
-    """Elements that raise the likelihood, one after the other."""
-    chosen: list[str] = []
-    while len(chosen) < MOST:
-        columns, ties = design.taken(dictionary, chosen)
-        fit = fit_counts(columns, window.counts, systematic=systematic, ties=ties)
-        gain = gain_of(columns, design.families, window.counts, fit)
-        open_ = np.array([family.element not in chosen for family in dictionary.families]) & dictionary.evidence
-        best = int(np.argmax(np.where(open_, gain, -1)))
-        if not open_.any() or gain[best] < GAIN:
-            break
-        chosen.append(dictionary.families[best].element)
-    return chosen
+def probability(fall: float) -> float:
+    """Posterior of an element without which the log-likelihood falls by `fall`, see `elements`."""
+    return 1 / (1 + math.exp(min(OCKHAM - fall, 700)))
 
 
-def _kept(
-    dictionary: Dictionary, design: Design, window: Window, systematic: float, chosen: list[str]
-) -> tuple[list[str], CountsFit, dict[str, float]]:
-    """Elements without which the likelihood falls by `GAIN` or more, the fit with them, and how far it falls."""
-    while True:
-        columns, ties = design.taken(dictionary, chosen)
-        fit = fit_counts(columns, window.counts, systematic=systematic, ties=ties)
-        falls = {}
-        for symbol in chosen:
-            fewer, their = design.taken(dictionary, chosen, symbol)
-            without = fit_counts(fewer, window.counts, ties=their, weights=fit.weights)
-            falls[symbol] = (without.misfit - fit.misfit) / 2
-        weakest = min(chosen, key=lambda symbol: falls[symbol], default=None)
-        if weakest is None or falls[weakest] >= GAIN:
-            return chosen, fit, falls
-        chosen = [each for each in chosen if each != weakest]
+class _Task(NamedTuple):
+    """A spectrum, and all that may be in it."""
 
+    detector: Detector
+    instrument: Instrument
+    dictionary: Dictionary
+    window: Window
+    design: Design
+    systematic: float
 
-def _identified(
-    dictionary: Dictionary,
-    design: Design,
-    window: Window,
-    fit: CountsFit,
-    chosen: list[str],
-    falls: dict[str, float],
-    instrument: Instrument,
-) -> Identified:
-    """The result, with the rates of families as the fit has them."""
-    ours = dictionary.columns_of(chosen)
-    owner, amplitudes = dictionary.owner[ours], fit.amplitudes[: len(ours)]
-    counts: dict[str, dict[str, float]] = {symbol: {} for symbol in chosen}
-    seen, strongest = [], dict.fromkeys(chosen, (0.0, 0.0))
-    for number in sorted(set(owner)):
-        family, own = dictionary.families[number], amplitudes[owner == number]
-        counts[family.element][family.name] = float(own.sum())
-        if own.sum() > 0:
-            ratio = np.zeros(len(family.rates))
-            for group, amplitude in zip(family.groups, own, strict=True):
-                weight = family.rates[list(group)]
-                ratio[list(group)] = amplitude * weight / weight.sum()
-            seen.append(family._replace(rates=ratio / ratio.sum()))
-            best = int(np.argmax(ratio))
-            strongest[family.element] = max(strongest[family.element], (float(ratio[best]), float(family.energies_ev[best])))
-    found = [
-        Element(symbol, 1 / (1 + math.exp(-min(falls[symbol] - 8, 700))), falls[symbol], counts[symbol], strongest[symbol][1])
-        for symbol in sorted(chosen, key=lambda each: -falls[each])
-    ]
-    background = design.rest @ fit.amplitudes[len(ours) :]
-    misfit = float(np.mean((window.counts - fit.model) ** 2 * fit.weights))
-    return Identified(tuple(found), window, fit.model, background, tuple(seen), misfit)
+    @classmethod
+    def of(
+        cls,
+        counts: ArrayLike,
+        detector: Detector,
+        instrument: Instrument,
+        ends_ev: tuple[float, float | None],
+        systematic: float,
+        candidates: Sequence[str] | None = None,
+        families: Sequence[Family] | None = None,
+    ) -> _Task:
+        """After a check of the arguments; `families` in place of all those of `candidates` between the ends."""
+        spectrum = checked_counts(counts, detector.channels)
+        low, high = ends_ev[0], top_ev(detector, instrument.checked()) if ends_ev[1] is None else ends_ev[1]
+        require(0 < low < high, "lowest_ev and highest_ev", (low, high), "a range above 0 within the channels")
+        require(0 <= systematic < 1, "systematic", systematic, "0 to 1")
+        window = Window.of(spectrum, detector, low, high)
+        require(len(window.counts) >= 8, "lowest_ev and highest_ev", (low, high), "a range of 8 bins or more")
+        every = families_between(low, high, elements=candidates, exciting_ev=instrument.highest_ev)
+        chosen = every if families is None else families
+        if not chosen:
+            raise ParameterError("candidates: expected an element with a line between lowest_ev and highest_ev")
+        dictionary = Dictionary.of(chosen, instrument)
+        design = Design.of(dictionary, detector, window, spectrum)
+        return cls(detector, instrument, dictionary, window, design, systematic)
+
+    def fit(self, symbols: Sequence[str]) -> CountsFit:
+        """With some elements."""
+        columns, ties = self.design.taken(self.dictionary, symbols)
+        return fit_counts(columns, self.window.counts, systematic=self.systematic, ties=ties)
+
+    def joined(self) -> list[str]:
+        """Elements that raise the likelihood, one after the other."""
+        chosen: list[str] = []
+        while len(chosen) < MOST:
+            fit = self.fit(chosen)
+            columns, _ = self.design.taken(self.dictionary, chosen)
+            gain = gain_of(columns, self.design.families, self.window.counts, fit)
+            new = [family.element not in chosen for family in self.dictionary.families] & self.dictionary.evidence
+            best = int(np.argmax(np.where(new, gain, -1)))
+            if not new.any() or gain[best] < GAIN:
+                break
+            chosen.append(self.dictionary.families[best].element)
+        return chosen
+
+    def falls(self, symbols: Sequence[str], fit: CountsFit) -> dict[str, float]:
+        """How far the log-likelihood falls without the evidence for each element, at the weights of the whole fit."""
+        found = {}
+        for symbol in symbols:
+            columns, ties = self.design.taken(self.dictionary, symbols, symbol)
+            without = fit_counts(columns, self.window.counts, ties=ties, weights=fit.weights)
+            found[symbol] = (without.misfit - fit.misfit) / 2
+        return found
+
+    def kept(self, symbols: list[str]) -> tuple[list[str], CountsFit, dict[str, float]]:
+        """Elements without which the likelihood falls by `GAIN` or more, the fit with them, and how far it falls."""
+        while True:
+            fit = self.fit(symbols)
+            falls = self.falls(symbols, fit)
+            weakest = min(symbols, key=lambda symbol: falls[symbol], default=None)
+            if weakest is None or falls[weakest] >= GAIN:
+                return symbols, fit, falls
+            symbols = [each for each in symbols if each != weakest]
+
+    def result(self, symbols: Sequence[str], fit: CountsFit, falls: dict[str, float]) -> Identified:
+        """Elements by their evidence, and families with the rates that the fit has."""
+        ours = self.dictionary.columns_of(symbols)
+        amplitudes = fit.amplitudes[: len(ours)][self.dictionary.lines[ours]]
+        owner = self.dictionary.owner[ours][self.dictionary.lines[ours]]
+        counts: dict[str, dict[str, float]] = {symbol: {} for symbol in symbols}
+        seen, strongest = [], dict.fromkeys(symbols, (-1.0, 0.0))
+        for number in dict.fromkeys(owner.tolist()):
+            family, own = self.dictionary.families[number], amplitudes[owner == number]
+            counts[family.element][family.name] = float(own.sum())
+            parts = own if own.sum() > 0 else self.dictionary.share[(self.dictionary.owner == number) & self.dictionary.lines]
+            rates = np.zeros(len(family.rates))
+            for group, part in zip(family.groups, parts, strict=True):
+                within = family.rates[list(group)]
+                rates[list(group)] = part * within / within.sum()
+            seen.append(family._replace(rates=rates / rates.sum()))
+            best = int(np.argmax(rates))
+            line = own.sum() * rates[best], float(family.energies_ev[best])
+            strongest[family.element] = max(strongest[family.element], line)
+        found = [
+            Element(symbol, probability(falls[symbol]), falls[symbol], counts[symbol], strongest[symbol][1])
+            for symbol in sorted(symbols, key=lambda each: -falls[each])
+        ]
+        background = self.design.rest @ fit.amplitudes[len(ours) :]
+        misfit = float(np.mean((self.window.counts - fit.model) ** 2 * fit.weights))
+        setting = (self.detector, self.instrument, tuple(found), self.window)
+        return Identified(*setting, fit.model, background, tuple(seen), misfit)

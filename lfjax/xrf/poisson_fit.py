@@ -144,7 +144,8 @@ def gain_of(columns: Columns, others: Columns, counts: Counts, fit: CountsFit) -
     so that a line beside a strong one gains only what the strong one cannot explain.
     """
     root = np.sqrt(fit.weights)
-    active = columns[:, fit.amplitudes > 0] * root[:, None]
+    seen = (fit.amplitudes > 0) & (columns.max(axis=0) > 0)  # escape peaks may lie outside the window
+    active = columns[:, seen] * root[:, None]
     candidates = others * root[:, None]
     scale = np.linalg.norm(active, axis=0)
     gram = active.T @ active / scale / scale[:, None]
