@@ -165,9 +165,13 @@ def splines(detector: Detector, knots_ev: float = KNOTS_EV) -> Float[NDArray[np.
     """
     require(knots_ev > 0, "knots_ev", knots_ev, "a positive number")
     span = float(np.asarray(jax.lax.stop_gradient(detector.gain_ev))) * (detector.channels - 1)
-    inner = max(1, round(span / knots_ev))
-    knots = np.concatenate([np.zeros(3), np.linspace(0, 1, inner + 1), np.ones(3)])
-    basis = BSpline.design_matrix(np.linspace(0, 1, detector.channels), knots, 3).toarray()
+    return even_splines(detector.channels, max(1, round(span / knots_ev)))
+
+
+def even_splines(channels: int, pieces: int) -> Float[NDArray[np.float64], "channels splines"]:
+    """Cubic B-splines of equal pieces over the channels, each summing to 1."""
+    knots = np.concatenate([np.zeros(3), np.linspace(0, 1, pieces + 1), np.ones(3)])
+    basis = BSpline.design_matrix(np.linspace(0, 1, channels), knots, 3).toarray()
     return np.asarray(basis / basis.sum(axis=0))
 
 

@@ -137,7 +137,9 @@ def _nonnegative(
     return np.maximum(x, 0)
 
 
-def gain_of(columns: Columns, others: Columns, counts: Counts, fit: CountsFit) -> Float[NDArray[np.float64], " others"]:
+def gain_of(
+    columns: Columns, others: Float[NDArray[np.floating], "channels others"], counts: Counts, fit: CountsFit
+) -> Float[NDArray[np.float64], " others"]:
     """Growth of the log-likelihood if one more component joined: score^2 / (2 information), 0 where it would be negative.
 
     The information is what is left after the components of the fit that are not at zero take their share (Schur complement),
