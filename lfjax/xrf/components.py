@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from numpy.typing import NDArray
 from scipy.interpolate import BSpline
+from scipy.signal import fftconvolve
 
 from lfjax.errors import require, require_shape
 from lfjax.linop import LinearOperator, Shape
@@ -180,7 +181,7 @@ def pile_up(counts: Float[NDArray[np.floating], " channels"], detector: Detector
 
     p(n) is proportional to the sum over k + l = n + offset / gain of mu(k) mu(l): energies add, not channels.
     """
-    own = np.convolve(counts, counts)
+    own = np.maximum(fftconvolve(counts, counts), 0)
     shift = float(detector.offset_ev) / float(detector.gain_ev)
     at = np.arange(len(counts)) - shift  # E(n) = E(k) + E(l) where n = k + l + offset / gain
     pairs = np.interp(at, np.arange(len(own)), own, left=0.0, right=0.0)
