@@ -264,9 +264,36 @@ class Sliceable(Protocol):
     def __getitem__(self, which: slice, /) -> Any: ...
 
 
+@runtime_checkable
+class Results(Protocol):
+    """Where the results of chunks go: `Chunks`, or arrays in memory."""
+
+    @property
+    def size(self) -> int:
+        """Frames per chunk."""
+        ...
+
+    @property
+    def process(self) -> Process:
+        """This process among several."""
+        ...
+
+    def missing(self) -> list[int]:
+        """Numbers of the chunks that are not there."""
+        ...
+
+    def span(self, number: int) -> slice:
+        """Frames of a chunk."""
+        ...
+
+    def write(self, number: int, values: Mapping[str, np.ndarray]) -> None:
+        """Keep the results of a chunk."""
+        ...
+
+
 def stream(
     frames: Sliceable,
-    chunks: Chunks,
+    chunks: Results,
     function: Callable[[np.ndarray], Mapping[str, ArrayLike]],
     *,
     track: Callable[[Iterable[int], str], Iterable[int]] | None = None,

@@ -19,7 +19,7 @@ from lfjax.xrf.components import clipped, family_lines
 from lfjax.xrf.detector import FWHM, Detector
 from lfjax.xrf.detector_fit import NUMBERS, DetectorFit, fit_detector
 from lfjax.xrf.dictionary import Design, Dictionary
-from lfjax.xrf.identification import LOWEST_EV, SYSTEMATIC, Identified, checked_counts, elements, top_ev
+from lfjax.xrf.identification import LOWEST_EV, Identified, checked_counts, elements, top_ev
 from lfjax.xrf.instrument import Instrument
 from lfjax.xrf.lines import Family, families as families_between, parse_families
 from lfjax.xrf.poisson_fit import Counts, fit_counts
@@ -33,6 +33,7 @@ COMMON = (
 spectrum at any gain."""
 WIDTHS_EV = (85.0, 210.0)  # between which the median width of the lines of a spectrum lies
 OFFSETS_EV = (-1000.0, 560.0, 60.0)  # first, last and step of the search
+SYSTEMATIC = 0.015  # error of the model while gains are compared
 BLUR_EV = 120.0  # FWHM by which the coarse search widens lines, so that its grid meets them
 BINS = 600  # of the coarse search
 SHARE = 0.1  # systematic error of the coarse search: no line outweighs ten others
@@ -103,13 +104,15 @@ def calibrate(
         tried = [fit_detector(spectrum, start, common, instrument, ends(start), names=NUMBERS[:3]) for start in starts]
         find = partial(elements, spectrum, instrument=instrument, candidates=candidates, lowest_ev=lowest_ev)
         detector = min(_different(tried), key=lambda each: _explained(each, spectrum, instrument, ends(each)))
+        systematic = None  # chosen in the first round: it belongs to the spectrum
         for _ in range(ROUNDS):
-            symbols = find(detector).symbols
-            if not symbols:
+            found = find(detector, systematic=systematic)
+            if not found.symbols:
                 raise CalibrationError("counts: no gain and offset explain its lines; expected gain_ev and offset_ev")
-            families = families_between(*ends(detector), elements=symbols, exciting_ev=instrument.highest_ev)
-            detector, errors, _ = fit_detector(spectrum, detector, families, instrument, ends(detector))
-        return Calibration(detector, errors, find(detector))
+            systematic = found.systematic
+            families = families_between(*ends(detector), elements=found.symbols, exciting_ev=instrument.highest_ev)
+            detector, errors, _ = fit_detector(spectrum, detector, families, instrument, ends(detector), systematic=systematic)
+        return Calibration(detector, errors, find(detector, systematic=systematic))
 
 
 def _different(tried: Sequence[DetectorFit]) -> list[Detector]:
@@ -158,7 +161,9 @@ def _starts(
     member = np.equal.outer(owner, np.arange(len(seen)))[strong] * rates[strong, None]
     middle = (np.arange(len(data)) + 0.5) * size - 0.5
     ends = lowest_ev, top_ev(Detector(2, 1e6), instrument)
-    left = _unexplained(*map(jnp.asarray, (grid, middle, data, weights, energies[strong], member)), *ends, float(size))
+    left = _unexplained(
+        *map(jnp.asarray, (grid, middle, data, weights, energies[strong], member)), *map(jnp.asarray, ends), float(size)
+    )
     kept: list[tuple[float, float]] = []
     for g, o in grid[np.argsort(np.asarray(left))].tolist():
         if all(abs(np.log(g / other)) > 0.01 or abs(o - shift) > 130 for other, shift in kept):
@@ -187,7 +192,7 @@ def peak_width(counts: Counts) -> float:
 
 @partial(jax.jit, static_argnames=("size",))
 def _unexplained(
-    grid: Array, middle: Array, data: Array, weights: Array, lines: Array, member: Array, lowest: float, top: float, size: float
+    grid: Array, middle: Array, data: Array, weights: Array, lines: Array, member: Array, lowest: Array, top: Array, size: float
 ) -> Array:
     """Weighted squares that the families leave, at each gain and offset; counts outside the energies of the fit are left."""
 

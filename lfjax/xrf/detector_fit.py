@@ -23,7 +23,7 @@ from lfjax.xrf.window import Window
 
 NUMBERS = ("gain_ev", "offset_ev", "noise_ev", "fano", "tail", "tail_ev")
 """Numbers of a detector that a spectrum tells."""
-PRIORS = {"fano": (0.115, 0.01), "tail": (0.0, 0.01), "tail_ev": (300.0, 100.0)}
+PRIORS = {"fano": (0.115, 0.01), "tail": (0.0, 0.003), "tail_ev": (300.0, 100.0)}
 """Number of the detector -> mean and standard deviation beforehand: few spectra tell these alone."""
 LEAST = {"gain_ev": 1e-3, "offset_ev": -np.inf, "noise_ev": 5.0, "fano": 0.05, "tail": 0.0, "tail_ev": 50.0}
 """Number of the detector -> smallest value."""
@@ -52,7 +52,7 @@ def fit_detector(
     energies_ev: tuple[float, float],
     *,
     names: Sequence[str] = NUMBERS,
-    systematic: float = 0.02,
+    systematic: float = 0.015,
 ) -> DetectorFit:
     """Most likely numbers of a detector, from a start within a width of a line.
 

@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 from lfjax.xrf.components import Lines, line_columns, pile_up, scatter_lines, splines
 from lfjax.xrf.detector import Detector
 from lfjax.xrf.instrument import SILICON_K_EV, Instrument, escape
-from lfjax.xrf.lines import Family
+from lfjax.xrf.lines import Family, family as family_of
 from lfjax.xrf.poisson_fit import Counts, Ties
 from lfjax.xrf.window import Window
 
-SPREAD = {"K": 0.04, "L": 0.12, "M": 0.4}
+SPREAD = {"K": 0.04, "L": 0.12, "M": 0.3}
 """Relative error of the ratios between groups of a family: that of the tables, and absorption in the object."""
 SPREAD_OF_ESCAPE = 0.3
 """Relative error of the share of escape peaks: photons that come slantwise, and layers that detect nothing."""
+UNSEEN = 0.7
+"""Trust in families whose element has stronger lines outside the spectrum."""
 LEAST_ESCAPE = 1e-5  # share of escape peaks that is too small to be seen
 SPREAD_OF_SHELLS = 1.0
 """Relative error of the ratio between families of an element: what absorbs between source and detector weakens lower ones."""
@@ -44,6 +46,8 @@ class Dictionary(NamedTuple):
         scatter: lines of the tube.
         evidence: whether a family proves its element: that of most energy of those which are well excited, and any above it.
             Lines of lower shells are weaker, absorbed, and many; alone they prove nothing.
+        trust: share of the growth of the likelihood that counts for a family: less where stronger lines of its element lie
+            outside the spectrum, and cannot be looked for.
     """
 
     families: tuple[Family, ...]
@@ -54,6 +58,7 @@ class Dictionary(NamedTuple):
     ties: Ties
     scatter: tuple[Lines, ...]
     evidence: Bool[NDArray[np.bool_], " families"]
+    trust: Float[NDArray[np.float64], " families"]
 
     @classmethod
     def of(cls, families: Sequence[Family], instrument: Instrument) -> Dictionary:
@@ -79,7 +84,8 @@ class Dictionary(NamedTuple):
         owners, shares, evidence = np.array(owner, int), np.array(share, float), _evidence(families, instrument)
         lines = ~np.isin(np.arange(len(groups)), escapes)
         ties = _ties(families, owners, shares, lines, np.array(strength), evidence)
-        return cls(tuple(families), tuple(groups), owners, shares, lines, ties, tuple(scatter_lines(instrument)), evidence)
+        known = owners, shares, lines, ties, tuple(scatter_lines(instrument)), evidence, _trust(families, instrument)
+        return cls(tuple(families), tuple(groups), *known)
 
     def columns_of(self, elements: Collection[str], unproven: str | None = None) -> NDArray[np.int64]:
         """Numbers of the groups of some elements, without the evidence for one of them."""
@@ -114,6 +120,17 @@ def _ties(
             ratios.append(strength[[number]] / strength[proof].sum())
             spreads.append(np.array([SPREAD_OF_SHELLS]))
     return Ties(*(np.concatenate(each) for each in (parts, wholes, ratios, spreads)))
+
+
+def _trust(families: Sequence[Family], instrument: Instrument) -> Float[NDArray[np.float64], " families"]:
+    here = {(family.element, family.shell) for family in families}
+
+    def unseen(family: Family) -> bool:
+        made = (family_of(family.element, shell, instrument.highest_ev) for shell in "KL" if shell < family.shell)
+        above = [each for each in made if each is not None]
+        return any(each.edge_ev <= instrument.well_excited_ev and (each.element, each.shell) not in here for each in above)
+
+    return np.array([UNSEEN if unseen(family) else 1.0 for family in families])
 
 
 def _evidence(families: Sequence[Family], instrument: Instrument) -> Bool[NDArray[np.bool_], " families"]:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
 from lfjax import parallel
+from lfjax._lazy import load
 from lfjax.errors import ParameterError, require
 from lfjax.io.chunks import Chunks, stream
 from lfjax.io.lock import locked
@@ -33,6 +34,7 @@ from lfjax.xrf.window import Window
 PIECES_EV = 4000.0  # between knots of what a pixel may change of the background's shape
 ITERATIONS, SWEEPS = 4, 8  # of `FisherScoring`: amplitudes then change by less than a hundredth of their errors
 BATCH = 256  # pixels at once: their normal matrices stay in the cache
+SHRUNK = 0.5  # share of the scan's spectrum that a pixel has at least, for its errors
 SMOOTHING = 60  # iterations of ADMM
 CHUNK_BYTES = 2**26  # of counts per chunk of rows
 
@@ -116,8 +118,8 @@ class PixelFit(eqx.Module):
     def _pixel(self, counts: Float[Array, " bins"]) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
         x0 = jnp.maximum(self.start, 1e-6) * jnp.maximum(counts.sum(), 1)
         amplitudes = solve(FisherScoring(sweeps=SWEEPS), Problem(self.model, counts), ITERATIONS, x0)
-        expected = self.model.columns @ amplitudes
-        weights = 1 / jnp.maximum(expected, jnp.maximum(1e-2 * expected.mean(), 1e-3))
+        scan = self.model.columns @ x0  # an absence that may be noise does not make a pixel exact
+        weights = 1 / jnp.maximum(self.model.columns @ amplitudes, jnp.maximum(SHRUNK * scan, 1e-3))
         m = self.model.families
         information = jnp.einsum("nk,n->k", self.model.columns[:, :m] ** 2, weights)
         return amplitudes[:m], jnp.sqrt(self.overlap / information)
@@ -193,16 +195,16 @@ def maps(
     shapes = {name: (columns, m) for name in ("counts", "errors")}
     binned = _Binned(cube, window)
     if path is None:
-        kept: _Memory | Chunks = _Memory(int(cube.shape[0]), size, shapes)
-        stream(binned, kept, fitted, track=track, unit="rows")  # type: ignore[arg-type]
-        arrays: Mapping[str, Any] = kept.arrays  # type: ignore[union-attr]
+        made = _Memory(int(cube.shape[0]), size, shapes)
+        stream(binned, made, fitted, track=track, unit="rows")
+        arrays: Mapping[str, Any] = made.arrays
     else:
         told = {"families": list(names), "edges": window.edges.tolist(), **(settings or {})}
         with locked(path, 0 if process is None else process.number):
             kept = Chunks(path, int(cube.shape[0]), size, shapes, told, process, reuse=True)
             stream(binned, kept, fitted, track=track, unit="rows")
-            kept.finish()
-            arrays = {name: kept.group[name][:] for name in shapes}
+            group = load("zarr", "maps whose rows are kept").open_group(kept.finish(), mode="r")
+            arrays = {name: group[name][:] for name in shapes}
     counts, errors = (np.moveaxis(np.asarray(arrays[name]), -1, 0) for name in ("counts", "errors"))
     known = {each.name: each for each in (families or identified.families)}
     energies = np.array([known[name].strongest_ev for name in names])
@@ -234,7 +236,7 @@ def smoothed(
 
 
 class _Memory:
-    """The arrays of a run that is not kept on disk, with the face of `Chunks` that `stream` needs."""
+    """Results in memory, see `io.chunks.Results`."""
 
     def __init__(self, rows: int, size: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self.frames, self.size, self.process = rows, size, parallel.Process()

@@ -23,14 +23,20 @@ from lfjax.xrf.lines import Family, families as families_between
 from lfjax.xrf.poisson_fit import Counts, CountsFit, fit_counts, gain_of
 from lfjax.xrf.window import Window
 
-SYSTEMATIC = 0.02
-"""Error of the model's counts in a bin, as a fraction of them: shapes of lines."""
+SYSTEMATICS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.08)
+"""Errors of the model's counts in a bin, as a fraction of them, that are tried: shapes of lines, ratios, background."""
+RIGHT = 1.15
+"""Squares over variances, per bin that the amplitudes leave free, at which the model explains the spectrum."""
 GAIN = 12.5
 """Growth of the log-likelihood that makes an element: a single line at 5 sigma."""
 LOWEST_EV = 950.0
 """Below lie noise, L and M lines of light elements, and much absorption by air."""
 OCKHAM = 8.0
 """Prior odds and Ockham's factor of an element, as a growth of the log-likelihood, see `elements`."""
+UNSURE = 400.0  # fall of the log-likelihood from which no other elements can stand in for one
+SCREEN = 0.5  # share of `GAIN` at which an element joins; the foretold gain is too low where ratios are not fixed
+TRIES, STAND_INS = 8, 3  # least sure elements that are tried, and elements that may take their place
+SWAPS = 4  # of elements for others
 MOST = 60  # elements that are tried one after the other
 
 
@@ -64,7 +70,8 @@ class Identified(NamedTuple):
         background: the part of `model` that is no line of an element.
         families: families of the elements, with the rates that the spectrum shows, air and window included, in place of those
             of the tables.
-        misfit: (counts - model)^2 / variance, mean over bins: 1 where the model is right.
+        misfit: (counts - model)^2 / variance, mean over bins: about 1, or less, where the model is right.
+        systematic: error of the model, as a fraction of it, that the variance contains.
     """
 
     detector: Detector
@@ -75,6 +82,7 @@ class Identified(NamedTuple):
     background: Counts
     families: tuple[Family, ...]
     misfit: float
+    systematic: float
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -90,13 +98,13 @@ def elements(
     candidates: Sequence[str] | None = None,
     lowest_ev: float = LOWEST_EV,
     highest_ev: float | None = None,
-    systematic: float = SYSTEMATIC,
+    systematic: float | None = None,
 ) -> Identified:
     """Elements of a spectrum that nobody has named.
 
     The fit starts with scatter, pile-up and a smooth background. The element whose best family raises the likelihood most
     joins, all amplitudes are fitted again, and so on while one raises it by `GAIN`. Then each element is taken out in turn:
-    those without which the likelihood falls by less leave. With the fall D of an element,
+    those without which the likelihood falls by less leave, and those that others replace at less cost. With the fall D,
 
         probability = 1 / (1 + exp(-(D - 8))),
 
@@ -111,7 +119,8 @@ def elements(
         candidates: symbols to consider. None: Na to U, see `usual_elements`.
         lowest_ev: lowest energy of the fit, eV.
         highest_ev: highest energy, eV. None: the end of the channels, or where the Compton lines of the tube begin.
-        systematic: error of the model, see `fit_counts`.
+        systematic: error of the model, see `fit_counts`. None: the smallest of `SYSTEMATICS` with which the fit explains the
+            spectrum, so that what no model of the detector explains is not taken for elements.
 
     Raises:
         ParameterError: counts are negative, or a number is out of range.
@@ -119,7 +128,12 @@ def elements(
     """
     with jax.enable_x64(True):
         task = _Task.of(counts, detector, instrument, (lowest_ev, highest_ev), systematic, candidates)
-        return task.result(*task.kept(task.joined()))
+        for error in SYSTEMATICS if systematic is None else (systematic,):
+            task = task._replace(systematic=error)
+            symbols, fit, falls = task.kept(task.joined(task.air()))
+            if task.explains(fit):
+                break
+        return task.result(symbols, fit, falls)
 
 
 def fitted(
@@ -130,7 +144,7 @@ def fitted(
     *,
     lowest_ev: float = LOWEST_EV,
     highest_ev: float | None = None,
-    systematic: float = SYSTEMATIC,
+    systematic: float | None = None,
 ) -> Identified:
     """The fit of given families to a spectrum, whether it shows them or not; arguments, result and errors as of `elements`.
 
@@ -147,7 +161,11 @@ def fitted(
     with jax.enable_x64(True):
         task = _Task.of(counts, detector, instrument, (lowest_ev, highest_ev), systematic, families=families)
         symbols = list(dict.fromkeys(family.element for family in families))
-        fit = task.fit(symbols)
+        for error in SYSTEMATICS if systematic is None else (systematic,):
+            task = task._replace(systematic=error)
+            fit = task.fit(symbols)
+            if task.explains(fit):
+                break
         return task.result(symbols, fit, task.falls(symbols, fit))
 
 
@@ -191,7 +209,7 @@ class _Task(NamedTuple):
         detector: Detector,
         instrument: Instrument,
         ends_ev: tuple[float, float | None],
-        systematic: float,
+        systematic: float | None,
         candidates: Sequence[str] | None = None,
         families: Sequence[Family] | None = None,
     ) -> _Task:
@@ -199,7 +217,8 @@ class _Task(NamedTuple):
         spectrum = checked_counts(counts, detector.channels)
         low, high = ends_ev[0], top_ev(detector, instrument.checked()) if ends_ev[1] is None else ends_ev[1]
         require(0 < low < high, "lowest_ev and highest_ev", (low, high), "a range above 0 within the channels")
-        require(0 <= systematic < 1, "systematic", systematic, "0 to 1")
+        error = SYSTEMATICS[0] if systematic is None else systematic
+        require(0 <= error < 1, "systematic", error, "0 to 1")
         window = Window.of(spectrum, detector, low, high)
         require(len(window.counts) >= 8, "lowest_ev and highest_ev", (low, high), "a range of 8 bins or more")
         every = families_between(low, high, elements=candidates, exciting_ev=instrument.highest_ev)
@@ -208,26 +227,52 @@ class _Task(NamedTuple):
             raise ParameterError("candidates: expected an element with a line between lowest_ev and highest_ev")
         dictionary = Dictionary.of(chosen, instrument)
         design = Design.of(dictionary, detector, window, spectrum)
-        return cls(detector, instrument, dictionary, window, design, systematic)
+        return cls(detector, instrument, dictionary, window, design, error)
 
     def fit(self, symbols: Sequence[str]) -> CountsFit:
         """With some elements."""
         columns, ties = self.design.taken(self.dictionary, symbols)
         return fit_counts(columns, self.window.counts, systematic=self.systematic, ties=ties)
 
-    def joined(self) -> list[str]:
-        """Elements that raise the likelihood, one after the other."""
-        chosen: list[str] = []
-        while len(chosen) < MOST:
+    def explains(self, fit: CountsFit) -> bool:
+        """Whether the squares over variances are those of noise."""
+        free = max(1, len(self.window.counts) - int(np.count_nonzero(fit.amplitudes)))
+        return bool(np.sum((self.window.counts - fit.model) ** 2 * fit.weights) <= RIGHT * free)
+
+    def air(self) -> list[str]:
+        """Argon, where the photons go through air."""
+        return ["Ar"] if self.instrument.air_cm > 0 and self.dictionary.columns_of(["Ar"]).size else []
+
+    def joined(self, chosen: Sequence[str] = (), never: str | None = None, more: int = MOST) -> list[str]:
+        """Elements that raise the likelihood, one after the other, at most so many, behind those chosen already."""
+        chosen, most = list(chosen), len(chosen) + more
+        while len(chosen) < most:
             fit = self.fit(chosen)
-            columns, _ = self.design.taken(self.dictionary, chosen)
-            gain = gain_of(columns, self.design.families, self.window.counts, fit)
-            new = [family.element not in chosen for family in self.dictionary.families] & self.dictionary.evidence
+            columns, ties = self.design.taken(self.dictionary, chosen)
+            gain = self.dictionary.trust * gain_of(columns, self.design.families, self.window.counts, fit, ties)
+            taken = {*chosen, never}
+            new = [family.element not in taken for family in self.dictionary.families] & self.dictionary.evidence
             best = int(np.argmax(np.where(new, gain, -1)))
-            if not new.any() or gain[best] < GAIN:
+            if not new.any() or gain[best] < SCREEN * GAIN:
                 break
             chosen.append(self.dictionary.families[best].element)
         return chosen
+
+    def swapped(self, symbols: list[str], fit: CountsFit) -> list[str] | None:
+        """A better set in which one element that is not sure gives way to others; None: there is none.
+
+        One after the other is greedy: Cd L takes the counts of K K and Sn L, and neither then gains enough alone.
+        """
+        falls = self.falls(symbols, fit)
+        cost = fit.misfit / 2 + GAIN * len(symbols)
+        unsure = sorted((each for each in symbols if falls[each] < UNSURE), key=lambda each: falls[each])
+        for symbol in unsure[:TRIES]:
+            others = self.joined([each for each in symbols if each != symbol], symbol, STAND_INS)
+            columns, ties = self.design.taken(self.dictionary, others)
+            there = fit_counts(columns, self.window.counts, ties=ties, weights=fit.weights)
+            if there.misfit / 2 + GAIN * len(others) < cost - 1:
+                return others
+        return None
 
     def falls(self, symbols: Sequence[str], fit: CountsFit) -> dict[str, float]:
         """How far the log-likelihood falls without the evidence for each element, at the weights of the whole fit."""
@@ -240,13 +285,17 @@ class _Task(NamedTuple):
 
     def kept(self, symbols: list[str]) -> tuple[list[str], CountsFit, dict[str, float]]:
         """Elements without which the likelihood falls by `GAIN` or more, the fit with them, and how far it falls."""
+        swaps = 0
         while True:
             fit = self.fit(symbols)
             falls = self.falls(symbols, fit)
             weakest = min(symbols, key=lambda symbol: falls[symbol], default=None)
-            if weakest is None or falls[weakest] >= GAIN:
+            if weakest is not None and falls[weakest] < GAIN:
+                symbols = [each for each in symbols if each != weakest]
+            elif swaps < SWAPS and (better := self.swapped(symbols, fit)) is not None:
+                symbols, swaps = better, swaps + 1
+            else:
                 return symbols, fit, falls
-            symbols = [each for each in symbols if each != weakest]
 
     def result(self, symbols: Sequence[str], fit: CountsFit, falls: dict[str, float]) -> Identified:
         """Elements by their evidence, and families with the rates that the fit has."""
@@ -274,4 +323,4 @@ class _Task(NamedTuple):
         background = self.design.rest @ fit.amplitudes[len(ours) :]
         misfit = float(np.mean((self.window.counts - fit.model) ** 2 * fit.weights))
         setting = (self.detector, self.instrument, tuple(found), self.window)
-        return Identified(*setting, fit.model, background, tuple(seen), misfit)
+        return Identified(*setting, fit.model, background, tuple(seen), misfit, self.systematic)

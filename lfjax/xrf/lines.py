@@ -42,6 +42,7 @@ M_LINES = {
 The tables of xraydb lack M zeta and M delta and give ten times too much to M gamma. These shares hold within a third from
 tantalum to uranium, but for M delta, which has 1 to 12 % (Kissel's cross sections in xraylib, which a test compares).
 """
+NEAR = 1.05  # ratio of energies of neighbours that absorption leaves alike
 FAINT = 1e-3  # lines below this fraction of their family are left out
 
 
@@ -71,13 +72,22 @@ class Family(NamedTuple):
 
     @property
     def groups(self) -> tuple[tuple[int, ...], ...]:
-        """Numbers of the lines that keep their ratios whatever absorbs: K alpha and K beta, or those of one subshell.
+        """Numbers of the lines that keep their ratios whatever absorbs: of one subshell, and within 5 % of energy.
 
-        The subshells of L and M are those of the vacancy; the tables know the ratios of their lines better than those of
-        the subshells.
+        The tables know the ratios of lines of one vacancy better than those of the vacancies; of L and M, these are subshells.
+        Absorption in the object weakens lines by their energy: of one vacancy of lead, Ll lies at 9.2 keV and Lb2 at 12.6.
         """
         marks = [name[1] if self.shell == "K" else _subshell(self, name) for name in self.names]
-        return tuple(tuple(i for i, mark in enumerate(marks) if mark == each) for each in sorted(set(marks)))
+        found: list[tuple[int, ...]] = []
+        for mark in sorted(set(marks)):
+            run: list[int] = []
+            for i in (i for i in np.argsort(self.energies_ev) if marks[i] == mark):
+                if run and self.energies_ev[i] > NEAR * self.energies_ev[run[-1]]:
+                    found.append(tuple(run))
+                    run = []
+                run.append(int(i))
+            found.append(tuple(run))
+        return tuple(found)
 
     @property
     def edge_ev(self) -> float:

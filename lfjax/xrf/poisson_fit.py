@@ -8,10 +8,12 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.optimize import nnls
 
 STEPS = 12
 """Largest number of reweighted fits; they mostly settle after five."""
 
+PIVOTS = 12  # changes of sides after which they may go in a circle
 RIDGE = 1e-11  # of the normal equations, whose columns have length 1
 
 Counts = Float[NDArray[np.floating], " channels"]
@@ -94,7 +96,8 @@ def fit_counts(
         matrix, right = columns * root[:, None], counts * root
         if ties is not None and len(rows := ties.rows(amplitudes)):
             matrix, right = np.concatenate([matrix, rows]), np.concatenate([right, np.zeros(len(rows))])
-        scale = np.maximum(np.linalg.norm(matrix, axis=0), np.finfo(float).tiny)
+        length = np.linalg.norm(matrix, axis=0)
+        scale = np.where(length > 0, length, np.inf)  # escape peaks outside the window stay at zero
         new = _nonnegative(matrix / scale, right, amplitudes > 0) / scale
         model = columns @ new
         moved = np.abs(new - amplitudes).sum() > 1e-4 * new.sum()
@@ -112,50 +115,57 @@ def _nonnegative(
 ) -> Float[NDArray[np.float64], " columns"]:
     """min |matrix x - right|, x >= 0, for columns of length 1, by block principal pivoting from a guess of which are positive.
 
-    All variables of the wrong sign change sides at once; where that ends in a circle, the last one alone (Murty's rule), which
-    always ends. A warm start is right at once or after a change or two, where NNLS begins from nothing.
+    All variables of the wrong sign change sides at once. A warm start is right after a change or two, where NNLS begins from
+    nothing; NNLS takes over where the changes go in a circle.
 
     Source: Portugal, Judice & Vicente, Math. Comput. 63, 625 (1994).
     """
     gram, score = matrix.T @ matrix, matrix.T @ right
     gram[np.diag_indices_from(gram)] += RIDGE
-    least, patience, tolerance = len(gram) + 1, 3, 1e-10 * float(np.abs(score).max())
-    positive = positive.copy()
-    for _ in range(20 * len(gram)):
+    tolerance = 1e-10 * float(np.abs(score).max())
+    for _ in range(PIVOTS):
         x = np.zeros(len(gram))
         inside = np.flatnonzero(positive)
         x[inside] = cho_solve(cho_factor(gram[np.ix_(inside, inside)]), score[inside]) if len(inside) else 0
-        wrong = np.flatnonzero(np.where(positive, x < 0, gram @ x - score < -tolerance))
-        if len(wrong) == 0:
-            break
-        if len(wrong) < least:
-            least, patience = len(wrong), 3
-        else:
-            patience -= 1
-        change = wrong if patience >= 0 else wrong[-1:]
-        positive[change] = ~positive[change]
-    return np.maximum(x, 0)
+        wrong = np.where(positive, x < 0, gram @ x - score < -tolerance)
+        if not wrong.any():
+            return x
+        positive = positive ^ wrong
+    upper = np.linalg.cholesky(gram).T
+    return np.asarray(nnls(upper, solve_triangular(upper, score, trans="T"), maxiter=30 * len(gram))[0])
 
 
 def gain_of(
-    columns: Columns, others: Float[NDArray[np.floating], "channels others"], counts: Counts, fit: CountsFit
+    columns: Columns,
+    others: Float[NDArray[np.floating], "channels others"],
+    counts: Counts,
+    fit: CountsFit,
+    ties: Ties | None = None,
 ) -> Float[NDArray[np.float64], " others"]:
     """Growth of the log-likelihood if one more component joined: score^2 / (2 information), 0 where it would be negative.
 
     The information is what is left after the components of the fit that are not at zero take their share (Schur complement),
-    so that a line beside a strong one gains only what the strong one cannot explain.
+    so that a line beside a strong one gains only what the strong one cannot explain within its ties.
+
+    Args:
+        columns: S of the fit.
+        others: columns of the components that may join, one at a time.
+        counts: y.
+        fit: of S.
+        ties: of S.
     """
-    root = np.sqrt(fit.weights)
-    seen = (fit.amplitudes > 0) & (columns.max(axis=0) > 0)  # escape peaks may lie outside the window
-    active = columns[:, seen] * root[:, None]
-    candidates = others * root[:, None]
+    root, seen = np.sqrt(fit.weights), (fit.amplitudes > 0) & (columns.max(axis=0) > 0)  # escape peaks may lie outside
+    rows = np.zeros((0, len(seen))) if ties is None else ties.rows(fit.amplitudes)
+    active = np.concatenate([columns * root[:, None], rows])[:, seen]
+    right = np.zeros((len(active), others.shape[1] + 1))
+    right[: len(root), :-1] = others * root[:, None]
+    right[:, -1] = np.concatenate([(counts - fit.model) * root, -rows @ fit.amplitudes])
     scale = np.linalg.norm(active, axis=0)
     gram = active.T @ active / scale / scale[:, None]
     gram[np.diag_indices_from(gram)] += RIDGE
-    right = np.column_stack([candidates, (counts - fit.model) * root])
     basis = solve_triangular(np.linalg.cholesky(gram), (active / scale).T @ right, lower=True)
-    own = np.sum(candidates**2, axis=0)
+    own = np.sum(right[:, :-1] ** 2, axis=0)
     information = own - np.sum(basis[:, :-1] ** 2, axis=0)
-    score = candidates.T @ right[:, -1] - basis[:, :-1].T @ basis[:, -1]
+    score = right[:, :-1].T @ right[:, -1] - basis[:, :-1].T @ basis[:, -1]
     alike = information < 1e-6 * own
     return np.where((score > 0) & ~alike, score**2 / (2 * np.maximum(information, np.finfo(float).tiny)), 0.0)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 from numpy.typing import NDArray
 
 from lfjax.xrf.detector import Detector
@@ -46,11 +48,16 @@ class Window(NamedTuple):
         return np.add.reduceat(part, self.edges[:-1] - self.edges[0], axis=-1, dtype=np.float32)
 
 
+@jax.jit
+def _warped(detector: Detector) -> Array:
+    return detector.warped(jnp.maximum(detector.energies_ev, 0.0))
+
+
 def edges_of(detector: Detector, lowest_ev: float, highest_ev: float) -> Int[NDArray[np.integer], " edges"]:
     """Channels at which bins begin: `SAMPLES` bins per width, on the axis on which lines are alike."""
     energies = np.asarray(detector.energies_ev)
     first = min(int(np.searchsorted(energies, lowest_ev)), len(energies) - 1)
     last = max(int(np.searchsorted(energies, highest_ev)), first + 1)
-    u = np.asarray(detector.warped(np.maximum(energies[first:last], 0.0))) * SAMPLES
+    u = np.asarray(_warped(detector))[first:last] * SAMPLES
     begins = np.flatnonzero(np.diff(np.floor(u - u[0]), prepend=-1) > 0)
     return np.append(first + begins, last)
