@@ -165,10 +165,9 @@ def odds(stretch: Stretch, peaks: Peaked, present: Bool[Array, " slots"], prior:
         columns = jnp.concatenate([jnp.maximum(far, 0)[:, None], jnp.asarray(cubic(channels))], axis=1)
         part = part_of(stretch, first, channels, columns)
         start = Peaked(peaks.energies_ev[index], counts, jnp.zeros(columns.shape[1]).at[0].set(1.0))
-        without, full = (
-            maximise(part, start, free & kept, growth=1e-3) for kept in (jnp.arange(near) > 0, jnp.ones(near, bool))
-        )
-        return part.growth(part.expected(without), part.expected(full))
+        masks = jnp.stack([free & (jnp.arange(near) > 0), free])  # without the peak, and with it
+        without, full = jax.vmap(lambda mask: part.expected(maximise(part, start, mask, growth=1e-3)))(masks)
+        return part.growth(without, full)
 
     gains = jnp.where(present, jax.vmap(gain)(jnp.arange(slots)), 0)
     errors = jnp.sqrt(jnp.diagonal(bound))

@@ -171,9 +171,9 @@ def maximise(
         damping = jnp.where(better, damping / 8, damping * 5 + 1e-6)
         free = free_of(split(values), score, information, present)
         move = scaled_solve(information, score, free, damping + 1e-12)
+        done = (score @ move < growth) | (damping > 1e9)
         farthest = FARTHEST * stretch.detector.fwhm_ev(values[:k])
         move = move.at[:k].set(jnp.clip(move[:k], -farthest, farthest))
-        done = (score @ move < growth) | (damping > 1e9)
         return values, clipped(values + move), mu, score, information, damping, count + 1, done
 
     values = clipped(jnp.concatenate([start.energies_ev, jnp.where(present, start.counts, 0), start.background]))

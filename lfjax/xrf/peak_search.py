@@ -22,7 +22,7 @@ from lfjax.xrf.peak_likelihood import FLOOR, Peaked, Stretch, curves_of, maximis
 from lfjax.xrf.peak_start import crop, cut
 from lfjax.xrf.poisson_fit import CountsFit, gain_of
 
-MOST = 5  # peaks of a stretch that the algebra is asked for; the joint fit finds what is left
+MOST = 4  # peaks of a stretch that the algebra is asked for; the joint fit finds what is left
 ROUNDS = 40  # of peaks that leave or join
 SLOTS = (8, 24)  # the number of peaks is padded to the first, or a multiple of the second: few programs to compile
 GRID = 0.25  # widths between energies at which one more peak is tried
@@ -129,6 +129,9 @@ class _Trial(NamedTuple):
     def near(self, other: _Trial, widths: float) -> bool:
         return abs(self.energy_ev - other.energy_ev) < widths * self.width_ev
 
+    def beside(self, energy_ev: float) -> bool:
+        return abs(self.energy_ev - energy_ev) < self.width_ev
+
 
 class _Set(NamedTuple):
     """Peaks in slots, those that are there before the empty ones, and the background."""
@@ -188,18 +191,23 @@ def _search(stretch: Stretch, prior: Prior, largest: int) -> tuple[_Set, Odds]:
     channels, grid = window(stretch.detector), _Grid.of(stretch.detector)
     here = _first(stretch, prior, channels).fitted(stretch)
     tried: list[_Trial] = []
+    new: list[_Trial] = []
     for _ in range(ROUNDS):
         found = odds(stretch, here.peaks, here.present, prior, channels=channels)
         evidence = np.where(here.present, np.asarray(found.evidence), np.inf)
         crowded = here.number > largest
         if crowded or evidence.min() < 0:
-            here = here.without(_weak(here, evidence, stretch.detector, crowded)).fitted(stretch)
+            gone = _weak(here, evidence, stretch.detector, crowded)
+            new = [each for each in new if not any(each.beside(energy) for energy in here.energies_ev[gone])]
+            here = here.without(gone).fitted(stretch)
             continue
-        trials = _trials(stretch, here, prior, grid, tried)[: largest - here.number]
-        if not trials:
+        # where a peak has joined, others that failed beside it may succeed
+        tried = [each for each in tried if each in new or not any(each.near(other, FAR) for other in new)]
+        new = _trials(stretch, here, prior, grid, tried)[: largest - here.number]
+        if not new:
             break
-        tried += trials
-        here = here.plus(trials).fitted(stretch)
+        tried += new
+        here = here.plus(new).fitted(stretch)
     return here, found
 
 
