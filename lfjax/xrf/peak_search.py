@@ -81,7 +81,9 @@ def peaks(
         lowest_ev: lowest energy of the fit, eV. None: the first channel above 0.
         highest_ev: highest energy of the fit, eV. None: the last channel.
         largest: largest number of peaks.
-        background: columns (channels, columns), nonnegative; None: `splines`.
+        background: columns (channels, columns), nonnegative; None: `splines`. What no sum of them holds becomes peaks once the
+            counts are many: half a sine over 1.5 keV, 2000 counts per channel, differs from a cubic by 1.8 standard deviations
+            of a channel, and a third of such spectra show a peak or more.
         systematic: error of the pulses, as a fraction of the model: counts then have the variance mu + (systematic mu)^2.
             Spectra of very many counts otherwise show the error of the pulse as further peaks beside strong ones.
 
@@ -127,10 +129,10 @@ class _Trial(NamedTuple):
     split: bool
 
     def near(self, other: _Trial, widths: float) -> bool:
-        return abs(self.energy_ev - other.energy_ev) < widths * self.width_ev
+        return bool(abs(self.energy_ev - other.energy_ev) < widths * self.width_ev)
 
     def beside(self, energy_ev: float) -> bool:
-        return abs(self.energy_ev - energy_ev) < self.width_ev
+        return bool(abs(self.energy_ev - energy_ev) < self.width_ev)
 
 
 class _Set(NamedTuple):
