@@ -52,6 +52,13 @@ class Outcome(NamedTuple):
 
 """Calls of all commands."""
 
+DETECTOR = """[detector]
+channels = 128
+gain_ev = 20.0
+offset_ev = 0.0
+noise_ev = 80.0
+fano = 0.115
+"""
 WRONG = "[volume]\nz_um = 'abc'\n"
 RECIPE = """[microscope]
 preset = "20x0.5"
@@ -118,6 +125,8 @@ def make_inputs(folder: Path) -> None:
     (folder / "recipe.toml").write_text(RECIPE, encoding="utf-8")
     (folder / "wrong.toml").write_text(WRONG, encoding="utf-8")
     (folder / "session.toml").write_text("[session]\nlab = 'one'\n", encoding="utf-8")
+    np.save(folder / "cube.npy", rng.integers(1, 9, (2, 3, 64)).astype(np.uint16))
+    (folder / "detector.toml").write_text(DETECTOR, encoding="utf-8")
     (folder / "scope.toml").write_text("magnification = 20.0\n", encoding="utf-8")
 
 

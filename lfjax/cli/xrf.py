@@ -11,12 +11,12 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from lfjax import io, pipeline, viz, xrf
+from lfjax import io, parallel, pipeline, viz, xrf
 from lfjax.cli.figures import beside
 from lfjax.cli.groups import grouped
 from lfjax.cli.options import FollowOption, OverwriteOption, input_files, require_no_input, require_output
 from lfjax.cli.runs import claim
-from lfjax.errors import require
+from lfjax.errors import LfjaxError, ParameterError, require
 from lfjax.io.cube import Cube
 from lfjax.pipeline.painting import ScanSpectra
 from lfjax.progress import track
@@ -52,7 +52,9 @@ class ScanOptions:
 
     def open(self, cube: str) -> Cube:
         """The scan."""
-        element: Any = int(self.element) if self.element is not None and self.element.isdigit() else self.element
+        number = self.element is not None and self.element.isdecimal()
+        require(self.element in (None, "sum") or number, "--detector-element", self.element, "a number from 0, or sum")
+        element: Any = int(self.element or 0) if number else self.element
         return io.open_cube(cube, dataset=self.dataset, axes=self.axes, detector=element, follow_links=self.follow_links)
 
     def files(self) -> tuple[Path, ...]:
@@ -156,6 +158,8 @@ def maps(
     require_output(output, MAPS, (*scan.files(), *input_files(cube)), overwrite=overwrite, beside=[picture, shown])
     claim(output, {kept.with_name(f".{kept.name}.partial"): "finished rows", kept: "the rows"})
     known, instrument = scan.known(), scan.instrument()
+    _require_families(lines, instrument if known is None else known[1])
+    parallel.mesh(devices)
     with scan.open(cube) as counts:
         require_no_input([output, picture, shown], counts.files)
         identified, _ = _identify(counts, scan, known, instrument, lines)
@@ -180,6 +184,9 @@ def _identify(
     lines: str | None,
 ) -> tuple[xrf.Identified, ScanSpectra]:
     """Elements of the scan, its detector calibrated where no file tells it."""
+    if known is not None:
+        told = f"{known[0].channels} channels, those of the detector in {scan.detector}"
+        require(counts.shape[2] == known[0].channels, "CUBE", f"{counts.shape[2]} channels", told)
     spectra = pipeline.scan_spectra(counts, track)
     if known is None:
         found = pipeline.calibrate_scan(counts, instrument, gain_ev=scan.gain_ev, offset_ev=scan.offset_ev, spectra=spectra)
@@ -188,6 +195,15 @@ def _identify(
             return found.identified, spectra
         known = found.detector, instrument
     return pipeline.identify_scan(counts, *known, families=lines, spectra=spectra), spectra
+
+
+def _require_families(lines: str | None, instrument: xrf.Instrument) -> None:
+    """Refuse names that are no families, before the scan is read."""
+    try:
+        found = lines is None or xrf.parse_families(lines, instrument.highest_ev)
+    except LfjaxError as error:
+        raise ParameterError(f"--elements {lines!r}: {error}") from error
+    require(bool(found), "--elements", lines, "families such as Pb L, Fe K")
 
 
 def _told(found: xrf.Calibration) -> str:

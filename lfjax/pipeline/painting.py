@@ -11,7 +11,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from lfjax import parallel
-from lfjax.errors import require
+from lfjax.errors import FileError
 from lfjax.io.cube import Cube
 from lfjax.movies.identity import fingerprint
 from lfjax.progress import Steps
@@ -45,8 +45,7 @@ def scan_spectra(cube: Cube, track: Callable[..., Any] | None = None) -> ScanSpe
         track: see `lfjax.progress.track`.
 
     Raises:
-        FileError: the cube cannot be read, or holds counts that are negative or not finite.
-        ParameterError: it has no counts.
+        FileError: the cube cannot be read, or holds no counts, or some that are negative or not finite.
     """
     total, most = np.zeros(cube.shape[2]), np.zeros(cube.shape[2])
     rows = max(1, 2**26 // max(1, cube.shape[1] * cube.shape[2] * cube.dtype.itemsize))
@@ -55,7 +54,9 @@ def scan_spectra(cube: Cube, track: Callable[..., Any] | None = None) -> ScanSpe
         block = cube.read(range(start, min(start + rows, cube.shape[0])))
         total += block.sum(axis=(0, 1), dtype=np.float64)
         most = np.maximum(most, block.max(axis=(0, 1)))
-    require(float(total.sum()) > 0, "cube", 0, "counts in some channel")
+    if total.sum() == 0:
+        where = cube.files[0] if cube.files else "cube"
+        raise FileError(f"{where}: all counts are 0; expected counts in some channel")
     return ScanSpectra(total, most, cube.shape[0] * cube.shape[1])
 
 

@@ -66,10 +66,12 @@ class Detector(eqx.Module):
         self.channels = int(channels)
         self.gain_ev, self.offset_ev, self.noise_ev, self.fano = gain_ev, offset_ev, noise_ev, fano
         self.tail, self.tail_ev = tail, tail_ev
-        known = ("gain_ev", gain_ev, 0), ("noise_ev", noise_ev, -1e-9), ("fano", fano, -1e-9), ("tail_ev", tail_ev, 0)
-        for name, value, least in known:
-            if isinstance(value, (float, int)):
-                require(least < value < math.inf, name, value, "a positive number")
+        for name, value in (("gain_ev", gain_ev), ("tail_ev", tail_ev)):
+            require(not _is_plain(value) or 0 < value < math.inf, name, value, "a positive number")
+        for name, value in (("noise_ev", noise_ev), ("fano", fano)):
+            require(not _is_plain(value) or 0 <= value < math.inf, name, value, "zero or more")
+        require(not _is_plain(offset_ev) or abs(offset_ev) < math.inf, "offset_ev", offset_ev, "a finite number")
+        require(not _is_plain(tail) or 0 <= tail <= 1, "tail", tail, "a fraction from 0 to 1")
 
     @property
     def energies_ev(self) -> Float[Array, " channels"]:
@@ -114,6 +116,11 @@ class Detector(eqx.Module):
         """E(u), the inverse of `warped`: E = noise u + c u^2 / 4."""
         u = jnp.asarray(u, float)
         return self.noise_ev * u + FWHM**2 * self.fano * PAIR_EV * u**2 / 4
+
+
+def _is_plain(value: Number) -> bool:
+    """Whether a number is one of Python or NumPy, whose value is known; those that JAX traces are not."""
+    return isinstance(value, (float, int))
 
 
 def _distribution(x: Array, decay: Array, tail: Number) -> Array:

@@ -7,7 +7,7 @@ import pytest
 from benchmarks import bad_calls
 from benchmarks.bad_call_table import CALLS, Case
 from benchmarks.bad_calls import Outcome, attempt
-from lfjax.cli import main, ranges
+from lfjax.cli import main, ranges, xrf
 from lfjax.errors import ParameterError
 
 
@@ -28,7 +28,8 @@ def test_a_bad_call_is_refused_in_one_line(case, inputs, tmp_path, monkeypatch):
 
 def test_the_table_has_every_command_and_each_call_once():
     lines = [case.line for case in CALLS]
-    assert {name for name, *_ in main.COMMANDS} <= {line.partition(" ")[0] for line in lines}
+    named = {" ".join(line.split()[:number]) for line in lines for number in (1, 2)}
+    assert {name for name, *_ in main.COMMANDS} | {f"xrf {name}" for name, *_ in xrf.COMMANDS} <= named
     assert len(set(lines)) == len(lines) >= 100
 
 
@@ -44,7 +45,7 @@ def test_faults_are_seen():
 
 def test_every_option_in_the_tables_of_ranges_is_one_of_a_command():
     there = set()
-    for _, function, _ in main.COMMANDS:
+    for _, function, _ in (*main.COMMANDS, *xrf.COMMANDS):
         hints = inspect.get_annotations(ranges.ranged(function), eval_str=True)
         there |= {ranges.option_name(name, hint) for name, hint in hints.items()}
     assert set(ranges.SPECIAL) | set(ranges.ZERO_TOO) | set(ranges.SIGNED) <= there

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lfjax import activity, io, optics, tomography, training
+from lfjax import activity, io, optics, tomography, training, xrf
 from lfjax.errors import FileError
 from lfjax.io.mrc import Stack
 from lfjax.pipeline.kept_search import KeptSearch
@@ -135,6 +135,7 @@ READERS = {
             "microscope .toml", seeds.microscope, optics.load_microscope,
             ("optics.microscope.load_microscope", "optics.microscope.Microscope.from_toml"),
         ),
+        Reader("detector .toml", seeds.detector, xrf.read_detector, ("xrf.detector_file.read_detector",)),
         Reader("recipe .toml", seeds.recipe, recipe_of, ("training.recipe.Recipe.read",)),
         Reader(
             "model", seeds.model, training.read_model,

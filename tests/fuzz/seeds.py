@@ -18,12 +18,13 @@ import pandas as pd
 import tifffile
 import zarr
 
-from lfjax import io, optics, training
+from lfjax import io, optics, training, xrf
 from lfjax.activity import Neurons, write_neurons
 from lfjax.pipeline.kept_search import KeptSearch
 from lfjax.tomography import Estimate, Pass, Poses, State, write_particles
 from lfjax.tomography.particles import random_particles
 from lfjax.training import data
+from tests.fuzz.seed_texts import PDB, RECIPE, SESSION
 from tests.io import cube_examples
 from tests.tomography import cs_examples
 
@@ -35,69 +36,6 @@ VOLUME = DRAW.uniform(1, 9, (5, 12, 14)).astype(np.float32)
 VOXEL = (4.0, 1.5, 1.5)
 SCOPE = optics.Microscope(20, 0.5, 1.33, 0.52, 125, 2500, 5, camera_pixel_um=25.0)
 SETTINGS = {"images": "0123abcd", "symmetry": "C1", "seed": 7}
-SESSION = """\
-[subject]
-subject_id = "m17"
-species = "Mus musculus"
-sex = "F"
-age = "P90D"
-date_of_birth = 2026-01-04
-weight = "21 g"
-
-[session]
-start = 2026-03-04T10:30:00+01:00
-description = "Visual stimulation"
-experimenter = ["Last, First"]
-keywords = ["light field", "calcium imaging"]
-
-[imaging]
-location = "VISp"
-excitation_nm = 488.0
-depth_um = 150.0
-"""
-RECIPE = """\
-[microscope]
-preset = "20x0.5"
-pixels_per_lenslet = 3
-
-[volume]
-z_um = [-10, 0, 10]
-voxels_per_lenslet = 1
-lenslets = 5
-
-[tissue]
-depth_um = 60
-mean_free_path_um = 60
-anisotropy = 0.93
-
-[data]
-pairs = "pairs.h5"
-movies = ["a.h5", "b.tif"]
-photons = 60.0
-
-[model]
-kind = "compressed"
-layers = 2
-width = 4
-compress = 1
-
-[losses]
-volume = 1.0
-light_field = 0.3
-
-[training]
-steps = 700
-learning_rate = 0.008
-"""
-PDB = """\
-CRYST1   20.000   20.000   20.000  90.00  90.00  90.00 P 1           1
-ATOM      1  N   ALA A   1       1.104   2.207   3.500  1.00 12.00           N
-ATOM      2  CA  ALA A   1       2.560   2.300   3.700  1.00 11.00           C
-ATOM      3  C   ALA A   1       3.100   3.700   3.400  1.00 10.50           C
-ATOM      4  O   ALA A   1       2.400   4.700   3.600  0.80 13.00           O
-TER
-END
-"""
 
 
 def frame_hdf5(folder: Path) -> Path:
@@ -355,6 +293,13 @@ def calibration(folder: Path) -> Path:
 def microscope(folder: Path) -> Path:
     (folder / "scope.toml").write_text(SCOPE.to_toml() + "\n[alignment]\narray_to_sensor_um = 2510.0\n", encoding="utf-8")
     return folder / "scope.toml"
+
+
+def detector(folder: Path) -> Path:
+    numbers = xrf.Detector(2048, 10.0, -95.0, noise_ev=80.0, fano=0.115, tail=0.02, tail_ev=250.0)
+    known = xrf.Instrument(40000.0, "Rh", angle_deg=120.0, air_cm=1.5, beryllium_um=8.0, silicon_um=450.0)
+    xrf.write_detector(folder / "detector.toml", numbers, known)
+    return folder / "detector.toml"
 
 
 def recipe(folder: Path) -> Path:

@@ -71,7 +71,13 @@ def test_gradients_in_all_numbers():
         np.testing.assert_allclose(exact[:, i], (counts(at + shift) - counts(at - shift)) / (2 * step), atol=1e-6)
 
 
-@pytest.mark.parametrize("bad", [{"gain_ev": 0.0}, {"gain_ev": np.nan}, {"channels": 1}, {"noise_ev": -1.0}, {"tail_ev": 0.0}])
+BAD = [
+    {"gain_ev": 0.0}, {"gain_ev": np.nan}, {"channels": 1}, {"noise_ev": -1.0}, {"tail_ev": 0.0}, {"offset_ev": -np.inf},
+    {"offset_ev": np.nan}, {"tail": np.inf}, {"tail": -0.1}, {"tail": 1.5}, {"fano": np.inf},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BAD)
 def test_numbers_out_of_range(bad):
     with pytest.raises(ParameterError, match=next(iter(bad))):
         Detector(**({"channels": 8, "gain_ev": 10.0} | bad))
