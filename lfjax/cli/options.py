@@ -247,8 +247,10 @@ def require_output(
     """
     fits = output.name.lower().endswith(suffixes)
     require(fits, option, str(output), f"a name that ends with {' or '.join(suffixes)}")
-    taken = output.is_dir() and output.suffix.lower() != ".zarr"
-    require(not taken, option, str(output), "another name: a folder has this one")
+    beside = tuple(beside)
+    for path in (output, *beside):
+        taken = path.is_dir() and (path != output or path.suffix.lower() != ".zarr")
+        require(not taken, option, str(path), "another name: a folder has this one")
     require_no_input((output, *beside), inputs, option=option)
     require(overwrite or not output.exists(), option, str(output), "a new name, or --overwrite: this file exists")
     _require_writable(output, option)

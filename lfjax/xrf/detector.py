@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TypeAlias
 
 import equinox as eqx
@@ -66,12 +67,10 @@ class Detector(eqx.Module):
         self.channels = int(channels)
         self.gain_ev, self.offset_ev, self.noise_ev, self.fano = gain_ev, offset_ev, noise_ev, fano
         self.tail, self.tail_ev = tail, tail_ev
-        for name, value in (("gain_ev", gain_ev), ("tail_ev", tail_ev)):
-            require(not _is_plain(value) or 0 < value < math.inf, name, value, "a positive number")
-        for name, value in (("noise_ev", noise_ev), ("fano", fano)):
-            require(not _is_plain(value) or 0 <= value < math.inf, name, value, "zero or more")
-        require(not _is_plain(offset_ev) or abs(offset_ev) < math.inf, "offset_ev", offset_ev, "a finite number")
-        require(not _is_plain(tail) or 0 <= tail <= 1, "tail", tail, "a fraction from 0 to 1")
+        _require("a positive number", lambda value: 0 < value < math.inf, gain_ev=gain_ev, tail_ev=tail_ev)
+        _require("zero or more", lambda value: 0 <= value < math.inf, noise_ev=noise_ev, fano=fano)
+        _require("a finite number", math.isfinite, offset_ev=offset_ev)
+        _require("a fraction from 0 to 1", lambda value: 0 <= value <= 1, tail=tail)
 
     @property
     def energies_ev(self) -> Float[Array, " channels"]:
@@ -118,9 +117,10 @@ class Detector(eqx.Module):
         return self.noise_ev * u + FWHM**2 * self.fano * PAIR_EV * u**2 / 4
 
 
-def _is_plain(value: Number) -> bool:
-    """Whether a number is one of Python or NumPy, whose value is known; those that JAX traces are not."""
-    return isinstance(value, (float, int))
+def _require(expected: str, holds: Callable[[float], bool], **numbers: Number) -> None:
+    """Check numbers of Python and NumPy; the values of those that JAX traces are not known."""
+    for name, value in numbers.items():
+        require(not isinstance(value, (float, int)) or holds(value), name, value, expected)
 
 
 def _distribution(x: Array, decay: Array, tail: Number) -> Array:

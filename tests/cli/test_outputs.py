@@ -69,6 +69,13 @@ def test_an_output_that_is_an_input_is_refused(lfjax, place, call):
     assert {path: path.read_bytes() for path in sorted(place.rglob("*")) if path.is_file()} == before
 
 
+def test_a_folder_with_the_name_of_a_picture_is_refused_before_any_work(lfjax, place, tmp_path):
+    (tmp_path / "maps.png").mkdir()
+    done = lfjax("project", place / "a.mrc", "-o", "maps.star", cwd=tmp_path)
+    assert done.code == 2 and "--output maps.png: expected another name: a folder has this one" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["maps.png"]
+
+
 def test_a_recipe_and_its_data_are_no_model(lfjax, place):
     (place / "recipe.h5").write_text("[microscope]\npreset = '20x0.5'\n")
     done = lfjax("train", "recipe.h5", "-o", "recipe.h5", cwd=place)
