@@ -59,12 +59,9 @@ def correlation(found: io.ElementMaps, scan: Scan, name: str) -> float:
     return float(np.corrcoef(found.maps[found.names.index(name)].ravel(), scan.maps[NAMES.index(name)].ravel())[0, 1])
 
 
-STARTS = [("bare.h5", ()), ("scan.h5", ()), ("bare.h5", ("--gain-ev", 20.2, "--offset-ev", -60))]
-
-
-@pytest.mark.parametrize(("cube", "known"), STARTS)
-def test_calibrate_finds_gain_and_offset(lfjax, place, tmp_path, cube, known):
-    done = lfjax("xrf", "calibrate", place / cube, *TOLD, *known, "-o", "detector.toml", cwd=tmp_path)
+@pytest.mark.parametrize("cube", ["bare.h5", "scan.h5"])
+def test_calibrate_finds_gain_and_offset(lfjax, place, tmp_path, cube):
+    done = lfjax("xrf", "calibrate", place / cube, *TOLD, "-o", "detector.toml", cwd=tmp_path)
     assert done.code == 0 and "eV per channel" in done.out, done.err
     detector, instrument = xrf.read_detector(tmp_path / "detector.toml")
     assert instrument == TUBE and detector.channels == 1024

@@ -31,6 +31,7 @@ NO_READERS = {
     "lfjax.io.movie_source.read_frames": "frames of an open movie",
     "lfjax.pipeline.recording.open_recording": "frames of an open movie",
     "lfjax.training.saver": "checkpoints of interrupted runs: see the tests of resumed trainings",
+    "lfjax.xrf.element_maps": "the maps that it has just written",
 }
 
 
