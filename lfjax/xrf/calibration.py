@@ -92,7 +92,7 @@ def calibrate(
     spectrum = checked_counts(counts, channels)
     extra = None if maximum is None else checked_counts(maximum, channels)
     for name, value in (("gain_ev", gain_ev), ("offset_ev", offset_ev)):
-        require(value is None or np.isfinite(value), name, value, "a finite number")
+        require(value is None or bool(np.isfinite(value)), name, value, "a finite number")
     require(gain_ev is None or gain_ev > 0, "gain_ev", gain_ev, "a positive number")
     instrument = instrument.checked()
     known = (gain_ev, offset_ev)
