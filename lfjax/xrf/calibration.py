@@ -39,6 +39,7 @@ BINS = 600  # of the coarse search
 SHARE = 0.1  # systematic error of the coarse search: no line outweighs ten others
 FINEST = 5  # candidates of the coarse search that are fitted
 RIVAL = 2.0  # times the least misfit: how far the common families alone decide
+FIRST_STEPS = 4  # of Gauss-Newton, which rank the candidates
 ROUNDS = 3  # of elements and numbers in turn
 
 
@@ -101,7 +102,10 @@ def calibrate(
         common = parse_families(COMMON, instrument.highest_ev, missing=True)
         ends = partial(_ends, instrument=instrument, lowest_ev=lowest_ev)
         starts = _starts(searched, common, instrument, known, lowest_ev)
-        tried = [fit_detector(spectrum, start, common, instrument, ends(start), names=NUMBERS[:3]) for start in starts]
+        tried = [
+            fit_detector(spectrum, start, common, instrument, ends(start), names=NUMBERS[:3], steps=FIRST_STEPS)
+            for start in starts
+        ]
         find = partial(elements, spectrum, instrument=instrument, candidates=candidates, lowest_ev=lowest_ev)
         detector = min(_different(tried), key=lambda each: _explained(each, spectrum, instrument, ends(each)))
         systematic = None  # chosen in the first round: it belongs to the spectrum

@@ -53,6 +53,7 @@ def fit_detector(
     *,
     names: Sequence[str] = NUMBERS,
     systematic: float = 0.015,
+    steps: int = STEPS,
 ) -> DetectorFit:
     """Most likely numbers of a detector, from a start within a width of a line.
 
@@ -68,17 +69,18 @@ def fit_detector(
         energies_ev: ends of the fit.
         names: numbers that may move.
         systematic: error of the model, see `fit_counts`.
+        steps: largest number of Gauss-Newton steps.
 
     Source: Golub & Pereyra, Inverse Problems 19, R1 (2003).
     """
     model = _Model(counts, Dictionary.of(families, instrument), energies_ev, tuple(names), systematic)
     here = model.at(detector)
-    for _ in range(STEPS):
+    for _ in range(steps):
         step, normal = model.step(detector, here)
         errors = np.sqrt(np.diag(np.linalg.inv(normal)))
         for share in (1.0, 0.5, 0.25, 0.1):
             new = model.moved(detector, share * step)
-            there = model.at(new)
+            there = model.at(new, here)
             if there.misfit < here.misfit:
                 break
         else:
@@ -108,12 +110,14 @@ class _Model(NamedTuple):
     names: tuple[str, ...]
     systematic: float
 
-    def at(self, detector: Detector) -> _At:
-        """Amplitudes at a detector."""
+    def at(self, detector: Detector, before: _At | None = None) -> _At:
+        """Amplitudes at a detector, from those at another one."""
         window = Window.of(self.counts, detector, *self.energies_ev)
         design = Design.of(self.dictionary, detector, window, self.counts)
         columns, ties = design.all_of(self.dictionary)
-        fit = fit_counts(columns, window.counts, systematic=self.systematic, ties=ties)
+        known = before is not None and before.columns.shape[1] == columns.shape[1]
+        start = before.fit.amplitudes if before is not None and known else None
+        fit = fit_counts(columns, window.counts, systematic=self.systematic, ties=ties, start=start)
         return _At(window, columns, ties, fit, fit.misfit / len(window.counts))
 
     def values(self, detector: Detector) -> NDArray[np.float64]:

@@ -86,11 +86,14 @@ def fit_counts(
         systematic: error of the model as a fraction of itself.
         ties: columns whose ratios are known but for a spread.
         weights: 1 / v, where they are known; fits that are compared share them. None: of the model.
-        start: amplitudes of an earlier fit, for the ties.
+        start: amplitudes of an earlier fit, near which these will be.
     """
     floor = max(0.25, 1e-3 * float(counts.mean()))
     variance = np.maximum(counts, floor) + (systematic * counts) ** 2 if weights is None else 1 / weights
     amplitudes = np.zeros(columns.shape[1]) if start is None else start
+    if weights is None and start is not None:
+        model = columns @ start
+        variance = np.maximum(model, floor) + (systematic * model) ** 2
     for _ in range(STEPS):
         root = 1 / np.sqrt(variance)
         matrix, right = columns * root[:, None], counts * root
