@@ -48,7 +48,7 @@ def open_cube(
     Single spectra (.mca, .spe): 1 x 1 point. ENVI (.hdr or its values). NumPy (.npy). docs/xrf_formats.md tells what is read.
 
     Args:
-        path: a file; of EDF also a folder, a pattern such as "map/row_*.edf", or a list of files, one per row in natural order.
+        path: a file; of EDF also a folder, a pattern such as `map/row*.edf`, or a list of files, one per row in natural order.
         dataset: name of the dataset, or of the NXdata group, in HDF5.
         axes: letters of the axes of an array in HDF5 or NPY, where the file tells none or wrong ones: y rows, x columns,
             e energies, d detectors, p points of a list: "eyx" for images one after the other.
