@@ -6,20 +6,21 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
-from lfjax import io, parallel, pipeline, viz, xrf
+from lfjax import io, pipeline, viz, xrf
 from lfjax.cli.figures import beside
 from lfjax.cli.groups import grouped
 from lfjax.cli.options import FollowOption, OverwriteOption, input_files, require_no_input, require_output
 from lfjax.cli.runs import claim
 from lfjax.errors import LfjaxError, ParameterError, require
-from lfjax.io.cube import Cube
-from lfjax.pipeline.painting import ScanSpectra
 from lfjax.progress import track
+
+if TYPE_CHECKING:
+    from lfjax.io.cube import Cube
+    from lfjax.pipeline.painting import ScanSpectra
 
 app = typer.Typer(help="X-ray fluorescence of paintings: calibrate, elements, maps.", no_args_is_help=True)
 
@@ -159,6 +160,8 @@ def maps(
     claim(output, {kept.with_name(f".{kept.name}.partial"): "finished rows", kept: "the rows"})
     known, instrument = scan.known(), scan.instrument()
     _require_families(lines, instrument if known is None else known[1])
+    from lfjax import parallel  # loads JAX
+
     parallel.mesh(devices)
     with scan.open(cube) as counts:
         require_no_input([output, picture, shown], counts.files)
@@ -226,7 +229,7 @@ POOR = 3.0  # misfit per bin above which the model lacks something
 def _draw(identified: xrf.Identified, path: Path) -> None:
     window = identified.window
     lines = {each.name: each.strongest_ev for each in identified.families}
-    bins = window.energies_ev, window.counts, identified.model, identified.background, np.diff(window.edges)
+    bins = window.energies_ev, window.counts, identified.model, identified.background, window.widths
     viz.line_spectrum(*bins, lines, path)
 
 

@@ -37,6 +37,11 @@ class Window(NamedTuple):
         empty = cls(np.zeros(0), np.zeros(0), edges)
         return cls(empty.binned(counts), empty.binned(np.asarray(detector.energies_ev)) / np.diff(edges), edges)
 
+    @property
+    def widths(self) -> Int[NDArray[np.integer], " bins"]:
+        """Channels per bin."""
+        return np.diff(self.edges)
+
     def binned(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
         """Sums over the channels of each bin, along the first axis."""
         part = np.asarray(values, float)[self.edges[0] : self.edges[-1]]
