@@ -20,7 +20,6 @@ from lfjax.progress import track
 
 if TYPE_CHECKING:
     from lfjax.io.cube import Cube
-    from lfjax.pipeline.painting import ScanSpectra
 
 app = typer.Typer(help="X-ray fluorescence of paintings: calibrate, elements, maps.", no_args_is_help=True)
 
@@ -119,7 +118,7 @@ def elements(
     known, instrument = scan.known(), scan.instrument()
     with scan.open(cube) as counts:
         require_no_input([output, picture, table], counts.files)
-        identified, _ = _identify(counts, scan, known, instrument, None)
+        identified = _identify(counts, scan, known, instrument, None)
     document = {
         "elements": [each._asdict() for each in identified.elements], "misfit": identified.misfit,
         "instrument": identified.instrument._asdict(),
@@ -165,7 +164,7 @@ def maps(
     parallel.mesh(devices)
     with scan.open(cube) as counts:
         require_no_input([output, picture, shown], counts.files)
-        identified, _ = _identify(counts, scan, known, instrument, lines)
+        identified = _identify(counts, scan, known, instrument, lines)
         require(len(identified.families) > 0, "CUBE", cube, "an element in it; name some by --elements")
         found = pipeline.map_scan(counts, identified, smooth=smooth, path=kept, rows=rows, devices=devices, track=track)
         pixel_um = counts.pixel_um
@@ -185,7 +184,7 @@ def _identify(
     known: tuple[xrf.Detector, xrf.Instrument] | None,
     instrument: xrf.Instrument,
     lines: str | None,
-) -> tuple[xrf.Identified, ScanSpectra]:
+) -> xrf.Identified:
     """Elements of the scan, its detector calibrated where no file tells it."""
     if known is not None:
         told = f"{known[0].channels} channels, those of the detector in {scan.detector}"
@@ -195,9 +194,9 @@ def _identify(
         found = pipeline.calibrate_scan(counts, instrument, gain_ev=scan.gain_ev, offset_ev=scan.offset_ev, spectra=spectra)
         typer.echo(_told(found))
         if lines is None:
-            return found.identified, spectra
+            return found.identified
         known = found.detector, instrument
-    return pipeline.identify_scan(counts, *known, families=lines, spectra=spectra), spectra
+    return pipeline.identify_scan(counts, *known, families=lines, spectra=spectra)
 
 
 def _require_families(lines: str | None, instrument: xrf.Instrument) -> None:

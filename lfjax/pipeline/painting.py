@@ -17,10 +17,13 @@ from lfjax.movies.identity import fingerprint
 from lfjax.progress import Steps
 from lfjax.xrf.calibration import Calibration, calibrate
 from lfjax.xrf.detector import Detector
+from lfjax.xrf.detector_fit import NUMBERS
 from lfjax.xrf.element_maps import Maps, maps
 from lfjax.xrf.identification import Identified, elements, fitted
 from lfjax.xrf.instrument import Instrument
 from lfjax.xrf.lines import parse_families
+
+LOOKED = 16  # rows that tell one scan from another, beside the sum of all
 
 
 class ScanSpectra(NamedTuple):
@@ -143,7 +146,10 @@ def map_scan(
     Raises:
         LfjaxError: see `xrf.maps`.
     """
-    numbers = [float(getattr(identified.detector, name)) for name in ("gain_ev", "offset_ev", "noise_ev", "fano")]
-    told = {"inputs": fingerprint(identified.window.counts), "detector": numbers, "shape": list(cube.shape)}
+    numbers = [float(getattr(identified.detector, name)) for name in NUMBERS]
+    looked = sorted({round(row) for row in np.linspace(0, len(cube) - 1, LOOKED)})  # the sum is the same in any order of rows
+    some = np.concatenate([cube.read(range(row, row + 1)) for row in looked])
+    inputs = fingerprint(identified.window.counts, identified.background, some)
+    told = {"inputs": inputs, "detector": numbers, "shape": list(cube.shape)}
     mesh = parallel.mesh(devices) if devices > 1 else None
     return maps(cube, identified, smooth=smooth, path=path, rows=rows, mesh=mesh, settings=told, track=track)

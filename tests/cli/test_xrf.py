@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lfjax import io, pipeline, xrf
+from lfjax.errors import FileError
 
 TRUTH = xrf.Detector(1024, 20.0, -95.0, noise_ev=80.0)
 TUBE = xrf.Instrument(40000.0, "Rh")
@@ -103,15 +104,17 @@ def test_an_interrupted_map_resumes(place, tmp_path):
     """A scan whose last rows fail at first, as Ctrl-C or a lost disk has it; rows that are kept are not read again."""
     read: list[int] = []
 
-    def mapped(last: int, path: Path | None) -> xrf.Maps:
+    def mapped(last: int, path: Path | None, *, upside_down: bool = False) -> xrf.Maps:
         with io.open_cube(place / "bare.h5") as cube:
             identified = pipeline.identify_scan(cube, TRUTH, TUBE, families=", ".join(NAMES))
 
             def load(rows: range) -> np.ndarray:
-                if rows.stop > last:
-                    raise KeyboardInterrupt
-                read.extend(rows)
-                return cube.load(rows)
+                if len(rows) == 2:  # a chunk; single rows tell this scan from others
+                    if rows.stop > last:
+                        raise KeyboardInterrupt
+                    read.extend(rows)
+                counts = cube.load(range(cube.shape[0]))
+                return (counts[::-1] if upside_down else counts)[rows.start : rows.stop]
 
             failing = io.Cube(cube.shape, cube.dtype, load, files=cube.files)
             return pipeline.map_scan(failing, identified, rows=2, path=path)
@@ -120,6 +123,8 @@ def test_an_interrupted_map_resumes(place, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         mapped(4, kept)
     assert not kept.exists()
+    with pytest.raises(FileError, match="inputs"):
+        mapped(6, kept, upside_down=True)  # the same sum of spectra, but another scan
     read.clear()
     resumed = mapped(6, kept)
     assert {4, 5} <= set(read) and 0 not in read
