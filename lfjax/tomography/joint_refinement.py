@@ -32,8 +32,8 @@ def refine_together(
     Args:
         images: (n, y, x), particles bright, nearly without noise.
         particles: poses within reach of the first round, see `refine_poses`.
-        rounds: largest frequency, in units of Nyquist, and steps for the map, of each round; those like the last end where poses
-            settle, see `SETTLED_RAD`.
+        rounds: largest frequency, in units of Nyquist, and steps for the map, of each round; those like the last end where the
+            poses settle, see `SETTLED_RAD`.
 
     Raises:
         ShapeError: images and particles do not agree.

@@ -23,7 +23,7 @@ from lfjax.xrf.identification import LOWEST_EV, Identified, checked_counts, elem
 from lfjax.xrf.instrument import Instrument
 from lfjax.xrf.lines import Family, families as families_between, parse_families
 from lfjax.xrf.poisson_fit import Counts, fit_counts
-from lfjax.xrf.window import Window
+from lfjax.xrf.window import SAMPLES, Window
 
 COMMON = (
     "Si K, P K, S K, Cl K, Ar K, K K, Ca K, Ti K, V K, Cr K, Mn K, Fe K, Co K, Ni K, Cu K, Zn K, As K, Se K, Br K, Rb K, Sr K, "
@@ -102,10 +102,8 @@ def calibrate(
         common = parse_families(COMMON, instrument.highest_ev, missing=True)
         ends = partial(_ends, instrument=instrument, lowest_ev=lowest_ev)
         starts = _starts(searched, common, instrument, known, lowest_ev)
-        tried = [
-            fit_detector(spectrum, start, common, instrument, ends(start), names=NUMBERS[:3], steps=FIRST_STEPS)
-            for start in starts
-        ]
+        rough = partial(fit_detector, names=NUMBERS[:3], steps=FIRST_STEPS, samples=SAMPLES)
+        tried = [rough(spectrum, start, common, instrument, ends(start)) for start in starts]
         find = partial(elements, spectrum, instrument=instrument, candidates=candidates, lowest_ev=lowest_ev)
         detector = min(_different(tried), key=lambda each: _explained(each, spectrum, instrument, ends(each)))
         systematic = None  # chosen in the first round: it belongs to the spectrum
@@ -114,7 +112,9 @@ def calibrate(
             if not found.symbols:
                 raise CalibrationError("counts: no gain and offset explain its lines; expected gain_ev and offset_ev")
             systematic = found.systematic
-            families = families_between(*ends(detector), elements=found.symbols, exciting_ev=instrument.highest_ev)
+            # an element that may be there takes counts which the widths of its neighbours would otherwise explain
+            shown = (*found.symbols, *found.possible)
+            families = families_between(*ends(detector), elements=shown, exciting_ev=instrument.highest_ev)
             detector, errors, _ = fit_detector(spectrum, detector, families, instrument, ends(detector), systematic=systematic)
         return Calibration(detector, errors, find(detector, systematic=systematic))
 

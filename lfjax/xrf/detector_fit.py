@@ -19,7 +19,7 @@ from lfjax.xrf.dictionary import Design, Dictionary, counts_of
 from lfjax.xrf.instrument import Instrument
 from lfjax.xrf.lines import Family
 from lfjax.xrf.poisson_fit import Counts, CountsFit, Ties, fit_counts
-from lfjax.xrf.window import Window
+from lfjax.xrf.window import FINE_SAMPLES, Window
 
 NUMBERS = ("gain_ev", "offset_ev", "noise_ev", "fano", "tail", "tail_ev")
 """Numbers of a detector that a spectrum tells."""
@@ -36,7 +36,7 @@ class DetectorFit(NamedTuple):
     Attributes:
         detector: the most likely.
         errors: number of it -> standard deviation, from the curvature of the likelihood.
-        misfit: squares over variances, per bin.
+        misfit: squares over variances, per bin and tie that the amplitudes leave free.
     """
 
     detector: Detector
@@ -54,12 +54,14 @@ def fit_detector(
     names: Sequence[str] = NUMBERS,
     systematic: float = 0.015,
     steps: int = STEPS,
+    samples: float = FINE_SAMPLES,
 ) -> DetectorFit:
     """Most likely numbers of a detector, from a start within a width of a line.
 
     Variable projection: with S(theta) the columns at the numbers theta and a the amplitudes fitted to them, the residual
     r = W^(1/2) (y - S a) has the slope -P W^(1/2) (dS/dtheta) a, P the projection off the columns in use (Kaufman, BIT 15, 49
-    (1975)). Numbers have the priors of `PRIORS`.
+    (1975)). The bins, and the weights W within a step, stay the same, so that a misfit that falls is a better fit. Numbers have
+    the priors of `PRIORS`.
 
     Args:
         counts: (channels,).
@@ -70,55 +72,65 @@ def fit_detector(
         names: numbers that may move.
         systematic: error of the model, see `fit_counts`.
         steps: largest number of Gauss-Newton steps.
+        samples: bins per width of a line.
 
     Source: Golub & Pereyra, Inverse Problems 19, R1 (2003).
     """
-    model = _Model(counts, Dictionary.of(families, instrument), energies_ev, tuple(names), systematic)
+    window = Window.of(counts, detector, *energies_ev, samples)
+    model = _Model(counts, window, Dictionary.of(families, instrument), tuple(names), systematic)
     here = model.at(detector)
     for _ in range(steps):
+        known = here.fit.weights
+        least = model.cost(detector, model.at(detector, here, known))
         step, normal = model.step(detector, here)
         errors = np.sqrt(np.diag(np.linalg.inv(normal)))
         for share in (1.0, 0.5, 0.25, 0.1):
             new = model.moved(detector, share * step)
-            there = model.at(new, here)
-            if there.misfit < here.misfit:
+            if model.cost(new, model.at(new, here, known)) < least:
                 break
         else:
             break
-        detector, here = new, there
+        detector, here = new, model.at(new, here)
         if np.all(np.abs(share * step) < 0.02 * errors):
             break
-    return DetectorFit(detector, dict(zip(names, errors.tolist(), strict=True)), here.misfit)
+    return DetectorFit(detector, dict(zip(names, errors.tolist(), strict=True)), here.fit.misfit / here.fit.free)
 
 
 class _At(NamedTuple):
     """The fit at one detector."""
 
-    window: Window
     columns: NDArray[np.float64]
     ties: Ties
     fit: CountsFit
-    misfit: float
 
 
 class _Model(NamedTuple):
     """A spectrum and all but the numbers of the detector."""
 
     counts: Counts
+    window: Window
     dictionary: Dictionary
-    energies_ev: tuple[float, float]
     names: tuple[str, ...]
     systematic: float
 
-    def at(self, detector: Detector, before: _At | None = None) -> _At:
-        """Amplitudes at a detector, from those at another one."""
-        window = Window.of(self.counts, detector, *self.energies_ev)
-        design = Design.of(self.dictionary, detector, window, self.counts)
+    def at(self, detector: Detector, before: _At | None = None, weights: Counts | None = None) -> _At:
+        """Amplitudes at a detector, from those at another one; `weights` in place of its own."""
+        design = Design.of(self.dictionary, detector, self.window, self.counts)
         columns, ties = design.all_of(self.dictionary)
         known = before is not None and before.columns.shape[1] == columns.shape[1]
         start = before.fit.amplitudes if before is not None and known else None
-        fit = fit_counts(columns, window.counts, systematic=self.systematic, ties=ties, start=start)
-        return _At(window, columns, ties, fit, fit.misfit / len(window.counts))
+        told = {"systematic": self.systematic} if weights is None else {"weights": weights}
+        return _At(columns, ties, fit_counts(columns, self.window.counts, ties=ties, start=start, **told))
+
+    def cost(self, detector: Detector, there: _At) -> float:
+        """Misfit at a detector, with that of the priors."""
+        prior, weight = self._prior()
+        return there.fit.misfit + float(weight @ (self.values(detector) - prior) ** 2)
+
+    def _prior(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and inverse variance of each number beforehand."""
+        mean, deviation = np.array([PRIORS.get(name, (0.0, np.inf)) for name in self.names]).T
+        return mean, 1 / deviation**2
 
     def values(self, detector: Detector) -> NDArray[np.float64]:
         """Its numbers."""
@@ -135,13 +147,12 @@ class _Model(NamedTuple):
         root, rows = np.sqrt(here.fit.weights)[:, None], here.ties.rows(here.fit.amplitudes)
         slopes = np.asarray(self._slopes(detector, here)) * root
         jacobian = np.concatenate([slopes, np.zeros((len(rows), len(self.names)))])
-        residual = np.concatenate([(here.window.counts - here.fit.model) * root[:, 0], -rows @ here.fit.amplitudes])
+        residual = np.concatenate([(self.window.counts - here.fit.model) * root[:, 0], -rows @ here.fit.amplitudes])
         basis = np.linalg.qr(np.concatenate([here.columns * root, rows])[:, here.fit.amplitudes > 0])[0]
         free = jacobian - basis @ (basis.T @ jacobian)
-        prior = np.array([PRIORS.get(name, (0.0, np.inf)) for name in self.names])
-        weight = 1 / prior[:, 1] ** 2
+        prior, weight = self._prior()
         normal = free.T @ free + np.diag(weight)
-        pull = weight * np.where(weight > 0, prior[:, 0] - self.values(detector), 0)
+        pull = weight * (prior - self.values(detector))
         return np.linalg.solve(normal, free.T @ residual + pull), normal
 
     def _slopes(self, detector: Detector, here: _At) -> Array:
@@ -149,9 +160,9 @@ class _Model(NamedTuple):
         counts = np.concatenate([lines.rates * a for lines, a in zip(groups, here.fit.amplitudes, strict=False)])
         energies = np.concatenate([lines.energies_ev for lines in groups])
         broadening = np.concatenate([lines.broadening_ev for lines in groups])
-        edges = padded(here.window.edges)
+        edges = padded(self.window.edges)
         slopes = _slopes(detector, self.names, *map(jnp.asarray, (energies, broadening, counts, edges)))
-        return slopes[: len(here.window.counts)]
+        return slopes[: len(self.window.counts)]
 
 
 @partial(jax.jit, static_argnames="names")

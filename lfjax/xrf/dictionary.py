@@ -27,6 +27,8 @@ UNSEEN = 0.7
 LEAST_ESCAPE = 1e-5  # share of escape peaks that is too small to be seen
 SPREAD_OF_SHELLS = 1.0
 """Relative error of the ratio between families of an element: what absorbs between source and detector weakens lower ones."""
+SPREAD_OF_TUBE = 0.2
+"""Relative error of the ratios between scattered lines of the tube: electrons excite them, and anode and object absorb them."""
 
 
 def _group(name: str, energies: Float[NDArray[np.float64], " lines"], rates: Float[NDArray[np.float64], " lines"]) -> Lines:
@@ -43,7 +45,8 @@ class Dictionary(NamedTuple):
         share: of the counts of its family, which escape peaks come on top of.
         lines: whether a group holds lines of the element; else it is the escape peaks of a family.
         ties: shares of groups, and ratios between families of an element.
-        scatter: lines of the tube.
+        scatter: lines of the tube: groups of those scattered without loss, and those of Compton.
+        scatter_ties: shares of these groups in the lines of their shell.
         evidence: whether a family proves its element: that of most energy of those which are well excited, and any above it.
             Lines of lower shells are weaker, absorbed, and many; alone they prove nothing.
         trust: share of the growth of the likelihood that counts for a family: less where stronger lines of its element lie
@@ -57,6 +60,7 @@ class Dictionary(NamedTuple):
     lines: Bool[NDArray[np.bool_], " groups"]
     ties: Ties
     scatter: tuple[Lines, ...]
+    scatter_ties: Ties
     evidence: Bool[NDArray[np.bool_], " families"]
     trust: Float[NDArray[np.float64], " families"]
 
@@ -84,8 +88,10 @@ class Dictionary(NamedTuple):
         owners, shares, evidence = np.array(owner, int), np.array(share, float), _evidence(families, instrument)
         lines = ~np.isin(np.arange(len(groups)), escapes)
         ties = _ties(families, owners, shares, lines, np.array(strength), evidence)
-        known = owners, shares, lines, ties, tuple(scatter_lines(instrument)), evidence, _trust(families, instrument)
-        return cls(tuple(families), tuple(groups), *known)
+        scatter = _scatter(instrument)
+        return cls(
+            tuple(families), tuple(groups), owners, shares, lines, ties, *scatter, evidence, _trust(families, instrument)
+        )
 
     def columns_of(self, elements: Collection[str], unproven: str | None = None) -> NDArray[np.int64]:
         """Numbers of the groups of some elements, without the evidence for one of them."""
@@ -95,6 +101,26 @@ class Dictionary(NamedTuple):
             if family.element in elements and not (family.element == unproven and self.evidence[number])
         ]
         return np.flatnonzero(np.isin(self.owner, ours))
+
+
+def _scatter(instrument: Instrument) -> tuple[tuple[Lines, ...], Ties]:
+    """Groups of lines of the tube that are scattered without loss, those of Compton, and ties of the groups.
+
+    Compton lines are one component per shell: their shift is below a width in L, and those of K lie above the usual fits.
+    """
+    sources = instrument.tube_families()
+    groups, owner, share = [], [], []
+    for number, source in enumerate(sources):
+        seen = source.through(instrument.efficiency(source.energies_ev))
+        for part in map(list, seen.groups if source.shell else [range(len(seen.rates))]):
+            groups.append(_group(f"{source.name.strip()} Rayleigh", seen.energies_ev[part], seen.rates[part]))
+            owner.append(number)
+            share.append(seen.rates[part].sum())
+    shifted = [each for each in scatter_lines(instrument) if each.name.endswith("Compton")]
+    whole = np.equal.outer(owner, owner).astype(float)
+    tied = whole.sum(axis=1) > 1
+    ties = Ties(np.eye(len(owner))[tied], whole[tied], np.array(share)[tied], np.full(np.count_nonzero(tied), SPREAD_OF_TUBE))
+    return (*groups, *shifted), ties.taken(np.arange(len(groups)), len(shifted))
 
 
 def _ties(
@@ -148,11 +174,13 @@ class Design(NamedTuple):
         groups: counts per bin of each group of lines.
         families: the same for whole families at their tabulated ratios.
         rest: of scatter, pile-up and background, which every fit has.
+        rest_ties: of scatter.
     """
 
     groups: Float[NDArray[np.float64], "bins groups"]
     families: Float[NDArray[np.float64], "bins families"]
     rest: Float[NDArray[np.float64], "bins rest"]
+    rest_ties: Ties
 
     @classmethod
     def of(cls, dictionary: Dictionary, detector: Detector, window: Window, spectrum: Counts) -> Design:
@@ -164,7 +192,9 @@ class Design(NamedTuple):
         inside = np.where(np.arange(detector.channels) >= window.edges[0], spectrum, 0)
         piled = window.binned(pile_up(inside, detector))[:, None]
         rest = np.concatenate([binned[:, len(dictionary.groups) :], piled, window.binned(splines(detector))], axis=1)
-        return cls(groups, groups @ members, rest[:, rest.sum(axis=0) > 1e-3])
+        seen = np.flatnonzero(rest.sum(axis=0) > 1e-3)
+        ties = dictionary.scatter_ties.taken(np.arange(len(dictionary.scatter)), rest.shape[1] - len(dictionary.scatter))
+        return cls(groups, groups @ members, rest[:, seen], ties.taken(seen))
 
     def all_of(self, dictionary: Dictionary) -> tuple[NDArray[np.float64], Ties]:
         """Columns and ties of a fit with all elements."""
@@ -176,7 +206,7 @@ class Design(NamedTuple):
         """Columns and ties of a fit with some elements: their groups first, then the rest; see `Dictionary.columns_of`."""
         ours = dictionary.columns_of(elements, unproven)
         columns = np.concatenate([self.groups[:, ours], self.rest], axis=1)
-        return columns, dictionary.ties.taken(ours, self.rest.shape[1])
+        return columns, dictionary.ties.taken(ours).beside(self.rest_ties)
 
 
 @jax.jit

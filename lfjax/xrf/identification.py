@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from numpy.typing import ArrayLike
+from jaxtyping import Float
+from numpy.typing import ArrayLike, NDArray
 
 from lfjax.errors import ParameterError, require, require_finite, require_shape
 from lfjax.xrf.detector import Detector
@@ -26,7 +27,7 @@ from lfjax.xrf.window import Window
 SYSTEMATICS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.08)
 """Errors of the model's counts in a bin, as a fraction of them, that are tried: shapes of lines, ratios, background."""
 RIGHT = 1.15
-"""Squares over variances, per bin that the amplitudes leave free, at which the model explains the spectrum."""
+"""Squares over variances, per bin and tie that the amplitudes leave free, at which the model explains the spectrum."""
 GAIN = 12.5
 """Growth of the log-likelihood that makes an element: a single line at 5 sigma."""
 LOWEST_EV = 950.0
@@ -38,6 +39,8 @@ SCREEN = 0.5  # share of `GAIN` at which an element joins; the foretold gain is 
 TRIES, STAND_INS = 8, 3  # least sure elements that are tried, and elements that may take their place
 SWAPS = 4  # of elements for others
 MOST = 60  # elements that are tried one after the other
+POSSIBLE = 2.0
+"""Growth of the log-likelihood from which an element may be there, though nothing proves it: a single line at 2 sigma."""
 
 
 class Element(NamedTuple):
@@ -65,6 +68,7 @@ class Identified(NamedTuple):
         detector: of the spectrum.
         instrument: of the spectrum.
         elements: found, those of most evidence first.
+        possible: symbols of those that would raise the likelihood by `POSSIBLE` or more, but not by `GAIN`.
         window: bins of the fit.
         model: expected counts per bin.
         background: the part of `model` that is no line of an element.
@@ -77,6 +81,7 @@ class Identified(NamedTuple):
     detector: Detector
     instrument: Instrument
     elements: tuple[Element, ...]
+    possible: tuple[str, ...]
     window: Window
     model: Counts
     background: Counts
@@ -236,8 +241,7 @@ class _Task(NamedTuple):
 
     def explains(self, fit: CountsFit) -> bool:
         """Whether the squares over variances are those of noise."""
-        free = max(1, len(self.window.counts) - int(np.count_nonzero(fit.amplitudes)))
-        return bool(np.sum((self.window.counts - fit.model) ** 2 * fit.weights) <= RIGHT * free)
+        return fit.misfit <= RIGHT * fit.free
 
     def air(self) -> list[str]:
         """Argon, where the photons go through air."""
@@ -247,16 +251,19 @@ class _Task(NamedTuple):
         """Elements that raise the likelihood, one after the other, at most so many, behind those chosen already."""
         chosen, most = list(chosen), len(chosen) + more
         while len(chosen) < most:
-            fit = self.fit(chosen)
-            columns, ties = self.design.taken(self.dictionary, chosen)
-            gain = self.dictionary.trust * gain_of(columns, self.design.families, self.window.counts, fit, ties)
-            taken = {*chosen, never}
-            new = [family.element not in taken for family in self.dictionary.families] & self.dictionary.evidence
-            best = int(np.argmax(np.where(new, gain, -1)))
-            if not new.any() or gain[best] < SCREEN * GAIN:
+            gain = self.gains(chosen, self.fit(chosen), never)
+            best = int(np.argmax(gain))
+            if gain[best] < SCREEN * GAIN:
                 break
             chosen.append(self.dictionary.families[best].element)
         return chosen
+
+    def gains(self, chosen: Sequence[str], fit: CountsFit, never: str | None = None) -> Float[NDArray[np.float64], " families"]:
+        """Growth of the log-likelihood that each family which proves a new element would bring; -1 for all others."""
+        columns, ties = self.design.taken(self.dictionary, chosen)
+        gain = self.dictionary.trust * gain_of(columns, self.design.families, self.window.counts, fit, ties)
+        new = [family.element not in {*chosen, never} for family in self.dictionary.families] & self.dictionary.evidence
+        return np.where(new, gain, -1.0)
 
     def swapped(self, symbols: list[str], fit: CountsFit) -> list[str] | None:
         """A better set in which one element that is not sure gives way to others; None: there is none.
@@ -320,7 +327,9 @@ class _Task(NamedTuple):
             Element(symbol, probability(falls[symbol]), falls[symbol], counts[symbol], strongest[symbol][1])
             for symbol in sorted(symbols, key=lambda each: -falls[each])
         ]
+        gains = self.gains(symbols, fit)
+        possible = dict.fromkeys(self.dictionary.families[i].element for i in np.argsort(-gains) if gains[i] >= POSSIBLE)
         background = self.design.rest @ fit.amplitudes[len(ours) :]
         misfit = float(np.mean((self.window.counts - fit.model) ** 2 * fit.weights))
-        setting = (self.detector, self.instrument, tuple(found), self.window)
+        setting = (self.detector, self.instrument, tuple(found), tuple(possible), self.window)
         return Identified(*setting, fit.model, background, tuple(seen), misfit, self.systematic)

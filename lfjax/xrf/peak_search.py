@@ -246,7 +246,7 @@ def _trials(stretch: Stretch, here: _Set, prior: Prior, grid: _Grid, tried: list
     mu = shares @ counts + columns @ here.background
     weights = np.asarray(1 / ((mu + FLOOR) * (1 + float(stretch.dispersion) * mu)))
     known = np.concatenate([shares, slopes * counts, columns[:, here.background > 0]], axis=1)
-    fit = CountsFit(np.ones(known.shape[1]), mu, weights, 0.0)
+    fit = CountsFit(np.ones(known.shape[1]), mu, weights, 0.0, 1)
     gain = gain_of(known, np.concatenate([grid.shares, curvature], axis=1), y, fit)
     at = np.concatenate([grid.energies_ev, energies])
     widths = np.asarray(detector.fwhm_ev(at))

@@ -41,6 +41,15 @@ class Ties(NamedTuple):
         kept = part.any(axis=1) & whole.any(axis=1)
         return Ties(part[kept], whole[kept], self.ratio[kept], self.spread[kept])
 
+    def beside(self, other: Ties) -> Ties:
+        """Ties of these columns, and of those of another fit behind them."""
+        ours, theirs = self.part.shape[1], other.part.shape[1]
+        parts, wholes = (
+            np.concatenate([np.pad(a, ((0, 0), (0, theirs))), np.pad(b, ((0, 0), (ours, 0)))])
+            for a, b in ((self.part, other.part), (self.whole, other.whole))
+        )
+        return Ties(parts, wholes, np.append(self.ratio, other.ratio), np.append(self.spread, other.spread))
+
     def rows(self, amplitudes: Float[NDArray[np.float64], " columns"]) -> Float[NDArray[np.float64], "ties columns"]:
         """Rows t with t . a = (part . a - ratio whole . a) / (spread ratio whole . b), with `amplitudes` b."""
         expected = self.ratio * (self.whole @ amplitudes)
@@ -57,12 +66,14 @@ class CountsFit(NamedTuple):
         model: mu = S a.
         weights: 1 / variance per channel at the end.
         misfit: sum (y - mu)^2 / variance, with that of the ties.
+        free: number of channels and ties, less that of amplitudes above zero: the misfit to expect of noise.
     """
 
     amplitudes: Float[NDArray[np.float64], " columns"]
     model: Counts
     weights: Counts
     misfit: float
+    free: int
 
 
 def fit_counts(
@@ -110,7 +121,7 @@ def fit_counts(
             variance = np.maximum(model, floor) + (systematic * model) ** 2
         if not moved or (weights is not None and ties is None):
             break
-    return CountsFit(amplitudes, model, 1 / variance, misfit)
+    return CountsFit(amplitudes, model, 1 / variance, misfit, max(1, len(right) - int(np.count_nonzero(amplitudes))))
 
 
 def _nonnegative(
@@ -157,9 +168,10 @@ def gain_of(
         fit: of S.
         ties: of S.
     """
-    root, seen = np.sqrt(fit.weights), (fit.amplitudes > 0) & (columns.max(axis=0) > 0)  # escape peaks may lie outside
-    rows = np.zeros((0, len(seen))) if ties is None else ties.rows(fit.amplitudes)
-    active = np.concatenate([columns * root[:, None], rows])[:, seen]
+    root = np.sqrt(fit.weights)
+    rows = np.zeros((0, columns.shape[1])) if ties is None else ties.rows(fit.amplitudes)
+    active = np.concatenate([columns * root[:, None], rows])
+    active = active[:, (fit.amplitudes > 0) & (np.linalg.norm(active, axis=0) > 0)]  # escape peaks may lie outside
     right = np.zeros((len(active), others.shape[1] + 1))
     right[: len(root), :-1] = others * root[:, None]
     right[:, -1] = np.concatenate([(counts - fit.model) * root, -rows @ fit.amplitudes])

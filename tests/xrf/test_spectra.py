@@ -14,6 +14,7 @@ from lfjax.xrf import (
     calibrate,
     elements,
     escape,
+    family,
     fitted,
     parse_families,
     pile_up,
@@ -23,6 +24,7 @@ from lfjax.xrf import (
     splines,
     write_detector,
 )
+from lfjax.xrf.detector_fit import fit_detector
 
 TRUE = Detector(1024, 20.0, -60.0, noise_ev=85.0, fano=0.118)
 TUBE = Instrument(highest_ev=40_000.0, anode="Rh")
@@ -72,6 +74,31 @@ def test_the_detector_is_found_from_nothing():
         assert float(found.detector.fwhm_ev(energy)) == pytest.approx(float(TRUE.fwhm_ev(energy)), rel=0.02)
     assert abs(float(found.detector.gain_ev) - 20) < 5 * found.errors["gain_ev"] + 1e-3
     assert set(found.identified.symbols) >= {"Pb", "Hg", "Cu", "Fe"}
+
+
+def test_numbers_do_not_depend_on_the_start():
+    counts, families = simulated(MANY, counts=200_000.0), parse_families(MANY, TUBE.highest_ev)
+    with jax.enable_x64(True):
+        found = [
+            fit_detector(counts, Detector(1024, *start), families, TUBE, (950.0, 15_000.0), systematic=0.0, steps=20)
+            for start in ((20.03, -70.0), (19.98, -50.0))
+        ]
+    one, other = found
+    for name in ("gain_ev", "offset_ev", "noise_ev", "fano"):
+        apart = abs(float(getattr(one.detector, name)) - float(getattr(other.detector, name)))
+        assert apart < 0.1 * one.errors[name], name
+        error = abs(float(getattr(one.detector, name)) - float(getattr(TRUE, name)))
+        assert error < 4 * one.errors[name], name
+
+
+def test_lines_of_the_tube_in_other_ratios_are_no_elements():
+    lines = family("Rh", "L", TUBE.highest_ev)
+    rates = lines.rates * np.linspace(0.9, 1.1, len(lines.rates))  # the anode absorbs those of low energy
+    scattered = lines._replace(rates=rates / rates.sum())
+    pulses = np.asarray(TRUE.pulses(scattered.energies_ev)) @ scattered.rates
+    smooth = np.asarray(splines(TRUE, 5000.0)).sum(axis=1)
+    counts = np.random.default_rng(0).poisson(300_000 * pulses + 50_000 * smooth).astype(float)
+    assert elements(counts, TRUE, TUBE).symbols == ()
 
 
 def test_a_spectrum_without_lines_has_no_calibration():
