@@ -41,6 +41,8 @@ FINEST = 5  # candidates of the coarse search that are fitted
 RIVAL = 2.0  # times the least misfit: how far the common families alone decide
 FIRST_STEPS = 4  # of Gauss-Newton, which rank the candidates
 ROUNDS = 3  # of elements and numbers in turn
+UNREFINED = 0.03
+"""Error of the model in the first round: elements would explain what the rough numbers of the detector leave."""
 
 
 class Calibration(NamedTuple):
@@ -106,17 +108,16 @@ def calibrate(
         tried = [rough(spectrum, start, common, instrument, ends(start)) for start in starts]
         find = partial(elements, spectrum, instrument=instrument, candidates=candidates, lowest_ev=lowest_ev)
         detector = min(_different(tried), key=lambda each: _explained(each, spectrum, instrument, ends(each)))
-        systematic = None  # chosen in the first round: it belongs to the spectrum
-        for _ in range(ROUNDS):
-            found = find(detector, systematic=systematic)
+        for number in range(ROUNDS):
+            found = find(detector, systematic=None if number else UNREFINED)
             if not found.symbols:
                 raise CalibrationError("counts: no gain and offset explain its lines; expected gain_ev and offset_ev")
-            systematic = found.systematic
             # an element that may be there takes counts which the widths of its neighbours would otherwise explain
             shown = (*found.symbols, *found.possible)
             families = families_between(*ends(detector), elements=shown, exciting_ev=instrument.highest_ev)
-            detector, errors, _ = fit_detector(spectrum, detector, families, instrument, ends(detector), systematic=systematic)
-        return Calibration(detector, errors, find(detector, systematic=systematic))
+            fit = fit_detector(spectrum, detector, families, instrument, ends(detector), systematic=found.systematic)
+            detector = fit.detector
+        return Calibration(detector, fit.errors, find(detector))
 
 
 def _different(tried: Sequence[DetectorFit]) -> list[Detector]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,10 +14,11 @@ from jaxtyping import Array, Float, Int
 from numpy.typing import NDArray
 from scipy.interpolate import BSpline
 from scipy.signal import fftconvolve
+from scipy.special import ndtr
 
 from lfjax.errors import require, require_shape
 from lfjax.linop import LinearOperator, Shape
-from lfjax.xrf.detector import Detector
+from lfjax.xrf.detector import FWHM, Detector
 from lfjax.xrf.instrument import SILICON_K_EV, Instrument, escape
 from lfjax.xrf.lines import Family
 
@@ -80,14 +82,20 @@ def family_lines(family: Family, instrument: Instrument) -> Lines:
 
 def with_escape(family: Family, share: Float[NDArray[np.float64], " lines"]) -> Lines:
     """Lines of a family, whose rates sum to 1, and their escape peaks, which come on top; `share` is that of `escape`."""
-    leaving = family.rates * share
+    return escaping(Lines(family.name, family.energies_ev, family.rates, np.zeros(len(family.rates))), share)
+
+
+def escaping(lines: Lines, share: Float[NDArray[np.float64], " lines"] | None = None) -> Lines:
+    """Lines with their escape peaks; `share` is that of `escape`, which is taken where there is none."""
+    leaving = lines.rates * (escape(lines.energies_ev) if share is None else share)
     seen = leaving > 1e-5
-    energies = np.concatenate([family.energies_ev, family.energies_ev[seen] - SILICON_K_EV])
-    return Lines(family.name, energies, np.concatenate([family.rates, leaving[seen]]), np.zeros(len(energies)))
+    energies = np.concatenate([lines.energies_ev, lines.energies_ev[seen] - SILICON_K_EV])
+    rates, broadening = np.concatenate([lines.rates, leaving[seen]]), lines.broadening_ev
+    return Lines(lines.name, energies, rates, np.concatenate([broadening, broadening[seen]]))
 
 
 def scatter_lines(instrument: Instrument) -> list[Lines]:
-    """Rayleigh and Compton lines of what the tube emits."""
+    """Rayleigh and Compton lines of the tube, with their escape peaks."""
     found = []
     for source in instrument.tube_families():
         rates = source.rates * instrument.efficiency(source.energies_ev)
@@ -95,7 +103,7 @@ def scatter_lines(instrument: Instrument) -> list[Lines]:
         shifted = np.array([instrument.compton_ev(energy) for energy in source.energies_ev])
         found.append(Lines(f"{source.name.strip()} Rayleigh", source.energies_ev, rates, np.zeros(len(rates))))
         found.append(Lines(f"{source.name.strip()} Compton", shifted, rates, COMPTON_WIDTH * shifted))
-    return found
+    return [escaping(each) for each in found]
 
 
 def spectrum(
@@ -174,6 +182,45 @@ def even_splines(channels: int, pieces: int) -> Float[NDArray[np.float64], "chan
     knots = np.concatenate([np.zeros(3), np.linspace(0, 1, pieces + 1), np.ones(3)])
     basis = BSpline.design_matrix(np.linspace(0, 1, channels), knots, 3).toarray()
     return np.asarray(basis / basis.sum(axis=0))
+
+
+def let_through(
+    detector: Detector,
+    instrument: Instrument,
+    edges: Sequence[tuple[float, float]],
+    smooth: Float[NDArray[np.floating], " channels"],
+) -> Float[NDArray[np.float64], "channels columns"]:
+    """Background that an element of the object lets through below its absorption edges.
+
+    The scatter of a thick object is proportional to 1 / mu(E), and mu to 1 / E^3 between edges. At each edge the absorption by
+    the element grows by the jump J_e; relative to that above the highest edge E_top it is
+
+        r(E) = product over e of (1/J_e + (1 - 1/J_e) Phi((E - E_e) / sigma_e)),
+
+    with sigma_e the standard deviation of a line at the edge. The columns are b (E / E_top)^3 times 1 - r, where the element
+    absorbs little beside others, and, of several edges, times 1/r - 1, where it absorbs most. Photons of Compton scattering are
+    absorbed on their way in at the energy E' that they had before: each column comes again with E'(E) in place of E. b is a
+    smooth background; splines take what is smooth in the columns.
+
+    Args:
+        detector: energies and widths.
+        instrument: gives the angle of scattering.
+        edges: energy in eV and jump of each; one or more.
+        smooth: b, counts per channel.
+
+    Source: jumps of the scattered continuum at absorption edges, Van Grieken & Markowicz, Handbook of X-Ray Spectrometry (2002),
+    chapter 4.
+    """
+    energies, top = np.maximum(np.asarray(detector.energies_ev, float), 0), max(edge for edge, _ in edges)
+    columns = []
+    for before, broadening in ((energies, 0.0), (instrument.before_compton_ev(energies), COMPTON_WIDTH)):
+        absorbed = np.ones(detector.channels)
+        for edge, jump in edges:
+            sigma = math.hypot(float(detector.fwhm_ev(edge)), broadening * edge) / FWHM
+            absorbed *= 1 / jump + (1 - 1 / jump) * ndtr((before - edge) / sigma)
+        base = smooth * (np.minimum(before, 2 * top) / top) ** 3
+        columns += [base * law for law in (1 - absorbed, 1 / absorbed - 1)[: len(edges)]]
+    return np.stack(columns, axis=1)
 
 
 def pile_up(counts: Float[NDArray[np.floating], " channels"], detector: Detector) -> Float[NDArray[np.float64], " channels"]:

@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from numpy.typing import NDArray
 
-from lfjax.xrf.components import Lines, line_columns, pile_up, scatter_lines, splines
+from lfjax.xrf.components import Lines, escaping, let_through, line_columns, pile_up, scatter_lines, snip, splines
 from lfjax.xrf.detector import Detector
 from lfjax.xrf.instrument import SILICON_K_EV, Instrument, escape
-from lfjax.xrf.lines import Family, family as family_of
+from lfjax.xrf.lines import Family, edges_of, family as family_of
 from lfjax.xrf.poisson_fit import Counts, Ties
 from lfjax.xrf.window import Window
 
@@ -24,9 +24,12 @@ SPREAD_OF_ESCAPE = 0.3
 """Relative error of the share of escape peaks: photons that come slantwise, and layers that detect nothing."""
 UNSEEN = 0.7
 """Trust in families whose element has stronger lines outside the spectrum."""
+LOWEST_EDGE_EV = 4000.0  # absorption edges below lie closer to the lines of their element than a detector tells apart
 LEAST_ESCAPE = 1e-5  # share of escape peaks that is too small to be seen
 SPREAD_OF_SHELLS = 1.0
 """Relative error of the ratio between families of an element: what absorbs between source and detector weakens lower ones."""
+ABSORBED, SPREAD_OF_ABSORBED = 0.02, 3.0
+"""Background below an element's edges per count in its lines, and its relative error: both grow with what the element absorbs."""
 SPREAD_OF_TUBE = 0.2
 """Relative error of the ratios between scattered lines of the tube: electrons excite them, and anode and object absorb them."""
 
@@ -47,6 +50,8 @@ class Dictionary(NamedTuple):
         ties: shares of groups, and ratios between families of an element.
         scatter: lines of the tube: groups of those scattered without loss, and those of Compton.
         scatter_ties: shares of these groups in the lines of their shell.
+        instrument: that sees them.
+        edges: element -> energies in eV and jumps of the absorption edges at which the object's scatter may fall.
         evidence: whether a family proves its element: that of most energy of those which are well excited, and any above it.
             Lines of lower shells are weaker, absorbed, and many; alone they prove nothing.
         trust: share of the growth of the likelihood that counts for a family: less where stronger lines of its element lie
@@ -61,6 +66,8 @@ class Dictionary(NamedTuple):
     ties: Ties
     scatter: tuple[Lines, ...]
     scatter_ties: Ties
+    instrument: Instrument
+    edges: dict[str, list[tuple[float, float]]]
     evidence: Bool[NDArray[np.bool_], " families"]
     trust: Float[NDArray[np.float64], " families"]
 
@@ -88,10 +95,8 @@ class Dictionary(NamedTuple):
         owners, shares, evidence = np.array(owner, int), np.array(share, float), _evidence(families, instrument)
         lines = ~np.isin(np.arange(len(groups)), escapes)
         ties = _ties(families, owners, shares, lines, np.array(strength), evidence)
-        scatter = _scatter(instrument)
-        return cls(
-            tuple(families), tuple(groups), owners, shares, lines, ties, *scatter, evidence, _trust(families, instrument)
-        )
+        known = owners, shares, lines, ties, *_scatter(instrument), instrument, _edges(families), evidence, _trust(families, instrument)
+        return cls(tuple(families), tuple(groups), *known)
 
     def columns_of(self, elements: Collection[str], unproven: str | None = None) -> NDArray[np.int64]:
         """Numbers of the groups of some elements, without the evidence for one of them."""
@@ -113,7 +118,7 @@ def _scatter(instrument: Instrument) -> tuple[tuple[Lines, ...], Ties]:
     for number, source in enumerate(sources):
         seen = source.through(instrument.efficiency(source.energies_ev))
         for part in map(list, seen.groups if source.shell else [range(len(seen.rates))]):
-            groups.append(_group(f"{source.name.strip()} Rayleigh", seen.energies_ev[part], seen.rates[part]))
+            groups.append(escaping(_group(f"{source.name.strip()} Rayleigh", seen.energies_ev[part], seen.rates[part])))
             owner.append(number)
             share.append(seen.rates[part].sum())
     shifted = [each for each in scatter_lines(instrument) if each.name.endswith("Compton")]
@@ -121,6 +126,16 @@ def _scatter(instrument: Instrument) -> tuple[tuple[Lines, ...], Ties]:
     tied = whole.sum(axis=1) > 1
     ties = Ties(np.eye(len(owner))[tied], whole[tied], np.array(share)[tied], np.full(np.count_nonzero(tied), SPREAD_OF_TUBE))
     return (*groups, *shifted), ties.taken(np.arange(len(groups)), len(shifted))
+
+
+def _edges(families: Sequence[Family]) -> dict[str, list[tuple[float, float]]]:
+    """K and L edges of the elements of some families, but those that a detector does not tell apart from their lines."""
+    found: dict[str, list[tuple[float, float]]] = {family.element: [] for family in families}
+    for element, edges in found.items():
+        for level, edge in edges_of(element).items():
+            if level[0] in "KL" and edge.energy > LOWEST_EDGE_EV and edge.jump_ratio > 1:
+                edges.append((edge.energy, edge.jump_ratio))
+    return found
 
 
 def _ties(
@@ -173,18 +188,22 @@ class Design(NamedTuple):
     Attributes:
         groups: counts per bin of each group of lines.
         families: the same for whole families at their tabulated ratios.
+        edges: of background that elements with absorption edges in the window let through.
+        owner: element of each of them.
         rest: of scatter, pile-up and background, which every fit has.
         rest_ties: of scatter.
     """
 
     groups: Float[NDArray[np.float64], "bins groups"]
     families: Float[NDArray[np.float64], "bins families"]
+    edges: Float[NDArray[np.float64], "bins edges"]
+    owner: tuple[str, ...]
     rest: Float[NDArray[np.float64], "bins rest"]
     rest_ties: Ties
 
     @classmethod
     def of(cls, dictionary: Dictionary, detector: Detector, window: Window, spectrum: Counts) -> Design:
-        """Columns of all candidates; `spectrum`, with all its channels, makes the pile-up."""
+        """Columns of all candidates; `spectrum`, with all its channels, makes pile-up and edges."""
         binned = np.asarray(line_columns(detector, [*dictionary.groups, *dictionary.scatter], window.edges))
         groups = binned[:, : len(dictionary.groups)]
         members = np.zeros((len(dictionary.groups), len(dictionary.families)))
@@ -194,7 +213,14 @@ class Design(NamedTuple):
         rest = np.concatenate([binned[:, len(dictionary.groups) :], piled, window.binned(splines(detector))], axis=1)
         seen = np.flatnonzero(rest.sum(axis=0) > 1e-3)
         ties = dictionary.scatter_ties.taken(np.arange(len(dictionary.scatter)), rest.shape[1] - len(dictionary.scatter))
-        return cls(groups, groups @ members, rest[:, seen], ties.taken(seen))
+        low, high = window.energies_ev[[0, -1]]
+        near = {each: [edge for edge in edges if low < edge[0] < high] for each, edges in dictionary.edges.items()}
+        smooth = snip(spectrum, detector)
+        through = [(each, let_through(detector, dictionary.instrument, edges, smooth)) for each, edges in near.items() if edges]
+        owner = tuple(element for element, columns in through for _ in range(columns.shape[1]))
+        edges = window.binned(np.concatenate([np.zeros((detector.channels, 0)), *(columns for _, columns in through)], axis=1))
+        edges /= np.maximum(edges.sum(axis=0), 1e-30)
+        return cls(groups, groups @ members, edges, owner, rest[:, seen], ties.taken(seen))
 
     def all_of(self, dictionary: Dictionary) -> tuple[NDArray[np.float64], Ties]:
         """Columns and ties of a fit with all elements."""
@@ -203,10 +229,16 @@ class Design(NamedTuple):
     def taken(
         self, dictionary: Dictionary, elements: Collection[str], unproven: str | None = None
     ) -> tuple[NDArray[np.float64], Ties]:
-        """Columns and ties of a fit with some elements: their groups first, then the rest; see `Dictionary.columns_of`."""
+        """Columns and ties of a fit with some elements, see `Dictionary.columns_of`: groups first, then edges and the rest."""
         ours = dictionary.columns_of(elements, unproven)
-        columns = np.concatenate([self.groups[:, ours], self.rest], axis=1)
-        return columns, dictionary.ties.taken(ours).beside(self.rest_ties)
+        lines = [dictionary.families[number].element for number in dictionary.owner[ours]]
+        seen = [i for i, element in enumerate(self.owner) if element in lines]
+        columns = np.concatenate([self.groups[:, ours], self.edges[:, seen], self.rest], axis=1)
+        whole = np.array([[element == self.owner[i] for element in lines] for i in seen], float).reshape(len(seen), len(ours))
+        part, behind = np.pad(np.eye(len(seen)), ((0, 0), (len(ours), 0))), ((0, 0), (0, len(seen)))
+        ratio, spread = np.full(len(seen), ABSORBED), np.full(len(seen), SPREAD_OF_ABSORBED)
+        ties = dictionary.ties.taken(ours, len(seen)).joined(Ties(part, np.pad(whole, behind), ratio, spread))
+        return columns, ties.beside(self.rest_ties)
 
 
 @jax.jit

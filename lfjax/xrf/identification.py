@@ -329,7 +329,8 @@ class _Task(NamedTuple):
         ]
         gains = self.gains(symbols, fit)
         possible = dict.fromkeys(self.dictionary.families[i].element for i in np.argsort(-gains) if gains[i] >= POSSIBLE)
-        background = self.design.rest @ fit.amplitudes[len(ours) :]
+        columns, _ = self.design.taken(self.dictionary, symbols)
+        background = columns[:, len(ours) :] @ fit.amplitudes[len(ours) :]
         misfit = float(np.mean((self.window.counts - fit.model) ** 2 * fit.weights))
         setting = (self.detector, self.instrument, tuple(found), tuple(possible), self.window)
         return Identified(*setting, fit.model, background, tuple(seen), misfit, self.systematic)

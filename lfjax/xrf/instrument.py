@@ -70,6 +70,11 @@ class Instrument(NamedTuple):
         """Energy after Compton scattering: E / (1 + E (1 - cos angle) / 511 keV)."""
         return energy_ev / (1 + energy_ev / REST_EV * (1 - math.cos(math.radians(self.angle_deg))))
 
+    def before_compton_ev(self, energy_ev: Energies) -> Energies:
+        """Energy before Compton scattering, the inverse of `compton_ev`; infinite where no photon has so much after it."""
+        left = 1 - np.asarray(energy_ev) / REST_EV * (1 - math.cos(math.radians(self.angle_deg)))
+        return np.asarray(np.divide(energy_ev, left, out=np.full_like(left, np.inf), where=left > 0))
+
     @property
     def well_excited_ev(self) -> float:
         """Edges below this energy absorb many photons: 0.6 of the highest for a tube, whose spectrum falls to its end."""

@@ -41,14 +41,15 @@ class Ties(NamedTuple):
         kept = part.any(axis=1) & whole.any(axis=1)
         return Ties(part[kept], whole[kept], self.ratio[kept], self.spread[kept])
 
+    def joined(self, other: Ties) -> Ties:
+        """These ties and others of the same columns."""
+        return Ties(*(np.concatenate(pair) for pair in zip(self, other, strict=True)))
+
     def beside(self, other: Ties) -> Ties:
         """Ties of these columns, and of those of another fit behind them."""
-        ours, theirs = self.part.shape[1], other.part.shape[1]
-        parts, wholes = (
-            np.concatenate([np.pad(a, ((0, 0), (0, theirs))), np.pad(b, ((0, 0), (ours, 0)))])
-            for a, b in ((self.part, other.part), (self.whole, other.whole))
-        )
-        return Ties(parts, wholes, np.append(self.ratio, other.ratio), np.append(self.spread, other.spread))
+        behind, before = ((0, 0), (0, other.part.shape[1])), ((0, 0), (self.part.shape[1], 0))
+        ours = self._replace(part=np.pad(self.part, behind), whole=np.pad(self.whole, behind))
+        return ours.joined(other._replace(part=np.pad(other.part, before), whole=np.pad(other.whole, before)))
 
     def rows(self, amplitudes: Float[NDArray[np.float64], " columns"]) -> Float[NDArray[np.float64], "ties columns"]:
         """Rows t with t . a = (part . a - ratio whole . a) / (spread ratio whole . b), with `amplitudes` b."""
