@@ -120,7 +120,8 @@ def elements(
         require_no_input([output, picture, table], counts.files)
         identified = _identify(counts, scan, known, instrument, None)
     document = {
-        "elements": [each._asdict() for each in identified.elements], "misfit": identified.misfit,
+        "elements": [each._asdict() for each in identified.elements], "possible": identified.possible,
+        "misfit": identified.misfit,
         "instrument": identified.instrument._asdict(),
         "detector": {name: float(getattr(identified.detector, name)) for name in ("gain_ev", "offset_ev", "noise_ev", "fano")},
     }  # fmt: skip
@@ -131,6 +132,8 @@ def elements(
     for each in identified.elements:
         lines = ", ".join(f"{name} {number:.0f}" for name, number in each.counts.items() if number >= 0.5)
         typer.echo(f"{each.symbol:2}  probability {each.probability:.4f}, {(2 * each.gain) ** 0.5:.0f} sigma, counts: {lines}")
+    if identified.possible:
+        typer.echo(f"possible, at 2 to 5 sigma or one in place of another: {' '.join(identified.possible)}")
     typer.echo(f"{output}: {_sentence(identified)}")
 
 

@@ -1,6 +1,7 @@
 from lfjax.xrf.calibration import Calibration as Calibration, calibrate as calibrate
 from lfjax.xrf.components import (
     Spectrum as Spectrum,
+    let_through as let_through,
     pile_up as pile_up,
     snip as snip,
     spectrum as spectrum,

@@ -23,7 +23,7 @@ from lfjax.xrf.identification import LOWEST_EV, Identified, checked_counts, elem
 from lfjax.xrf.instrument import Instrument
 from lfjax.xrf.lines import Family, families as families_between, parse_families
 from lfjax.xrf.poisson_fit import Counts, fit_counts
-from lfjax.xrf.window import SAMPLES, Window
+from lfjax.xrf.window import Window
 
 COMMON = (
     "Si K, P K, S K, Cl K, Ar K, K K, Ca K, Ti K, V K, Cr K, Mn K, Fe K, Co K, Ni K, Cu K, Zn K, As K, Se K, Br K, Rb K, Sr K, "
@@ -104,7 +104,7 @@ def calibrate(
         common = parse_families(COMMON, instrument.highest_ev, missing=True)
         ends = partial(_ends, instrument=instrument, lowest_ev=lowest_ev)
         starts = _starts(searched, common, instrument, known, lowest_ev)
-        rough = partial(fit_detector, names=NUMBERS[:3], steps=FIRST_STEPS, samples=SAMPLES)
+        rough = partial(fit_detector, names=NUMBERS[:3], steps=FIRST_STEPS, rough=True)
         tried = [rough(spectrum, start, common, instrument, ends(start)) for start in starts]
         find = partial(elements, spectrum, instrument=instrument, candidates=candidates, lowest_ev=lowest_ev)
         detector = min(_different(tried), key=lambda each: _explained(each, spectrum, instrument, ends(each)))
@@ -134,7 +134,7 @@ def _different(tried: Sequence[DetectorFit]) -> list[Detector]:
 def _explained(detector: Detector, counts: Counts, instrument: Instrument, ends: tuple[float, float]) -> float:
     """Squares over variances per bin that all elements together leave."""
     window = Window.of(counts, detector, *ends)
-    dictionary = Dictionary.of(families_between(*ends, exciting_ev=instrument.highest_ev), instrument)
+    dictionary = Dictionary.of(families_between(*ends, exciting_ev=instrument.highest_ev), instrument, edges=False)
     columns, ties = Design.of(dictionary, detector, window, counts).all_of(dictionary)
     return fit_counts(columns, window.counts, systematic=SYSTEMATIC, ties=ties).misfit / len(window.counts)
 

@@ -207,9 +207,6 @@ def let_through(
         instrument: gives the angle of scattering.
         edges: energy in eV and jump of each; one or more.
         smooth: b, counts per channel.
-
-    Source: jumps of the scattered continuum at absorption edges, Van Grieken & Markowicz, Handbook of X-Ray Spectrometry (2002),
-    chapter 4.
     """
     energies, top = np.maximum(np.asarray(detector.energies_ev, float), 0), max(edge for edge, _ in edges)
     columns = []

@@ -19,7 +19,7 @@ from lfjax.xrf.dictionary import Design, Dictionary, counts_of
 from lfjax.xrf.instrument import Instrument
 from lfjax.xrf.lines import Family
 from lfjax.xrf.poisson_fit import Counts, CountsFit, Ties, fit_counts
-from lfjax.xrf.window import FINE_SAMPLES, Window
+from lfjax.xrf.window import FINE_SAMPLES, SAMPLES, Window
 
 NUMBERS = ("gain_ev", "offset_ev", "noise_ev", "fano", "tail", "tail_ev")
 """Numbers of a detector that a spectrum tells."""
@@ -54,7 +54,7 @@ def fit_detector(
     names: Sequence[str] = NUMBERS,
     systematic: float = 0.015,
     steps: int = STEPS,
-    samples: float = FINE_SAMPLES,
+    rough: bool = False,
 ) -> DetectorFit:
     """Most likely numbers of a detector, from a start within a width of a line.
 
@@ -72,12 +72,12 @@ def fit_detector(
         names: numbers that may move.
         systematic: error of the model, see `fit_counts`.
         steps: largest number of Gauss-Newton steps.
-        samples: bins per width of a line.
+        rough: whether bins are wide, and the background has no steps at absorption edges: for starts.
 
     Source: Golub & Pereyra, Inverse Problems 19, R1 (2003).
     """
-    window = Window.of(counts, detector, *energies_ev, samples)
-    model = _Model(counts, window, Dictionary.of(families, instrument), tuple(names), systematic)
+    window = Window.of(counts, detector, *energies_ev, SAMPLES if rough else FINE_SAMPLES)
+    model = _Model(counts, window, Dictionary.of(families, instrument, edges=not rough), tuple(names), systematic)
     here = model.at(detector)
     for _ in range(steps):
         known = here.fit.weights

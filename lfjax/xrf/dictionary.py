@@ -29,7 +29,7 @@ LEAST_ESCAPE = 1e-5  # share of escape peaks that is too small to be seen
 SPREAD_OF_SHELLS = 1.0
 """Relative error of the ratio between families of an element: what absorbs between source and detector weakens lower ones."""
 ABSORBED, SPREAD_OF_ABSORBED = 0.02, 3.0
-"""Background below an element's edges per count in its lines, and its relative error: both grow with what the element absorbs."""
+"""Background below an element's edges per count in its lines, and its relative error: the element's absorption makes both."""
 SPREAD_OF_TUBE = 0.2
 """Relative error of the ratios between scattered lines of the tube: electrons excite them, and anode and object absorb them."""
 
@@ -72,8 +72,8 @@ class Dictionary(NamedTuple):
     trust: Float[NDArray[np.float64], " families"]
 
     @classmethod
-    def of(cls, families: Sequence[Family], instrument: Instrument) -> Dictionary:
-        """The dictionary of some families, seen by an instrument."""
+    def of(cls, families: Sequence[Family], instrument: Instrument, *, edges: bool = True) -> Dictionary:
+        """The dictionary of some families, seen by an instrument; `edges`: whether scatter may fall at absorption edges."""
         groups, owner, share, strength, escapes = [], [], [], [], []
         energies = np.concatenate([family.energies_ev for family in families] or [np.zeros(0)])  # one look into the tables
         ends = np.cumsum([len(family.rates) for family in families])[:-1]
@@ -95,7 +95,8 @@ class Dictionary(NamedTuple):
         owners, shares, evidence = np.array(owner, int), np.array(share, float), _evidence(families, instrument)
         lines = ~np.isin(np.arange(len(groups)), escapes)
         ties = _ties(families, owners, shares, lines, np.array(strength), evidence)
-        known = owners, shares, lines, ties, *_scatter(instrument), instrument, _edges(families), evidence, _trust(families, instrument)
+        steps = _edges(families if edges else ())
+        known = owners, shares, lines, ties, *_scatter(instrument), instrument, steps, evidence, _trust(families, instrument)
         return cls(tuple(families), tuple(groups), *known)
 
     def columns_of(self, elements: Collection[str], unproven: str | None = None) -> NDArray[np.int64]:

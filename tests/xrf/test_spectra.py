@@ -6,8 +6,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import xraydb
 
 from lfjax.errors import LfjaxError
+from lfjax.simulate.layered_emission import emission
+from lfjax.simulate.pigments import material
+from lfjax.simulate.xray_tube import tube_beam
+from lfjax.simulate.xrf_scan import SCANNER, counted
 from lfjax.xrf import (
     Detector,
     Instrument,
@@ -16,6 +21,7 @@ from lfjax.xrf import (
     escape,
     family,
     fitted,
+    let_through,
     parse_families,
     pile_up,
     read_detector,
@@ -99,6 +105,36 @@ def test_lines_of_the_tube_in_other_ratios_are_no_elements():
     smooth = np.asarray(splines(TRUE, 5000.0)).sum(axis=1)
     counts = np.random.default_rng(0).poisson(300_000 * pulses + 50_000 * smooth).astype(float)
     assert elements(counts, TRUE, TUBE).symbols == ()
+
+
+def test_scatter_of_lead_falls_at_its_edges():
+    lead, beam = material("lead", 11.3, {"Pb": 1.0}), tube_beam(SCANNER)
+    sent = emission(np.full((1, 1, 1), 1.0), [lead], [], beam, SCANNER)
+    areas, columns = counted(sent, [], beam, SCANNER, TRUE)
+    energies = np.asarray(TRUE.energies_ev)
+    inside = (energies > 6000) & (energies < 18_000)
+    true = (columns @ areas[0])[inside]
+    edges = [(xraydb.xray_edges("Pb")[level].energy, xraydb.xray_edges("Pb")[level].jump_ratio) for level in ("L3", "L2", "L1")]
+    smooth = np.asarray(splines(TRUE))[inside]
+    steps = let_through(TRUE, SCANNER, edges, np.ones(TRUE.channels))[inside]
+
+    def left(matrix):
+        model = matrix @ np.linalg.lstsq(matrix / true[:, None], np.ones(len(true)), rcond=None)[0]
+        return np.sqrt(np.mean((model / true - 1) ** 2))
+
+    assert left(smooth) > 0.04  # splines alone
+    assert left(np.concatenate([smooth, steps], axis=1)) < 0.02
+
+
+def test_elements_that_explain_the_same_counts_are_possible_and_none_is_sure():
+    beam = Instrument(17_480.0, monochromatic=True)  # excites no K line of molybdenum
+    sulphur = spectrum(TRUE, parse_families("S K", 17_480.0), beam, background=splines(TRUE, 5000.0))
+    amplitudes = np.full(len(sulphur.names), 20_000.0)
+    amplitudes[0] = 300.0
+    counts = np.random.default_rng(0).poisson(np.asarray(sulphur(amplitudes))).astype(float)
+    found = elements(counts, TRUE, beam, candidates=["S", "Mo"])
+    assert found.symbols == () and set(found.possible) == {"S", "Mo"}
+    assert elements(counts, TRUE, beam, candidates=["S", "Fe"]).symbols == ("S",)
 
 
 def test_a_spectrum_without_lines_has_no_calibration():
