@@ -55,12 +55,11 @@ class Report:
         """
         if self.toy:
             return
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
         packages = ("jax", "jaxlib", "equinox", "numpy", "scipy")
         packages += ("pyolaf", "cryojax", "aspire", "finufft", "astra-toolbox", "scikit-image")
         path, rows = RESULTS / f"{self.name}.json", self.rows
         if parts:
-            new = {row["name"]: row | {"commit": commit.stdout.strip()} for row in self.rows}
+            new = {row["name"]: row | {"commit": commit()} for row in self.rows}
             document = json.loads(path.read_text(encoding="utf-8"))
             document["rows"] = [new.pop(row["name"], row) for row in document["rows"]] + list(new.values())
             with writing(path) as temporary:
@@ -74,11 +73,17 @@ class Report:
                 "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", ""),
             },
             "versions": {name: _version(name) for name in packages},
-            "commit": commit.stdout.strip(),
+            "commit": commit(),
             "rows": rows,
         }
         with writing(path) as temporary:
             temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def commit() -> str:
+    """Short name of the commit that is checked out."""
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def timed(call: Callable[[], Any], repeats: int = 5) -> tuple[Any, float]:
