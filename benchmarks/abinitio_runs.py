@@ -13,7 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
 from benchmarks.abinitio_scenes import CASES, GOOD, Case, Made, Scene
@@ -53,19 +53,23 @@ def judged(found: Float[NDArray[np.floating], "n 3 3"], made: Made, symmetry: st
     }
 
 
-def fsc_half(rotations: Float[NDArray[np.floating], "n 3 3"], made: Made, *, align: bool = True) -> float:
-    """Period in angstroms at which the map at these poses and true displacements agrees with the truth by 0.5."""
+def map_at(rotations: Float[NDArray[np.floating], "n 3 3"], made: Made, *, align: bool = True) -> Float[Array, "z y x"]:
+    """Map at these poses, after the best turn and hand, and true displacements."""
     true = made.particles
     if align:
         told = rotation.align_poses(rotations, np.asarray(true.rotations))
         mirror = np.diag([1.0, 1.0, -1.0])
         rotations = mirror @ rotations @ mirror if bool(told.mirrored) else rotations
         rotations = rotations @ np.asarray(told.turn).T
-    size, pixel = len(made.volume), made.molecule.voxel_angstrom
     particles: Particles = eqx.tree_at(lambda p: p.rotations, true, jnp.asarray(rotations, float))
-    sums = Sums.empty(size).add(particles, made.images)
-    mask = spherical_mask(size, 0.42 * size, 4)
-    volume = sums.volume(sums.weights() * 0.3)
+    sums = Sums.empty(len(made.volume)).add(particles, made.images)
+    return jnp.asarray(sums.volume(sums.weights() * 0.3))
+
+
+def fsc_half(rotations: Float[NDArray[np.floating], "n 3 3"], made: Made, *, align: bool = True) -> float:
+    """Period in angstroms at which the map at these poses and true displacements agrees with the truth by 0.5."""
+    size, pixel = len(made.volume), made.molecule.voxel_angstrom
+    mask, volume = spherical_mask(size, 0.42 * size, 4), map_at(rotations, made, align=align)
     return float(resolution(fsc(volume * mask, made.volume * mask), size * pixel, 0.5))
 
 
