@@ -252,6 +252,8 @@ def require_output(
         taken = path.is_dir() and (path != output or path.suffix.lower() != ".zarr")
         require(not taken, option, str(path), "another name: a folder has this one")
     require_no_input((output, *beside), inputs, option=option)
+    dangling = output.is_symlink() and not output.exists()
+    require(not dangling, option, str(output), "a new name: this is a link to nothing, or to itself")
     require(overwrite or not output.exists(), option, str(output), "a new name, or --overwrite: this file exists")
     _require_writable(output, option)
 

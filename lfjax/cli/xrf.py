@@ -36,6 +36,7 @@ class ScanOptions:
     dataset: Annotated[str | None, typer.Option(help="Dataset of an HDF5 file.")] = None
     axes: Annotated[str | None, typer.Option(help="Letters of its axes: y, x, e (energy), d (detector), p (points).")] = None
     element: Annotated[str | None, typer.Option("--detector-element", help="Element of the detector: a number, or sum.")] = None
+    grid: Annotated[str | None, typer.Option(help="Rows and columns of a list of spectra, such as 40x60.")] = None
     follow_links: FollowOption = False
     detector: Annotated[
         Path | None, typer.Option(help="Detector and scanner from `lfjax xrf calibrate`; found anew if not given.")
@@ -55,7 +56,9 @@ class ScanOptions:
         number = self.element is not None and self.element.isdecimal()
         require(self.element in (None, "sum") or number, "--detector-element", self.element, "a number from 0, or sum")
         element: Any = int(self.element or 0) if number else self.element
-        return io.open_cube(cube, dataset=self.dataset, axes=self.axes, detector=element, follow_links=self.follow_links)
+        grid = None if self.grid is None else _grid(self.grid)
+        told = {"dataset": self.dataset, "axes": self.axes, "detector": element, "grid": grid}
+        return io.open_cube(cube, **told, follow_links=self.follow_links)
 
     def files(self) -> tuple[Path, ...]:
         """Input files among the options."""
@@ -200,6 +203,14 @@ def _identify(
             return found.identified
         known = found.detector, instrument
     return pipeline.identify_scan(counts, *known, families=lines, spectra=spectra)
+
+
+def _grid(text: str) -> tuple[int, int]:
+    """Rows and columns from ROWSxCOLUMNS."""
+    rows, _, columns = text.lower().partition("x")
+    numbers = [int(part) if part.strip().isdecimal() and len(part) < 10 else 0 for part in (rows, columns)]
+    require(min(numbers) >= 1, "--grid", text, "rows x columns, such as 40x60")
+    return numbers[0], numbers[1]
 
 
 def _require_families(lines: str | None, instrument: xrf.Instrument) -> None:

@@ -51,7 +51,7 @@ class Chunks:
         frames: t, number of frames.
         size: frames per chunk.
         process: number of this process among several; they share the folder and take turns with the chunks.
-        group: the Zarr group, in the partial folder until `finish`.
+        group: the Zarr group in the partial folder; after `finish`, open `path` instead.
         finished: whether the result was complete already, see `reuse`.
     """
 

@@ -178,7 +178,7 @@ def _grid(path: Path, found: str, letters: str, sizes: tuple[int, ...], grid: tu
         return shape
     points = sizes[letters.index("p")] if "p" in letters else 1
     if grid is None and points != 1:
-        raise FileError(f"{path}: {found}: a list of {points} spectra; say its rows and columns with grid=")
+        raise FileError(f"{path}: {found}: a list of {points} spectra; expected its rows and columns as the grid (--grid)")
     rows, columns = grid or (1, 1)
     if min(rows, columns) < 1 or math.prod((int(rows), int(columns))) != points:
         raise FileError(f"{path}: {found}: {points} spectra; expected rows x columns of the grid ({rows}, {columns})")

@@ -51,7 +51,10 @@ def place(scan, tmp_path_factory):
     wrong = scan.counts.astype(np.int32)
     wrong[4, 7, 300] = -2
     np.save(folder / "negative.npy", wrong)
+    np.save(folder / "list.npy", scan.counts.reshape(-1, 1024))
     (folder / "again.h5").symlink_to("scan.h5")
+    (folder / "nothing.toml").symlink_to("gone.toml")
+    (folder / "loop.toml").symlink_to("loop.toml")
     (folder / "maps_spectrum.png").hardlink_to(folder / "scan.h5")
     return folder
 
@@ -77,6 +80,13 @@ def test_elements_names_what_is_there_and_nothing_else(lfjax, place, tmp_path):
     assert {each["symbol"] for each in found["elements"]} == {"Pb", "Fe", "Cu", "Ca"}
     assert found["detector"]["gain_ev"] == 20.0 and found["instrument"]["anode"] == "Rh"
     assert (tmp_path / "found.png").exists() and (tmp_path / "found_table.png").exists()
+
+
+def test_a_list_of_spectra_becomes_a_map_on_its_grid(lfjax, place, scan, tmp_path):
+    words = ("--axes", "pe", "--grid", "6x8", "--detector", place / "detector.toml", "--elements", "Fe K, Pb L", "-o", "m.h5")
+    done = lfjax("xrf", "maps", place / "list.npy", *words, cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert correlation(io.read_maps(tmp_path / "m.h5"), scan, "Fe K") > 0.9
 
 
 @pytest.mark.parametrize("suffix", [".ome.tif", ".h5"])
@@ -142,6 +152,11 @@ BAD = {
     "calibrate empty.h5 -o d.toml": ("empty.h5", "counts"),
     "calibrate negative.npy -o d.toml": ("negative.npy", "row 4, column 7, channel 300"),
     "calibrate gone.h5 -o d.toml": ("gone.h5",),
+    "calibrate bare.h5 -o nothing.toml": ("nothing.toml", "link"),
+    "calibrate bare.h5 -o loop.toml --overwrite": ("loop.toml", "link"),
+    "calibrate list.npy --axes pe -o d.toml": ("list.npy", "48 spectra", "--grid"),
+    "calibrate list.npy --axes pe --grid 6x9 -o d.toml": ("list.npy", "48 spectra", "(6, 9)"),
+    "calibrate list.npy --axes pe --grid 6by8 -o d.toml": ("--grid", "6by8", "40x60"),
     f"elements bare.h5 --tube Rh {KNOWN} -o e.json": ("--tube", "--detector"),
     "elements bare.h5 --detector short.toml -o e.json": ("1024", "512"),
     "elements bare.h5 --detector other.toml -o e.json": ("other.toml", "detector"),
@@ -167,11 +182,11 @@ BAD = {
 @pytest.mark.parametrize("line", BAD)
 @pytest.mark.usefixtures("unchecked")
 def test_a_bad_call_is_refused_in_one_line(lfjax, place, line):
-    before = {path: path.stat().st_mtime_ns for path in place.iterdir() if path.name != "cache"}
+    before = {path: path.lstat().st_mtime_ns for path in place.iterdir() if path.name != "cache"}
     done = lfjax("xrf", *shlex.split(line), cwd=place)
     progress, told = [], done.err.strip().splitlines()
     if line.split()[1] in ("empty.h5", "negative.npy"):  # which only reading them shows
         progress, told = told[:-1], told[-1:]
     assert done.code == 2 and len(told) == 1 and all(each.startswith("sum of all spectra") for each in progress), done.err
     assert all(word in done.err for word in BAD[line]), done.err
-    assert {path: path.stat().st_mtime_ns for path in place.iterdir() if path.name != "cache"} == before
+    assert {path: path.lstat().st_mtime_ns for path in place.iterdir() if path.name != "cache"} == before

@@ -73,7 +73,7 @@ def test_axes_are_told_or_asked(tmp_path):
     np.testing.assert_array_equal(whole(images, axes="eyx"), COUNTS)
     np.testing.assert_array_equal(whole(saved(COUNTS.transpose(1, 0, 2)), axes="xye"), COUNTS)
     flat = saved(COUNTS.reshape(20, 32))
-    with pytest.raises(FileError, match="a list of 20 spectra; say its rows and columns with grid="):
+    with pytest.raises(FileError, match="a list of 20 spectra; expected its rows and columns as the grid"):
         io.open_cube(flat)
     with pytest.raises(FileError, match=r"20 spectra; expected rows x columns of the grid \(3, 5\)"):
         io.open_cube(flat, grid=(3, 5))
