@@ -170,6 +170,7 @@ class Recipe:
         """
         with naming(path):
             recipe = cls.from_dict(read_toml(path, "a recipe"))
+            recipe.require_trainable()
         here = Path(path).parent
         pairs = str(here / recipe.data.pairs) if recipe.data.pairs else ""
         movies = tuple(str(here / name) for name in recipe.data.movies)
@@ -194,6 +195,31 @@ class Recipe:
         with within("microscope"):
             scope = Microscope.from_dict(base | numbers)
         return cls(microscope=scope, **parts)
+
+    def require_trainable(self) -> None:
+        """Refuse values that do not fit together, before PSF and data are made.
+
+        Raises:
+            ParameterError: a kernel or window is larger than the field, or a network cannot start from H with these numbers;
+                the message names table and key.
+        """
+        model, lenslets, crop = self.model, self.volume.lenslets, self.training.crop
+        with within("training"):
+            fits = crop is None or (len(crop) == 2 and all(1 <= side <= lenslets for side in crop))
+            require(fits, "crop", crop, f"two numbers of lenslets, 1 to the {lenslets} of the field")
+            field = min(crop or (lenslets,))
+            border = self.training.border
+            require(2 * border < field, "border", border, f"less than half of the {field} lenslets of a window")
+        with within("model"):
+            if model.kind == "compressed":
+                require(model.compress % 2 == 1, "compress", model.compress, "an odd number of lenslets")
+                require(model.damping > 0, "damping", model.damping, "a positive number for a compressed network")
+                channels = len(self.volume.z_um) * math.prod(self.cells[0])
+                require(model.width <= channels, "width", model.width, f"at most {channels}, the channels of the volume")
+            if model.kind == "convolutional":
+                room = (lenslets - 1) // 2
+                require(model.reach <= room, "reach", model.reach, f"at most {room}, for which the field has room")
+                require(not (model.tied and model.damping), "damping", model.damping, "0 where tied = true")
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as a dictionary of tables, with plain numbers, strings and lists."""

@@ -299,8 +299,8 @@ class _Task(NamedTuple):
                 others = [each for each in symbols if each != symbol]
                 gain = self.gains(others, without, unproven=symbol)
                 own = np.array([family.element == symbol for family in self.dictionary.families])
-                rivals = np.sum(np.exp(np.minimum(gain[~own] - gain[own].max(), 0.0)), where=gain[~own] > 0)
-                fall = max(0.0, OCKHAM - float(np.log(np.exp(OCKHAM - fall) + rivals)))
+                rivals = gain[~own & (gain > 0)] - gain[own].max()
+                fall = max(0.0, OCKHAM - float(np.logaddexp.reduce([OCKHAM - fall, *np.minimum(rivals, 0.0)])))
             found[symbol] = fall
         return found
 
