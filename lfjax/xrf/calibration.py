@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter1d, maximum_filter
 
 from lfjax.errors import CalibrationError, require
 from lfjax.solvers.nnls import nonnegative_least_squares
-from lfjax.xrf.components import clipped, family_lines
+from lfjax.xrf.components import clipped, family_lines, scatter_lines
 from lfjax.xrf.detector import FWHM, Detector
 from lfjax.xrf.detector_fit import NUMBERS, DetectorFit, fit_detector
 from lfjax.xrf.dictionary import Design, Dictionary
@@ -41,6 +41,7 @@ FINEST = 5  # candidates of the coarse search that are fitted
 RIVAL = 2.0  # times the least misfit: how far the common families alone decide
 FIRST_STEPS = 4  # of Gauss-Newton, which rank the candidates
 ROUNDS = 3  # of elements and numbers in turn
+MOST_LEFT = 6.0  # misfit per bin of a calibration that is wrong; of one that lacks an element or the tube it is 1 to 3
 UNREFINED = 0.03
 """Error of the model in the first round: elements would explain what the rough numbers of the detector leave."""
 
@@ -86,7 +87,7 @@ def calibrate(
         lowest_ev: lowest energy of the fit, eV.
 
     Raises:
-        CalibrationError: no gain explains the lines of the spectrum.
+        CalibrationError: no gain explains the lines of the spectrum, or the best one leaves much of it.
         ParameterError: a number is out of range, or counts are negative.
         ShapeError: `counts` or `maximum` is not one spectrum.
     """
@@ -117,7 +118,11 @@ def calibrate(
             families = families_between(*ends(detector), elements=shown, exciting_ev=instrument.highest_ev)
             fit = fit_detector(spectrum, detector, families, instrument, ends(detector), systematic=found.systematic)
             detector = fit.detector
-        return Calibration(detector, fit.errors, find(detector))
+        found = find(detector)
+        if found.misfit > MOST_LEFT:
+            told = f"the best gain, {float(detector.gain_ev):.3g} eV per channel, leaves {found.misfit:.2g} times the variance"
+            raise CalibrationError(f"counts: {told}; expected what is known of the scanner, or gain_ev and offset_ev")
+        return Calibration(detector, fit.errors, found)
 
 
 def _different(tried: Sequence[DetectorFit]) -> list[Detector]:
@@ -159,16 +164,18 @@ def _starts(
     net = np.maximum(counts - clipped(counts, np.full(len(counts), 2.5 * width)), 0)
     data, noise = (values[:bins].reshape(-1, size).sum(axis=1) for values in (net, counts))
     weights = 1 / (np.maximum(noise, 1) + (SHARE * data) ** 2)
-    seen = [family_lines(each, instrument) for each in common]
-    energies, rates = (np.concatenate([getattr(each, name) for each in seen]) for name in ("energies_ev", "rates"))
+    # lines of the tube, too: a wrong gain would push those that it does not know out of the spectrum
+    seen = [*(family_lines(each, instrument) for each in common), *scatter_lines(instrument)]
+    energies, rates, broadening = (
+        np.concatenate([getattr(each, name) for each in seen]) for name in ("energies_ev", "rates", "broadening_ev")
+    )
     owner = np.repeat(np.arange(len(seen)), [len(each.rates) for each in seen])
     strong = rates > 0.02
     member = np.equal.outer(owner, np.arange(len(seen)))[strong] * rates[strong, None]
     middle = (np.arange(len(data)) + 0.5) * size - 0.5
-    ends = lowest_ev, top_ev(Detector(2, 1e6), instrument)
-    left = _unexplained(
-        *map(jnp.asarray, (grid, middle, data, weights, energies[strong], member)), *map(jnp.asarray, ends), float(size)
-    )
+    lines = energies[strong], broadening[strong]
+    arrays = map(jnp.asarray, (grid, middle, data, weights, *lines, member, lowest_ev, instrument.highest_ev))
+    left = _unexplained(*arrays, float(size))
     kept: list[tuple[float, float]] = []
     for g, o in grid[np.argsort(np.asarray(left))].tolist():
         if all(abs(np.log(g / other)) > 0.01 or abs(o - shift) > 130 for other, shift in kept):
@@ -197,14 +204,23 @@ def peak_width(counts: Counts) -> float:
 
 @partial(jax.jit, static_argnames=("size",))
 def _unexplained(
-    grid: Array, middle: Array, data: Array, weights: Array, lines: Array, member: Array, lowest: Array, top: Array, size: float
+    grid: Array,
+    middle: Array,
+    data: Array,
+    weights: Array,
+    lines: Array,
+    broadening: Array,
+    member: Array,
+    lowest: Array,
+    top: Array,
+    size: float,
 ) -> Array:
     """Weighted squares that the families leave, at each gain and offset; counts outside the energies of the fit are left."""
 
     def at(pair: Array) -> Array:
         detector = Detector(2, pair[0], pair[1])
         energy = pair[1] + pair[0] * middle
-        sigma = jnp.sqrt(detector.fwhm_ev(lines) ** 2 + BLUR_EV**2) / FWHM
+        sigma = jnp.sqrt(detector.fwhm_ev(lines) ** 2 + broadening**2 + BLUR_EV**2) / FWHM
         shape = jnp.exp(-(((energy[:, None] - lines) / sigma) ** 2) / 2) * (size * pair[0] / (sigma * np.sqrt(2 * np.pi)))
         used = weights * ((energy > lowest) & (energy < top))
         columns = shape @ member

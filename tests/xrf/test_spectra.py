@@ -9,6 +9,7 @@ import pytest
 import xraydb
 
 from lfjax.errors import LfjaxError
+from lfjax.simulate import paint, scan
 from lfjax.simulate.layered_emission import emission
 from lfjax.simulate.pigments import material
 from lfjax.simulate.xray_tube import tube_beam
@@ -80,6 +81,17 @@ def test_the_detector_is_found_from_nothing():
         assert float(found.detector.fwhm_ev(energy)) == pytest.approx(float(TRUE.fwhm_ev(energy)), rel=0.02)
     assert abs(float(found.detector.gain_ev) - 20) < 5 * found.errors["gain_ev"] + 1e-3
     assert set(found.identified.symbols) >= {"Pb", "Hg", "Cu", "Fe"}
+
+
+def test_a_detector_with_a_large_offset_and_small_channels_is_found():
+    """At half the gain the lines of the tube, as strong as those of the painting, would lie beyond the end of the spectrum."""
+    detector = Detector(4096, 10.03, -957.0, noise_ev=75.0, fano=0.114)
+    seen = scan(paint(jax.random.key(7), (16, 16)), jax.random.key(8), SCANNER, detector, counts=160.0)
+    found = calibrate(seen.cube.sum(axis=(0, 1), dtype=np.float64), seen.instrument)
+    for energy in (2342.0, 6400.0, 10_551.0):
+        ours = float(found.detector.offset_ev) + float(found.detector.gain_ev) * (energy + 957) / 10.03
+        assert ours == pytest.approx(energy, abs=2)
+    assert set(found.identified.symbols) <= {each.element for each in seen.families}
 
 
 def test_numbers_do_not_depend_on_the_start():
