@@ -34,6 +34,7 @@ LOWEST_EV = 950.0
 """Below lie noise, L and M lines of light elements, and much absorption by air."""
 OCKHAM = 8.0
 """Prior odds and Ockham's factor of an element, as a growth of the log-likelihood, see `elements`."""
+WEAK = 1.5 * GAIN  # growth of the log-likelihood up to which rivals count: a line at 6 sigma
 UNSURE = 400.0  # fall of the log-likelihood from which no other elements can stand in for one
 SCREEN = 0.5  # share of `GAIN` at which an element joins; the foretold gain is too low where ratios are not fixed
 TRIES, STAND_INS = 8, 3  # least sure elements that are tried, and elements that may take their place
@@ -115,8 +116,8 @@ def elements(
 
     the posterior of a test between a model with the element and one without, at prior odds times Ockham's factor of exp(-8):
     that of a line which may be any of about 100, with an amplitude between nothing and a hundred times its own error. Rivals
-    are elements that would raise the likelihood by D_r in its place, such as Mo L for S K. Elements stay with a probability of
-    0.989, that of D = 12.5 without rivals.
+    are elements that would raise the likelihood by D_r in its place, such as Mo L for S K; they count up to D = 19. Elements
+    stay with a probability of 0.989, that of D = 12.5 without rivals.
 
     Args:
         counts: (channels,), zero or more: a sum or mean spectrum, or one pixel. A mean counts as if each pixel were one
@@ -295,7 +296,7 @@ class _Task(NamedTuple):
             columns, ties = self.design.taken(self.dictionary, symbols, symbol)
             without = fit_counts(columns, self.window.counts, ties=ties, weights=fit.weights)
             fall = (without.misfit - fit.misfit) / 2
-            if fall < UNSURE:
+            if GAIN <= fall < WEAK:
                 others = [each for each in symbols if each != symbol]
                 gain = self.gains(others, without, unproven=symbol)
                 own = np.array([family.element == symbol for family in self.dictionary.families])
