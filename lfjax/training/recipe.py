@@ -115,7 +115,7 @@ class ModelSettings:
         layers: K; levels of the U-Net.
         sparsity: initial lambda, in units of rms(y).
         reach: reach of the convolutional kernels in lenslets.
-        width: V of the compressed network, or channels of the U-Net.
+        width: V of the compressed network, or channels of the U-Net; None: 51, and no more than a compressed network can have.
         compress: side of the compressing kernel in lenslets.
         damping: mu / |H|^2 of the linear inverse from which kernels start; 0: a convolutional network starts at ISTA.
         tied: whether B = A^T (convolutional), which needs damping = 0.
@@ -128,7 +128,7 @@ class ModelSettings:
     layers: int = 6
     sparsity: float = 0.01
     reach: int = 2
-    width: int = 51
+    width: int | None = None
     compress: int = 15
     damping: float = 0.02
     tied: bool = False
@@ -142,10 +142,12 @@ class ModelSettings:
             require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "zero or more")
         for name, least in (("layers", 1), ("reach", 0), ("width", 1), ("compress", 1)):
             value = getattr(self, name)
-            require(isinstance(value, int) and value >= least, name, value, f"a whole number, {least} or more")
+            whole = isinstance(value, int) and value >= least
+            require(whole or (value is None and name == "width"), name, value, f"a whole number, {least} or more")
 
 
 KINDS = ("physics", "convolutional", "compressed", "unet")
+WIDTH = 51  # of a network where the recipe states none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,8 +216,8 @@ class Recipe:
             if model.kind == "compressed":
                 require(model.compress % 2 == 1, "compress", model.compress, "an odd number of lenslets")
                 require(model.damping > 0, "damping", model.damping, "a positive number for a compressed network")
-                channels = len(self.volume.z_um) * math.prod(self.cells[0])
-                require(model.width <= channels, "width", model.width, f"at most {channels}, the channels of the volume")
+                most = self.channels
+                require((model.width or 1) <= most, "width", model.width, f"at most {most}, the channels of the volume")
             if model.kind == "convolutional":
                 room = (lenslets - 1) // 2
                 require(model.reach <= room, "reach", model.reach, f"at most {room}, for which the field has room")
@@ -230,6 +232,17 @@ class Recipe:
     def cells(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Voxels (y, x) and pixels (y, x) per lenslet."""
         return self.microscope.cell_voxels(self.volume.voxels_per_lenslet), self.microscope.cell_pixels
+
+    @property
+    def channels(self) -> int:
+        """Voxels per lenslet over all depths, the channels of the volume."""
+        return len(self.volume.z_um) * math.prod(self.cells[0])
+
+    @property
+    def width(self) -> int:
+        """Width of the network, as the recipe states it or by default."""
+        most = self.channels if self.model.kind == "compressed" else WIDTH
+        return self.model.width or min(WIDTH, most)
 
     @property
     def voxel_um(self) -> tuple[float, float, float]:
@@ -263,7 +276,7 @@ class Recipe:
         settings, (voxels, pixels) = self.model, self.cells
         key, depths = jax.random.key(self.training.seed), len(self.volume.z_um)
         if settings.kind == "unet":
-            size = {"width": settings.width, "levels": settings.layers}
+            size = {"width": self.width, "levels": settings.layers}
             return FromNNX(nnx.jit(lambda: models.ViewUNet(depths, voxels, pixels, **size, rngs=nnx.Rngs(key)))())
         term: models.unfolded.DataTerm
         if settings.kind == "physics":
@@ -277,7 +290,7 @@ class Recipe:
         else:
             term = models.Compressed(
                 key, settings.layers, depths, voxels, pixels, op=op, damping=settings.damping,
-                width=settings.width, compress=settings.compress,
+                width=self.width, compress=settings.compress,
             )  # fmt: skip
         momentum = models.unfolded.fista_momentum(settings.layers) if settings.momentum else None
         return models.UnfoldedISTA(

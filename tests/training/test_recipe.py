@@ -122,6 +122,14 @@ def test_mistakes_in_a_recipe_are_named(tmp_path, old, new, message):
         training.Recipe.read(path)
 
 
+@pytest.mark.parametrize(("kind", "width"), [("compressed", 28), ("unet", 51)])
+def test_a_width_that_is_not_stated_is_one_that_the_network_can_have(tmp_path, kind, width):
+    path = written(tmp_path, kind)
+    path.write_text(path.read_text().replace("width = 6\n", ""))
+    recipe = training.Recipe.read(path)
+    assert recipe.width == width and training.Recipe.from_dict(recipe.to_dict()).width == width
+
+
 @pytest.mark.parametrize("kind", ["physics", "convolutional", "compressed", "unet"])
 def test_models_come_back_from_their_files(tmp_path, op, forward, kind):
     recipe = training.Recipe.read(written(tmp_path, kind))
