@@ -16,6 +16,7 @@ from lfjax.activity.structure import on_grid
 from lfjax.errors import FileError, ParameterError, ShapeError, require
 from lfjax.io.arrays import VoxelUm, reading
 from lfjax.io.hdf5 import choose_dataset, read_values
+from lfjax.io.hdf5_attributes import Attributes
 from lfjax.io.npy import read_array
 
 NAMES = ("masks", "labels", "label", "volume")  # datasets of HDF5 files, in order of preference
@@ -79,7 +80,7 @@ def _hdf5(path: str | Path, dataset: str | None) -> tuple[np.ndarray, VoxelUm | 
     with reading(path, "HDF5"), h5py.File(path, "r") as file:
         found = choose_dataset(path, file, dataset, NAMES, (3, 4, 2), kinds="buif")
         array = read_values(path, found)
-        size = np.ravel(found.attrs.get("voxel_um", ()))
+        size = np.ravel(Attributes(path, found).get("voxel_um", ()))
         if size.size not in (0, 3) or (size.size and (size.dtype.kind not in "uif" or not bool(np.all(size > 0)))):
             raise FileError(f"{path}: attribute voxel_um of {found.name} is {size!r}; expected 3 positive numbers")
         return array, (float(size[0]), float(size[1]), float(size[2])) if size.size else None

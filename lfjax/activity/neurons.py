@@ -14,6 +14,7 @@ from lfjax.errors import FileError, require, require_shape
 from lfjax.io.arrays import reading
 from lfjax.io.checked_numbers import finite_attribute
 from lfjax.io.hdf5 import numbers
+from lfjax.io.hdf5_attributes import Attributes
 from lfjax.io.hdf5_file import new_hdf5
 
 FORMAT = "lfjax neurons 2"
@@ -115,7 +116,8 @@ def read_neurons(path: str | Path) -> Neurons:
         FileError: the file is missing or broken, or holds other datasets.
     """
     with reading(path, "HDF5"), h5py.File(path, "r") as file:
-        version = file.attrs.get("format")
+        told = Attributes(path, file)
+        version = told.get("format")
         if version not in (FORMAT, BEFORE):
             raise FileError(f"{path}: format {version!r}; expected {BEFORE!r} or {FORMAT!r}")
         axes = {"centres_um": "nx", "footprints": "nzyx", "fluorescence": "nt", "dff": "nt", "noise": "n"}
@@ -129,9 +131,9 @@ def read_neurons(path: str | Path) -> Neurons:
         if counts.sum() != len(times) or len(counts) != len(parts["noise"]):
             raise FileError(f"{path}: {len(times)} spikes of {len(counts)} neurons; expected as many as spike_counts says")
         spikes = np.split(times, np.cumsum(counts)[:-1]) if len(counts) else []
-        z, y, x = finite_attribute(path, file.attrs, "voxel_um", positive=True, count=3)
-        (frame_s,) = finite_attribute(path, file.attrs, "frame_s", positive=True, count=1)
-        z_um = finite_attribute(path, file.attrs, "z_um") if "z_um" in file.attrs else None
+        z, y, x = finite_attribute(path, told, "voxel_um", positive=True, count=3)
+        (frame_s,) = finite_attribute(path, told, "frame_s", positive=True, count=1)
+        z_um = finite_attribute(path, told, "z_um") if "z_um" in told else None
         known = np.ones(len(counts), bool) if valid is None else valid
         found = Neurons(
             parts["centres_um"], parts["footprints"], parts["fluorescence"], parts["dff"], list(spikes), frame_s, (z, y, x),

@@ -20,6 +20,7 @@ from lfjax.io.cube import Cube
 from lfjax.io.cube_hdf5_about import About, attribute_text
 from lfjax.io.cube_layout import Ask, lay_out
 from lfjax.io.hdf5 import choose_dataset, find_node, list_datasets, require_written
+from lfjax.io.hdf5_attributes import Attributes
 
 USUAL = ("counts", "mca_arr", "spectra", "cube", "mca")
 """Names of datasets of counts: of PyMca and NeXus, of MAPS, of scanners."""
@@ -65,13 +66,13 @@ def _name(path: Path, file: h5py.File, ask: Ask) -> str | None:
     """Name of the dataset of counts. None: `choose_dataset` finds it, or tells what there is."""
     if ask.dataset is not None:
         node = find_node(path, file, ask.dataset, ask.follow_links)
-        signal = attribute_text(node.attrs.get("signal")) if isinstance(node, h5py.Group) else None
+        signal = attribute_text(Attributes(path, node).get("signal")) if isinstance(node, h5py.Group) else None
         return f"{ask.dataset.rstrip('/')}/{signal}" if signal else ask.dataset
     default = _default(path, file, ask)
     if default is not None:
         return default
     for kind in (_spectra, _signals, _usual):
-        names = list(kind(file))
+        names = list(kind(path, file))
         if len(names) > 1:
             shapes = list_datasets(file)
             each = ", ".join(f"{name!r} {shapes[name]}" for name in names[:LISTED])
@@ -86,8 +87,9 @@ def _default(path: Path, file: h5py.File, ask: Ask) -> str | None:
     """Where the attributes `default`, from group to group, and then `signal` lead; None: to nothing of two axes or more."""
     name, node = "", file["/"]
     for _ in range(DEPTH):
-        signal = attribute_text(node.attrs.get("signal"))
-        following = signal or attribute_text(node.attrs.get("default"))
+        told = Attributes(path, node)
+        signal = attribute_text(told.get("signal"))
+        following = signal or attribute_text(told.get("default"))
         if not following:
             return None
         name = f"{name}/{following}" if name else following
@@ -104,19 +106,19 @@ def _where(file: h5py.File, holds: Callable[[str, h5py.Dataset], bool]) -> Itera
     return (name for name, shape in list_datasets(file).items() if len(shape) > 1 and holds(name, file[name]))
 
 
-def _spectra(file: h5py.File) -> Iterator[str]:
-    return _where(file, lambda _, one: attribute_text(one.attrs.get("interpretation")) == "spectrum")
+def _spectra(path: Path, file: h5py.File) -> Iterator[str]:
+    return _where(file, lambda _, one: attribute_text(Attributes(path, one).get("interpretation")) == "spectrum")
 
 
-def _signals(file: h5py.File) -> Iterator[str]:
+def _signals(path: Path, file: h5py.File) -> Iterator[str]:
     """Signals of three axes or more, of groups (NXdata, NXmca) or, in old files, with the attribute `signal` of their own."""
 
     def is_signal(name: str, dataset: h5py.Dataset) -> bool:
-        told = attribute_text(dataset.parent.attrs.get("signal")) == name.rpartition("/")[2]
-        return dataset.ndim > 2 and (told or str(dataset.attrs.get("signal", "")) in ("1", "b'1'"))
+        told = attribute_text(Attributes(path, dataset.parent).get("signal")) == name.rpartition("/")[2]
+        return dataset.ndim > 2 and (told or str(Attributes(path, dataset).get("signal", "")) in ("1", "b'1'"))
 
     return _where(file, is_signal)
 
 
-def _usual(file: h5py.File) -> Iterator[str]:
+def _usual(path: Path, file: h5py.File) -> Iterator[str]:
     return _where(file, lambda name, _: name.rpartition("/")[2].lower() in USUAL)

@@ -21,6 +21,7 @@ from lfjax.io.cube_energy import listed_axis, polynomial_axis
 from lfjax.io.cube_layout import LETTERS, Ask, CubeLayout
 from lfjax.io.cube_raw import pixel_size
 from lfjax.io.hdf5 import choose_dataset, find_node, read_values
+from lfjax.io.hdf5_attributes import Attributes
 from lfjax.io.movie_source import SECONDS
 
 ENERGIES = ("energy", "energies", "energy_axis")
@@ -57,7 +58,7 @@ class About:
     def __init__(self, path: Path, file: h5py.File, name: str, dataset: h5py.Dataset, ask: Ask) -> None:
         self._path, self._dataset, self._ask = path, dataset, ask
         above = find_node(path, file, name.rpartition("/")[0], ask.follow_links)
-        self._groups = list(_around(above, dataset))
+        self._groups = list(_around(path, above, dataset))
         self.names = self._axis_names(name.rpartition("/")[2])
 
     def axis_names(self) -> list[str]:
@@ -67,17 +68,17 @@ class About:
 
     def _axis_names(self, own: str) -> list[str]:
         group = self._groups[0]
-        signal = attribute_text(group.attrs.get("signal"))
+        signal = attribute_text(self._told(group).get("signal"))
         for holder in [group, self._dataset] if signal in (None, own) else [self._dataset]:
-            names = _texts(holder.attrs.get("axes"))
+            names = _texts(self._told(holder).get("axes"))
             if len(names) == self._dataset.ndim:
                 return names
-        labels = [str(dimension.label) for dimension in self._dataset.dims]
-        return labels if any(labels) else []
+        labels = _texts(self._told(self._dataset).get("DIMENSION_LABELS"))
+        return labels if len(labels) == self._dataset.ndim and any(labels) else []
 
     def spectrum(self) -> dict[str, int]:
         """What tells the axis of the spectrum, but for the names of axes: the interpretation, or energies of its length."""
-        meaning, ndim = attribute_text(self._dataset.attrs.get("interpretation")), self._dataset.ndim
+        meaning, ndim = attribute_text(self._told(self._dataset).get("interpretation")), self._dataset.ndim
         if meaning == "spectrum":
             return {"its interpretation": ndim - 1}
         if meaning == "image" and ndim == 3:
@@ -199,15 +200,18 @@ class About:
     def _attributes(self, names: Sequence[str]) -> Iterator[Any]:
         for name in names:
             for holder in (self._dataset, *self._groups):
-                for own in holder.attrs:
-                    if own.lower() == name:
-                        yield holder.attrs[own]
+                told = self._told(holder)
+                yield from (told[own] for own in told if own.lower() == name)
 
     def _unit(self, dataset: h5py.Dataset) -> str | None:
-        return attribute_text(dataset.attrs.get("units", dataset.attrs.get("unit")))
+        told = self._told(dataset)
+        return attribute_text(told.get("units", told.get("unit")))
+
+    def _told(self, node: h5py.Group | h5py.Dataset) -> Attributes:
+        return Attributes(self._path, node)
 
 
-def _around(above: h5py.Group | h5py.Dataset | None, dataset: h5py.Dataset) -> Iterator[h5py.Group]:
+def _around(path: Path, above: h5py.Group | h5py.Dataset | None, dataset: h5py.Dataset) -> Iterator[h5py.Group]:
     """Groups that tell about a dataset."""
     found = [above] if isinstance(above, h5py.Group) else []
     parent = dataset.parent
@@ -216,6 +220,6 @@ def _around(above: h5py.Group | h5py.Dataset | None, dataset: h5py.Dataset) -> I
     info = parent.get("info") if parent.get("info", getclass=True, getlink=True) is h5py.HardLink else None
     if isinstance(info, h5py.Group):
         found.append(info)
-    if attribute_text(parent.parent.attrs.get("NX_class")) == "NXdetector":
+    if attribute_text(Attributes(path, parent.parent).get("NX_class")) == "NXdetector":
         found.append(parent.parent)
     yield from found

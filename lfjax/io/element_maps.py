@@ -21,6 +21,7 @@ from lfjax.io.checked_numbers import finite_attribute
 from lfjax.io.cube_hdf5_about import attribute_text
 from lfjax.io.cube_raw import pixel_size
 from lfjax.io.hdf5 import choose_dataset, read_values
+from lfjax.io.hdf5_attributes import Attributes
 from lfjax.io.hdf5_file import new_hdf5
 
 OME, HDF5 = (".ome.tif", ".ome.tiff"), (".h5", ".hdf5")
@@ -199,7 +200,8 @@ def _read_hdf5(path: Path, file: h5py.File) -> ElementMaps:
     group = file.get("maps") if file.get("maps", getlink=True, getclass=True) is h5py.HardLink else None
     if not isinstance(group, h5py.Group) or "names" not in group.attrs:
         raise FileError(f"{path}: no group 'maps' with the attribute names; expected element maps")
-    names = tuple(attribute_text(one) or "" for one in np.ravel(group.attrs["names"]))
+    about = Attributes(path, group)
+    names = tuple(attribute_text(one) or "" for one in np.ravel(about["names"]))
 
     def values(name: str) -> np.ndarray:
         return check_array(path, read_values(path, choose_dataset(path, file, f"maps/{name}")), "yx").astype(np.float32)
@@ -208,11 +210,11 @@ def _read_hdf5(path: Path, file: h5py.File) -> ElementMaps:
     errors = [values(f"{name}_errors") for name in names if f"{name}_errors" in group]
     if not arrays or len({one.shape for one in (*arrays, *errors)}) > 1 or len(errors) not in (0, len(arrays)):
         raise FileError(f"{path}: {len(arrays)} maps and {len(errors)} errors of different shapes; expected one shape, and all")
-    told = [dict(group[name].attrs) for name in names]
+    told = [Attributes(path, group[name]) for name in names]
     lines = [finite_attribute(path, one, "energy_ev", positive=True, count=1)[0] for one in told if "energy_ev" in one]
     if len(lines) not in (0, len(names)):
         raise FileError(f"{path}: {len(lines)} of {len(names)} maps have the attribute energy_ev; expected all or none")
-    sizes = finite_attribute(path, dict(group.attrs), "pixel_um", positive=True, count=2) if "pixel_um" in group.attrs else None
+    sizes = finite_attribute(path, about, "pixel_um", positive=True, count=2) if "pixel_um" in about else None
     return ElementMaps(
         np.stack(arrays), names, np.array(lines) if lines else None, np.stack(errors) if errors else None,
         None if sizes is None else (sizes[0], sizes[1]), attribute_text(told[0].get("unit")) or "counts",

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from lfjax.errors import FileError
 from lfjax.io.arrays import Volume, VoxelUm, check_array, check_volume, choose_page, reading
 from lfjax.io.claims import FOLLOW, array_bytes, is_small, require_claim
+from lfjax.io.hdf5_attributes import Attributes
 from lfjax.io.hdf5_file import new_hdf5
 
 LISTED = 8  # datasets that a message names
@@ -38,7 +39,7 @@ def read_volume(path: str | Path, *, follow_links: bool = False) -> Volume:
     with reading(path, "HDF5"), h5py.File(path, "r") as file:
         dataset = choose_dataset(path, file, "volume", follow_links=follow_links)
         array = check_array(path, read_values(path, dataset), "zyx")
-        attributes = dict(dataset.attrs)
+        attributes = Attributes(path, dataset)
         for name, expected in (("axes", "zyx"), ("unit", "um")):
             found = attributes.get(name, expected)
             if str(found) != expected:

@@ -11,6 +11,7 @@ import numpy as np
 from lfjax.errors import FileError
 from lfjax.io.claims import array_bytes, require_claim
 from lfjax.io.hdf5 import choose_dataset
+from lfjax.io.hdf5_attributes import Attributes
 from lfjax.io.movie_source import Choice, Layout, Source, check_axes, lay_out, missing_frames
 
 
@@ -45,7 +46,7 @@ def _axes(path: Path, dataset: h5py.Dataset, asked: str | None) -> str:
     ndim, found = dataset.ndim, f"dataset {dataset.name!r} of shape {dataset.shape}"
     if asked is not None:
         return check_axes(asked, ndim, found)
-    told = dataset.attrs.get("axes")
+    told = Attributes(path, dataset).get("axes")
     told = told.decode() if isinstance(told, bytes) else told
     if isinstance(told, str) and len(told) == ndim and set(told.lower()) <= set("tzcyx"):
         return told.lower()
@@ -66,7 +67,7 @@ def _frame_s(path: Path, file: h5py.File, dataset: h5py.Dataset) -> float | None
     """Interval from the attribute frame_s or rate_hz, of the dataset or of the file."""
     for holder in (dataset, file):
         for name in ("frame_s", "rate_hz"):
-            value = holder.attrs.get(name)
+            value = Attributes(path, holder).get(name)
             if value is None:
                 continue
             number = np.ravel(value)

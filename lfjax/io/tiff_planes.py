@@ -121,6 +121,7 @@ def open_planes(path: str | Path, series: int | None = None, *, follow_links: bo
     """
     file = tifffile.TiffFile(path)
     try:
+        _require_end(path, file)
         master = _beside(Path(path), file, follow_links)
         if master is not None:
             file.close()
@@ -247,13 +248,27 @@ def _holds(page: Page) -> bool:
 def _ended(file: tifffile.TiffFile) -> bool:
     """Whether the list of pages is there to its end, and the description of the first page."""
     first, last = file.pages[0], file.pages[len(file.pages) - 1]
-    return _directory(file, last)[1] == 0 and (270 not in _directory(file, first)[0] or 270 in getattr(first, "tags", ()))
+    described = 270 in _directory(file, first.offset)[0]
+    return _directory(file, last.offset)[1] == 0 and (not described or 270 in getattr(first, "tags", ()))
 
 
-def _directory(file: tifffile.TiffFile, page: Page) -> tuple[list[int], int]:
-    """Tag codes of a page, and the offset of the next page, 0 for the last (TIFF 6.0, section 2)."""
+def _require_end(path: str | Path, file: tifffile.TiffFile) -> None:
+    """Refuse a list of pages that leads back into itself, which tifffile would follow for ever; a torn one is left to it."""
+    seen, offset = set[int](), file.pages.first.offset
+    while offset:
+        if offset in seen:
+            raise FileError(f"{path}: the list of pages is a circle at byte {offset}; expected one that ends")
+        seen.add(offset)
+        try:
+            offset = _directory(file, offset)[1]
+        except struct.error:
+            return
+
+
+def _directory(file: tifffile.TiffFile, offset: int) -> tuple[list[int], int]:
+    """Tag codes of the page at an offset, and the offset of the next page, 0 for the last (TIFF 6.0, section 2)."""
     layout, handle = file.tiff, file.filehandle
-    handle.seek(page.offset)
+    handle.seek(offset)
     (count,) = struct.unpack(layout.tagnoformat, handle.read(layout.tagnosize))
     entries = handle.read(count * layout.tagsize)
     (following,) = struct.unpack(layout.offsetformat, handle.read(layout.offsetsize))

@@ -22,6 +22,7 @@ from lfjax.io.arrays import check_array, reading
 from lfjax.io.cache import cache_folder
 from lfjax.io.checked_numbers import finite_attribute
 from lfjax.io.hdf5 import numbers
+from lfjax.io.hdf5_attributes import Attributes
 from lfjax.io.hdf5_file import new_hdf5
 from lfjax.optics.alignment import Alignment
 from lfjax.optics.microscope import Microscope
@@ -73,7 +74,7 @@ def read_psf(path: str | Path) -> PSF:
     """
     with reading(path, "PSF"), h5py.File(path, "r") as file:
         values = numbers(path, file, "psf", "zabyx")
-        attributes = dict(file["psf"].attrs)
+        attributes = Attributes(path, file["psf"])
         if attributes.get("format") != FORMAT:
             raise FileError(f"{path}: PSF format {attributes.get('format')}; expected {FORMAT}")
         depths = finite_attribute(path, attributes, "z_um")
@@ -121,7 +122,7 @@ def read_view_psfs(path: str | Path) -> tuple[Float[Array, "v z y x"], tuple[flo
     """
     with reading(path, "PSF"), h5py.File(path, "r") as file:
         values = numbers(path, file, "view_psfs", "vzyx")
-        depths = finite_attribute(path, file["view_psfs"].attrs, "z_um")
+        depths = finite_attribute(path, Attributes(path, file["view_psfs"]), "z_um")
         if len(depths) != values.shape[1]:
             raise FileError(f"{path}: {len(depths)} depths; expected {values.shape[1]}, one per plane")
         return jnp.asarray(values), depths

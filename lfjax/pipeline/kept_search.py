@@ -20,6 +20,7 @@ import numpy as np
 from lfjax.errors import FileError
 from lfjax.io.arrays import reading
 from lfjax.io.hdf5 import numbers
+from lfjax.io.hdf5_attributes import Attributes
 from lfjax.io.hdf5_file import new_hdf5
 from lfjax.tomography import Estimate, Pass, Poses, State
 
@@ -100,9 +101,10 @@ class KeptSearch:
         """The settings and the state that the file holds."""
         try:
             with reading(self.path, "HDF5"), h5py.File(self.path, "r") as file:
-                if file.attrs.get("format") != FORMAT:
-                    raise FileError(f"{self.path}: format {file.attrs.get('format')!r}; expected {FORMAT!r}")
-                if file.attrs.get("sha256") != _digest(file):
+                told = Attributes(self.path, file)
+                if told.get("format") != FORMAT:
+                    raise FileError(f"{self.path}: format {told.get('format')!r}; expected {FORMAT!r}")
+                if told.get("sha256") != _digest(file):
                     raise FileError(f"{self.path}: damaged, its checksum does not fit")
                 there, rest = (json.loads(numbers(self.path, file, name).tobytes()) for name in ("settings", "rest"))
 

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, PyTree
 from lfjax.errors import FileError, LfjaxError
 from lfjax.io.arrays import reading
 from lfjax.io.hdf5 import choose_dataset, numbers
+from lfjax.io.hdf5_attributes import Attributes
 from lfjax.io.hdf5_file import new_hdf5
 from lfjax.models import Frozen
 from lfjax.training.recipe import Recipe
@@ -62,10 +63,11 @@ def read_model(path: str | Path) -> TrainedModel:
         FileError: the file is missing, broken, or not a model.
     """
     with reading(path, "HDF5"), h5py.File(path, "r") as file:
-        if file.attrs.get("format") != FORMAT:
-            raise FileError(f"{path}: format {file.attrs.get('format')!r}; expected {FORMAT!r}")
+        told = Attributes(path, file)
+        if told.get("format") != FORMAT:
+            raise FileError(f"{path}: format {told.get('format')!r}; expected {FORMAT!r}")
         try:
-            recipe = Recipe.from_dict(json.loads(str(file.attrs["recipe"])))
+            recipe = Recipe.from_dict(json.loads(str(told["recipe"])))
             network = _outline(recipe)
         except (LfjaxError, ValueError, TypeError) as error:
             raise FileError(f"{path}: its recipe cannot be read ({error})") from error

@@ -26,6 +26,7 @@ NO_READERS = {
     "lfjax.io.chunk_store": "results of interrupted runs: see the tests of chunk stores",
     "lfjax.io.chunks": "results of interrupted runs: see the tests of chunk stores",
     "lfjax.io.hdf5.read_values": "a dataset of an open file",
+    "lfjax.io.hdf5_attributes": "files that the readers of HDF5 have opened",
     "lfjax.io.limits": "free memory",
     "lfjax.io.lock": "the owner of a result, shown and not trusted",
     "lfjax.io.movie_source.read_frames": "frames of an open movie",

@@ -1,5 +1,6 @@
 """One camera frame from files as cameras and programs write them: more light is more, and colours are refused."""
 
+import struct
 import zlib
 
 import h5py
@@ -152,3 +153,19 @@ def test_broken_png_and_npy_are_refused(tmp_path):
 def test_real_white_frames_are_read(shared):
     for path in sorted((shared / "data/cases/lightfield").glob("*.tif")):
         np.testing.assert_array_equal(io.read_frame(path), tifffile.imread(path))
+
+
+@pytest.mark.parametrize("pages", [1, 2, 150])
+def test_a_list_of_pages_that_leads_back_into_itself_is_refused(tmp_path, pages):
+    path = tmp_path / "f.tif"
+    with tifffile.TiffWriter(path) as file:
+        for number in range(pages):
+            file.write(np.full((4, 5), number, np.uint16), contiguous=False, metadata=None)
+    with tifffile.TiffFile(path) as file:
+        first, last = file.pages[0].offset, file.pages[pages - 1].offset
+    data = bytearray(path.read_bytes())
+    (tags,) = struct.unpack_from("<H", data, last)
+    struct.pack_into("<I", data, last + 2 + 12 * tags, first)
+    path.write_bytes(data)
+    with pytest.raises(FileError, match=rf"f\.tif: the list of pages is a circle at byte {first}; expected one that ends"):
+        io.read_frame(path)
