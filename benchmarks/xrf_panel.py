@@ -20,10 +20,10 @@ from lfjax.errors import CalibrationError
 from lfjax.simulate import Scan, paint, scan
 from lfjax.simulate.layered_emission import emission
 from lfjax.simulate.pigments import material
-from lfjax.simulate.xray_tube import tube_beam
 from lfjax.simulate.xrf_scan import SCANNER, counted
 from lfjax.xrf import Detector, Family, Instrument, calibrate, elements, families, spectrum
 from lfjax.xrf.identification import LOWEST_EV, top_ev
+from lfjax.xrf.tube import tube_beam
 
 MORE = 64.0  # 512 x 512 pixels over 64 x 64
 COUNTS = 20.0  # of a main family per pixel, see `simulate.scan`

@@ -35,6 +35,7 @@ EXTRAS = {
     "tensorboardX": "train",
     "skimage": "neuro",
     "pynwb": "neuro",
+    "threadpoolctl": "xrf",
     "xraydb": "xrf",
 }
 

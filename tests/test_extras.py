@@ -46,7 +46,6 @@ NEEDS = {
     "lfjax.simulate.layered_emission": "xrf",
     "lfjax.simulate.painting": "xrf",
     "lfjax.simulate.pigments": "xrf",
-    "lfjax.simulate.xray_tube": "xrf",
     "lfjax.simulate.xrf_scan": "xrf",
     "lfjax.tomography.conversion": "cryo",
     "lfjax.tomography.cryosparc": "cryo",

@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 
 from lfjax.errors import require, require_shape
 from lfjax.simulate.pigments import Material
-from lfjax.simulate.xray_tube import Beam
 from lfjax.xrf.instrument import REST_EV, Instrument
 from lfjax.xrf.lines import Family, family as family_of
+from lfjax.xrf.tube import Beam
 
 ELECTRON_CM = 2.8179403e-13  # classical radius of the electron
 AVOGADRO = 6.02214076e23

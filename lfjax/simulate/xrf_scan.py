@@ -15,11 +15,11 @@ from lfjax.errors import ParameterError, require
 from lfjax.simulate.layered_emission import Emission, emission
 from lfjax.simulate.painting import Layer, Painting
 from lfjax.simulate.pigments import Material, find_material
-from lfjax.simulate.xray_tube import LOWEST_EV, Beam, tube_beam
 from lfjax.xrf.components import COMPTON_WIDTH, Lines, line_columns, pile_up, with_escape
 from lfjax.xrf.detector import Detector
 from lfjax.xrf.instrument import Instrument, escape
 from lfjax.xrf.lines import Family, families as families_between
+from lfjax.xrf.tube import LOWEST_EV, Beam, tube_beam
 
 SCANNER = Instrument(50000.0, anode="Rh", angle_deg=135.0, air_cm=1.0, beryllium_um=12.5, silicon_um=500.0)
 """A usual scanner: a rhodium tube at 50 kV straight above the panel, a detector at 45 degrees, 1 cm away."""

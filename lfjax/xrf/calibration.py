@@ -23,6 +23,7 @@ from lfjax.xrf.identification import LOWEST_EV, Identified, checked_counts, elem
 from lfjax.xrf.instrument import Instrument
 from lfjax.xrf.lines import Family, families as families_between, parse_families
 from lfjax.xrf.poisson_fit import Counts, fit_counts
+from lfjax.xrf.precision import in_double
 from lfjax.xrf.window import Window
 
 COMMON = (
@@ -100,7 +101,7 @@ def calibrate(
     require(gain_ev is None or gain_ev > 0, "gain_ev", gain_ev, "a positive number")
     instrument = instrument.checked()
     known = (gain_ev, offset_ev)
-    with jax.enable_x64(True):
+    with in_double():
         searched = spectrum if extra is None else spectrum + extra * (spectrum.sum() / extra.sum())
         common = parse_families(COMMON, instrument.highest_ev, missing=True)
         ends = partial(_ends, instrument=instrument, lowest_ev=lowest_ev)

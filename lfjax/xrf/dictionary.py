@@ -16,6 +16,7 @@ from lfjax.xrf.detector import Detector
 from lfjax.xrf.instrument import SILICON_K_EV, Instrument, escape
 from lfjax.xrf.lines import Family, edges_of, family as family_of
 from lfjax.xrf.poisson_fit import Counts, Ties
+from lfjax.xrf.tube import emitted
 from lfjax.xrf.window import Window
 
 SPREAD = {"K": 0.04, "L": 0.12, "M": 0.3}
@@ -26,8 +27,9 @@ UNSEEN = 0.7
 """Trust in families whose element has stronger lines outside the spectrum."""
 LOWEST_EDGE_EV = 4000.0  # absorption edges below lie closer to the lines of their element than a detector tells apart
 LEAST_ESCAPE = 1e-5  # share of escape peaks that is too small to be seen
-SPREAD_OF_SHELLS = 1.0
-"""Relative error of the ratio between families of an element: what absorbs between source and detector weakens lower ones."""
+SPREAD_OF_SHELLS = {"K": 1.0, "L": 1.0, "M": 2.0}
+"""Relative error of the ratio between families of an element, which is that of a thin film: what absorbs between source and
+detector weakens lower ones, and yields of M shells differ up to threefold between tables."""
 ABSORBED, SPREAD_OF_ABSORBED = 0.02, 3.0
 """Background below an element's edges per count in its lines, and its relative error: the element's absorption makes both."""
 SPREAD_OF_TUBE = 0.2
@@ -91,7 +93,7 @@ class Dictionary(NamedTuple):
                 owner.append(number)
                 share.append(lost.sum())
                 escapes.append(len(groups) - 1)
-            strength.append(family.strength * float(family.rates @ efficiency[number]))
+            strength.append(emitted(family.element, family.shell, instrument) * float(family.rates @ efficiency[number]))
         owners, shares, evidence = np.array(owner, int), np.array(share, float), _evidence(families, instrument)
         lines = ~np.isin(np.arange(len(groups)), escapes)
         ties = _ties(families, owners, shares, lines, np.array(strength), evidence)
@@ -160,7 +162,7 @@ def _ties(
             parts.append(member[[number]])
             wholes.append(member[proof].sum(axis=0, keepdims=True))
             ratios.append(strength[[number]] / strength[proof].sum())
-            spreads.append(np.array([SPREAD_OF_SHELLS]))
+            spreads.append(np.array([SPREAD_OF_SHELLS[family.shell]]))
     return Ties(*(np.concatenate(each) for each in (parts, wholes, ratios, spreads)))
 
 
@@ -231,15 +233,40 @@ class Design(NamedTuple):
         self, dictionary: Dictionary, elements: Collection[str], unproven: str | None = None
     ) -> tuple[NDArray[np.float64], Ties]:
         """Columns and ties of a fit with some elements, see `Dictionary.columns_of`: groups first, then edges and the rest."""
-        ours = dictionary.columns_of(elements, unproven)
+        ours, seen = self._chosen(dictionary, elements, unproven)
         lines = [dictionary.families[number].element for number in dictionary.owner[ours]]
-        seen = [i for i, element in enumerate(self.owner) if element in lines]
         columns = np.concatenate([self.groups[:, ours], self.edges[:, seen], self.rest], axis=1)
         whole = np.array([[element == self.owner[i] for element in lines] for i in seen], float).reshape(len(seen), len(ours))
         part, behind = np.pad(np.eye(len(seen)), ((0, 0), (len(ours), 0))), ((0, 0), (0, len(seen)))
         ratio, spread = np.full(len(seen), ABSORBED), np.full(len(seen), SPREAD_OF_ABSORBED)
         ties = dictionary.ties.taken(ours, len(seen)).joined(Ties(part, np.pad(whole, behind), ratio, spread))
         return columns, ties.beside(self.rest_ties)
+
+    def carried(
+        self,
+        dictionary: Dictionary,
+        amplitudes: Float[NDArray[np.float64], " columns"],
+        before: Collection[str],
+        elements: Collection[str],
+        unproven: str | None = None,
+    ) -> Float[NDArray[np.float64], " others"]:
+        """Amplitudes of a fit with some elements, for the columns of a fit with others; 0 where the first had none."""
+        every = np.zeros(self.groups.shape[1] + self.edges.shape[1] + self.rest.shape[1])
+        every[self._numbers(*self._chosen(dictionary, before, None))] = amplitudes
+        return every[self._numbers(*self._chosen(dictionary, elements, unproven))]
+
+    def _chosen(
+        self, dictionary: Dictionary, elements: Collection[str], unproven: str | None
+    ) -> tuple[NDArray[np.int64], list[int]]:
+        """Numbers of the groups and edges of some elements."""
+        ours = dictionary.columns_of(elements, unproven)
+        there = {dictionary.families[number].element for number in dictionary.owner[ours]}
+        return ours, [i for i, element in enumerate(self.owner) if element in there]
+
+    def _numbers(self, groups: NDArray[np.int64], edges: Sequence[int]) -> NDArray[np.int64]:
+        """Numbers of columns among all of them."""
+        first, last = self.groups.shape[1], self.groups.shape[1] + self.edges.shape[1]
+        return np.concatenate([groups, first + np.array(edges, int), last + np.arange(self.rest.shape[1])])
 
 
 @jax.jit

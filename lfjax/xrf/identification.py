@@ -8,10 +8,10 @@ of lines, which are known to a few per cent (`dictionary.SPREAD`).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +22,7 @@ from lfjax.xrf.dictionary import Design, Dictionary
 from lfjax.xrf.instrument import Instrument
 from lfjax.xrf.lines import Family, families as families_between
 from lfjax.xrf.poisson_fit import Counts, CountsFit, fit_counts, gain_of
+from lfjax.xrf.precision import in_double
 from lfjax.xrf.window import Window
 
 SYSTEMATICS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.08)
@@ -134,7 +135,7 @@ def elements(
         ParameterError: counts are negative, or a number is out of range.
         ShapeError: `counts` is not one spectrum of the detector's channels.
     """
-    with jax.enable_x64(True):
+    with in_double():
         task = _Task.of(counts, detector, instrument, (lowest_ev, highest_ev), systematic, candidates)
         for error in SYSTEMATICS if systematic is None else (systematic,):
             task = task._replace(systematic=error)
@@ -166,7 +167,7 @@ def fitted(
         systematic: see `elements`.
     """
     require(len(families) > 0, "families", len(families), "one or more")
-    with jax.enable_x64(True):
+    with in_double():
         task = _Task.of(counts, detector, instrument, (lowest_ev, highest_ev), systematic, families=families)
         symbols = list(dict.fromkeys(family.element for family in families))
         for error in SYSTEMATICS if systematic is None else (systematic,):
@@ -250,7 +251,7 @@ class _Task(NamedTuple):
         """Argon, where the photons go through air."""
         return ["Ar"] if self.instrument.air_cm > 0 and self.dictionary.columns_of(["Ar"]).size else []
 
-    def joined(self, chosen: Sequence[str] = (), never: str | None = None, more: int = MOST) -> list[str]:
+    def joined(self, chosen: Sequence[str] = (), never: Collection[str] = (), more: int = MOST) -> list[str]:
         """Elements that raise the likelihood, one after the other, at most so many, behind those chosen already."""
         chosen, most = list(chosen), len(chosen) + more
         while len(chosen) < most:
@@ -262,39 +263,45 @@ class _Task(NamedTuple):
         return chosen
 
     def gains(
-        self, chosen: Sequence[str], fit: CountsFit, never: str | None = None, unproven: str | None = None
+        self, chosen: Sequence[str], fit: CountsFit, never: Collection[str] = (), unproven: str | None = None
     ) -> Float[NDArray[np.float64], " families"]:
         """Growth of the log-likelihood that each family which proves a new element would bring; -1 for all others."""
         columns, ties = self.design.taken(self.dictionary, [*chosen, *([unproven] if unproven else [])], unproven)
         gain = self.dictionary.trust * gain_of(columns, self.design.families, self.window.counts, fit, ties)
-        new = [family.element not in {*chosen, never} for family in self.dictionary.families] & self.dictionary.evidence
+        new = [family.element not in {*chosen, *never} for family in self.dictionary.families] & self.dictionary.evidence
         return np.where(new, gain, -1.0)
 
-    def swapped(self, symbols: list[str], fit: CountsFit) -> list[str] | None:
+    def swapped(self, symbols: list[str], fit: CountsFit, falls: Mapping[str, float]) -> list[str] | None:
         """A better set in which one element that is not sure gives way to others; None: there is none.
 
         One after the other is greedy: Cd L takes the counts of K K and Sn L, and neither then gains enough alone.
         """
-        falls = self.falls(symbols, fit)
         cost = fit.misfit / 2 + GAIN * len(symbols)
         unsure = sorted((each for each in symbols if falls[each] < UNSURE), key=lambda each: falls[each])
         for symbol in unsure[:TRIES]:
-            others = self.joined([each for each in symbols if each != symbol], symbol, STAND_INS)
+            others = self.joined([each for each in symbols if each != symbol], [symbol], STAND_INS)
             columns, ties = self.design.taken(self.dictionary, others)
             there = fit_counts(columns, self.window.counts, ties=ties, weights=fit.weights)
             if there.misfit / 2 + GAIN * len(others) < cost - 1:
                 return others
         return None
 
-    def falls(self, symbols: Sequence[str], fit: CountsFit) -> dict[str, float]:
+    def falls(
+        self, symbols: Sequence[str], fit: CountsFit, known: Mapping[str, float] = MappingProxyType({})
+    ) -> dict[str, float]:
         """How far the log-likelihood falls without the evidence for each element, at the weights of the whole fit.
 
-        Rivals, which would explain the same counts, take their share of the odds, see `elements`.
+        Rivals, which would explain the same counts, take their share of the odds, see `elements`. What was sure with more
+        elements, `known`, stays sure with fewer.
         """
         found = {}
         for symbol in symbols:
+            if known.get(symbol, 0.0) >= UNSURE:
+                found[symbol] = known[symbol]
+                continue
             columns, ties = self.design.taken(self.dictionary, symbols, symbol)
-            without = fit_counts(columns, self.window.counts, ties=ties, weights=fit.weights)
+            start = self.design.carried(self.dictionary, fit.amplitudes, symbols, symbols, symbol)
+            without = fit_counts(columns, self.window.counts, ties=ties, weights=fit.weights, start=start)
             fall = (without.misfit - fit.misfit) / 2
             if GAIN <= fall < WEAK:
                 others = [each for each in symbols if each != symbol]
@@ -306,18 +313,26 @@ class _Task(NamedTuple):
         return found
 
     def kept(self, symbols: list[str]) -> tuple[list[str], CountsFit, dict[str, float]]:
-        """Elements without which the likelihood falls by `GAIN` or more, the fit with them, and how far it falls."""
-        swaps = 0
+        """Elements without which the likelihood falls by `GAIN` or more, the fit with them, and how far it falls.
+
+        Where one leaves, others may explain counts that were its own: S K those of Pb M, without which Pb L proves nothing.
+        """
+        swaps, gone, fit, falls = 0, set[str](), self.fit(symbols), dict[str, float]()
         while True:
-            fit = self.fit(symbols)
-            falls = self.falls(symbols, fit)
+            falls = self.falls(symbols, fit, falls)
             weakest = min(symbols, key=lambda symbol: falls[symbol], default=None)
+            before = fit.misfit
             if weakest is not None and falls[weakest] < GAIN:
+                gone.add(weakest)
                 symbols = [each for each in symbols if each != weakest]
-            elif swaps < SWAPS and (better := self.swapped(symbols, fit)) is not None:
-                symbols, swaps = better, swaps + 1
+            elif swaps < SWAPS and (better := self.swapped(symbols, fit, falls)) is not None:
+                symbols, swaps, gone, before, falls = better, swaps + 1, set(), math.inf, {}
             else:
-                return symbols, fit, falls
+                return symbols, fit, self.falls(symbols, fit)
+            fit = self.fit(symbols)
+            if (fit.misfit - before) / 2 >= GAIN:
+                symbols = self.joined(symbols, gone, STAND_INS)
+                fit = self.fit(symbols)
 
     def result(self, symbols: Sequence[str], fit: CountsFit, falls: dict[str, float]) -> Identified:
         """Elements by their evidence, and families with the rates that the fit has."""

@@ -21,6 +21,7 @@ from lfjax.xrf.peak_evidence import Odds, Prior, odds, stretch_peaks, window
 from lfjax.xrf.peak_likelihood import FLOOR, Peaked, Stretch, curves_of, maximise
 from lfjax.xrf.peak_start import crop, cut
 from lfjax.xrf.poisson_fit import CountsFit, gain_of
+from lfjax.xrf.precision import in_double
 
 MOST = 4  # peaks of a stretch that the algebra is asked for; the joint fit finds what is left
 ROUNDS = 40  # of peaks that leave or join
@@ -97,7 +98,7 @@ def peaks(
     spectrum = checked_counts(counts, detector.channels)
     require(isinstance(largest, int) and largest >= 1, "largest", largest, "a whole number, 1 or more")
     require(0 <= systematic < 1, "systematic", systematic, "0 to 1")
-    with jax.enable_x64(True):
+    with in_double():
         energies = np.asarray(detector.energies_ev)
         low = max(0.0, float(energies[0])) if lowest_ev is None else lowest_ev
         high = float(energies[-1]) if highest_ev is None else highest_ev

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,8 @@ from scipy.optimize import nnls
 
 STEPS = 12
 """Largest number of reweighted fits; they mostly settle after five."""
+
+SETTLED = 0.02  # change of the misfit of a fit at given weights, which only serves a comparison
 
 PIVOTS = 12  # changes of sides after which they may go in a circle
 RIDGE = 1e-11  # of the normal equations, whose columns have length 1
@@ -106,8 +109,9 @@ def fit_counts(
     if weights is None and start is not None:
         model = columns @ start
         variance = np.maximum(model, floor) + (systematic * model) ** 2
+    misfit = math.inf
     for _ in range(STEPS):
-        root = 1 / np.sqrt(variance)
+        before, root = misfit, 1 / np.sqrt(variance)
         matrix, right = columns * root[:, None], counts * root
         if ties is not None and len(rows := ties.rows(amplitudes)):
             matrix, right = np.concatenate([matrix, rows]), np.concatenate([right, np.zeros(len(rows))])
@@ -120,7 +124,8 @@ def fit_counts(
         amplitudes = new
         if weights is None:
             variance = np.maximum(model, floor) + (systematic * model) ** 2
-        if not moved or (weights is not None and ties is None):
+        settled = weights is not None and (ties is None or abs(misfit - before) < SETTLED)
+        if not moved or settled:
             break
     return CountsFit(amplitudes, model, 1 / variance, misfit, max(1, len(right) - int(np.count_nonzero(amplitudes))))
 

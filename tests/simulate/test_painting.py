@@ -9,10 +9,10 @@ from lfjax.errors import ParameterError
 from lfjax.simulate import Layer, Painting, paint, scan
 from lfjax.simulate.layered_emission import emission
 from lfjax.simulate.pigments import MATERIALS, PIGMENTS, in_oil, material
-from lfjax.simulate.xray_tube import tube_beam
 from lfjax.simulate.xrf_scan import KEY_FAMILIES, SCANNER, areal_masses, counted
 from lfjax.xrf import Detector, Instrument, escape, families
 from lfjax.xrf.lines import family
+from lfjax.xrf.tube import tube_beam
 
 MONO = Instrument(20000.0, monochromatic=True, angle_deg=135.0)
 BEAM = tube_beam(MONO)

@@ -12,7 +12,6 @@ from lfjax.errors import LfjaxError
 from lfjax.simulate import paint, scan
 from lfjax.simulate.layered_emission import emission
 from lfjax.simulate.pigments import material
-from lfjax.simulate.xray_tube import tube_beam
 from lfjax.simulate.xrf_scan import SCANNER, counted
 from lfjax.xrf import (
     Detector,
@@ -32,6 +31,7 @@ from lfjax.xrf import (
     write_detector,
 )
 from lfjax.xrf.detector_fit import fit_detector
+from lfjax.xrf.tube import tube_beam
 
 TRUE = Detector(1024, 20.0, -60.0, noise_ev=85.0, fano=0.118)
 TUBE = Instrument(highest_ev=40_000.0, anode="Rh")

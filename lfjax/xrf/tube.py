@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from lfjax.errors import require
 from lfjax.xrf.instrument import Instrument
-from lfjax.xrf.lines import SHELLS, family
+from lfjax.xrf.lines import SHELLS, edges_of, family
 
 LOWEST_EV = 1000.0
 """Below, air and windows let no photon of a tube pass."""
@@ -82,6 +83,36 @@ def tube_beam(
     found = [_characteristic(anode, shell, highest, slant) for shell in LINES]
     lines, line_photons = (np.concatenate(each) for each in zip(*found, strict=True))
     return Beam(energies, photons * _window(energies, window_um), lines, line_photons * _window(lines, window_um))
+
+
+@functools.cache
+def emitted(element: str, shell: str, instrument: Instrument) -> float:
+    """Photons that a shell of an atom emits in the beam of an instrument, in a unit that shells of one element share.
+
+        sum_E N(E) tau(E) y(E)
+
+    with the photons N of `tube_beam`, the absorption tau of the element, and y, the photons of the shell per absorbed photon.
+    Most photons of a tube lie below the K or L edges of heavy elements, and excite lower shells alone: Pb M has half as many
+    counts as Pb L from a thin film, and a fourteenth where all photons lie above the L edges. An unknown tube counts as one of
+    rhodium without its lines.
+
+    Args:
+        element: symbol.
+        shell: K, L or M.
+        instrument: tells the beam.
+    """
+    known = instrument.monochromatic or instrument.anode is not None
+    beam = tube_beam(instrument if known else instrument._replace(anode="Rh"))
+    energies = np.concatenate([beam.energies_ev, beam.lines_ev[: len(beam.lines_ev) if known else 0]])
+    photons = np.concatenate([beam.photons, beam.line_photons])[: len(energies)]
+    absorbed = photons * xraydb.mu_elam(element, energies, kind="photo")
+    edges = sorted(edge.energy for edge in edges_of(element).values())
+    total = 0.0
+    for number, top in enumerate([*edges, 2 * instrument.highest_ev]):
+        between = np.searchsorted(edges, energies, side="left") == number
+        excited = family(element, shell, float(top)) if between.any() else None
+        total += 0.0 if excited is None else excited.strength * float(absorbed[between].sum())
+    return total
 
 
 def _continuum(anode: str, energies: Energies, highest_ev: float, slant: float) -> Energies:
