@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from lfjax.errors import FileError
 from lfjax.io.arrays import reading
-from lfjax.io.hdf5 import numbers
+from lfjax.io.hdf5 import choose_dataset, numbers, read_values
 from lfjax.io.hdf5_attributes import Attributes
 from lfjax.io.hdf5_file import new_hdf5
 from lfjax.tomography import Estimate, Pass, Poses, State
@@ -91,7 +91,7 @@ class KeptSearch:
             ):  # fmt: skip
                 for field in dataclasses.fields(tree):
                     file.create_dataset(f"{name}/{field.name}", data=np.asarray(getattr(tree, field.name)))
-            file.attrs["sha256"] = _digest(file)
+            file.attrs["sha256"] = _digest(file, lambda name: file[name][()])
 
     def remove(self) -> None:
         """Remove the file: the results are written."""
@@ -104,7 +104,9 @@ class KeptSearch:
                 told = Attributes(self.path, file)
                 if told.get("format") != FORMAT:
                     raise FileError(f"{self.path}: format {told.get('format')!r}; expected {FORMAT!r}")
-                if told.get("sha256") != _digest(file):
+                if told.get("sha256") != _digest(
+                    file, lambda name: read_values(self.path, choose_dataset(self.path, file, name))
+                ):
                     raise FileError(f"{self.path}: damaged, its checksum does not fit")
                 there, rest = (json.loads(numbers(self.path, file, name).tobytes()) for name in ("settings", "rest"))
 
@@ -136,13 +138,13 @@ class KeptSearch:
             raise FileError(f"{self.path}: holds an interrupted search {told}; {advice}, or begin anew with --overwrite")
 
 
-def _digest(file: h5py.File) -> str:
+def _digest(file: h5py.File, read: Callable[[str], np.ndarray]) -> str:
     """SHA-256 of all datasets; links are not followed."""
     found = hashlib.sha256()
 
     def add(name: str, node: h5py.Dataset | h5py.Group) -> None:
         if isinstance(node, h5py.Dataset):
-            found.update(f"{name} {node.dtype.str} {node.shape};".encode() + np.asarray(node[()]).tobytes())
+            found.update(f"{name} {node.dtype.str} {node.shape};".encode() + np.asarray(read(name), node.dtype).tobytes())
 
     file.visititems(add)
     return found.hexdigest()

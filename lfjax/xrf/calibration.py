@@ -19,7 +19,7 @@ from lfjax.xrf.components import clipped, family_lines, scatter_lines
 from lfjax.xrf.detector import FWHM, Detector
 from lfjax.xrf.detector_fit import NUMBERS, DetectorFit, fit_detector
 from lfjax.xrf.dictionary import Design, Dictionary
-from lfjax.xrf.identification import LOWEST_EV, Identified, checked_counts, elements, top_ev
+from lfjax.xrf.identification import GAIN, LOWEST_EV, Identified, checked_counts, elements, top_ev
 from lfjax.xrf.instrument import Instrument
 from lfjax.xrf.lines import Family, families as families_between, parse_families
 from lfjax.xrf.poisson_fit import Counts, fit_counts
@@ -42,6 +42,7 @@ FINEST = 5  # candidates of the coarse search that are fitted
 RIVAL = 2.0  # times the least misfit: how far the common families alone decide
 FIRST_STEPS = 4  # of Gauss-Newton, which rank the candidates
 ROUNDS = 3  # of elements and numbers in turn
+LIKELY = GAIN / 2  # growth of the log-likelihood from which an element joins the fit of the numbers
 MOST_LEFT = 6.0  # misfit per bin of a calibration that is wrong; of one that lacks an element or the tube it is 1 to 3
 UNREFINED = 0.03
 """Error of the model in the first round: elements would explain what the rough numbers of the detector leave."""
@@ -114,8 +115,8 @@ def calibrate(
             found = find(detector, systematic=None if number else UNREFINED)
             if not found.symbols:
                 raise CalibrationError("counts: no gain and offset explain its lines; expected gain_ev and offset_ev")
-            # an element that may be there takes counts which the widths of its neighbours would otherwise explain
-            shown = (*found.symbols, *found.possible)
+            # an element that is likely there takes counts which the widths of its neighbours would otherwise explain
+            shown = (*found.symbols, *(each for each, gain in found.possible.items() if gain >= LIKELY))
             families = families_between(*ends(detector), elements=shown, exciting_ev=instrument.highest_ev)
             fit = fit_detector(spectrum, detector, families, instrument, ends(detector), systematic=found.systematic)
             detector = fit.detector

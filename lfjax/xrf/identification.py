@@ -70,7 +70,8 @@ class Identified(NamedTuple):
         detector: of the spectrum.
         instrument: of the spectrum.
         elements: found, those of most evidence first.
-        possible: symbols of those that would raise the likelihood by `POSSIBLE` or more, but not by `GAIN`.
+        possible: symbol -> growth of the log-likelihood, of those that would raise it by `POSSIBLE` or more, but not by `GAIN`;
+            most first.
         window: bins of the fit.
         model: expected counts per bin.
         background: the part of `model` that is no line of an element.
@@ -83,7 +84,7 @@ class Identified(NamedTuple):
     detector: Detector
     instrument: Instrument
     elements: tuple[Element, ...]
-    possible: tuple[str, ...]
+    possible: dict[str, float]
     window: Window
     model: Counts
     background: Counts
@@ -358,9 +359,12 @@ class _Task(NamedTuple):
             for symbol in sorted(symbols, key=lambda each: -falls[each])
         ]
         gains = self.gains(symbols, fit)
-        possible = dict.fromkeys(self.dictionary.families[i].element for i in np.argsort(-gains) if gains[i] >= POSSIBLE)
+        possible: dict[str, float] = {}
+        for i in np.argsort(-gains):
+            if gains[i] >= POSSIBLE:
+                possible.setdefault(self.dictionary.families[i].element, float(gains[i]))
         columns, _ = self.design.taken(self.dictionary, symbols)
         background = columns[:, len(ours) :] @ fit.amplitudes[len(ours) :]
         misfit = float(np.mean((self.window.counts - fit.model) ** 2 * fit.weights))
-        setting = (self.detector, self.instrument, tuple(found), tuple(possible), self.window)
+        setting = (self.detector, self.instrument, tuple(found), possible, self.window)
         return Identified(*setting, fit.model, background, tuple(seen), misfit, self.systematic)

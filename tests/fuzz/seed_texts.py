@@ -43,7 +43,7 @@ photons = 60.0
 [model]
 kind = "compressed"
 layers = 2
-width = 4
+width = 3
 compress = 1
 
 [losses]

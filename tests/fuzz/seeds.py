@@ -338,6 +338,6 @@ def search(folder: Path) -> Path:
     shells = jnp.ones(5)
     estimate = Estimate(jnp.ones((8, 8, 8)), shells, shells, shells)
     kept = KeptSearch(folder / "map.mrc", SETTINGS)
-    passed = Pass(0, "grid", 4, 1, -3.5, 0.4, 0.1, 0.9)
+    passed = Pass(0, "grid", 4, 1, -3.5, 0.4, 0.1, 0.9, 20.0)
     kept.keep(State(1, 2, estimate, poses, (estimate, poses), (-3.5,), (passed,)))
     return kept.path

@@ -5,6 +5,8 @@ import pkgutil
 import re
 from pathlib import Path
 
+import pytest
+
 import lfjax
 from tests.fuzz.campaign import campaign, faults, table
 from tests.fuzz.faulty import KINDS
@@ -84,6 +86,11 @@ def test_every_covered_name_is_a_public_function_or_class():
     known = {f"{module}.{node.name}" for module, tree in modules() for node in tree.body if hasattr(node, "name")}
     for name in COVERED:
         assert name in known or name.rpartition(".")[0] in known, name
+
+
+@pytest.mark.parametrize("reader", READERS.values(), ids=lambda one: one.name)
+def test_the_good_files_are_read(reader, tmp_path):
+    assert reader.read(reader.make(tmp_path)) is not None
 
 
 def test_the_fuzzer_finds_each_fault():
