@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -140,17 +141,42 @@ def require_written(path: str | Path, dataset: h5py.Dataset, page: int | None = 
     if chunks is None:
         missing = dataset.id.get_storage_size() == 0
     elif page is None:
-        wanted = math.prod(math.ceil(n / c) for n, c in zip(dataset.shape, chunks, strict=True))
-        missing = dataset.id.get_num_chunks() < wanted
+        missing = len(stored_chunks(dataset)) < math.prod(map(len, _chunk_grid(dataset)))
     else:
-        grids = [range(math.ceil(n / c)) for n, c in zip(dataset.shape, chunks, strict=True)]
-        row, rest = page // chunks[0], math.prod(map(len, grids[1:]))
-        missing = rest > dataset.id.get_num_chunks() or any(
-            dataset.id.get_chunk_info_by_coord(tuple(i * c for i, c in zip((row, *at), chunks, strict=True))).size == 0
-            for at in itertools.product(*grids[1:])
+        rest, row, least = _chunk_grid(dataset)[1:], page // chunks[0], _least_bytes(dataset)
+        missing = math.prod(map(len, rest)) > dataset.id.get_num_chunks() or any(
+            dataset.id.get_chunk_info_by_coord(tuple(i * c for i, c in zip((row, *at), chunks, strict=True))).size < least
+            for at in itertools.product(*rest)
         )
     if missing:
         raise FileError(f"{path}: {_told(dataset)} was never written, or not all of it; expected all its values")
+
+
+def stored_chunks(dataset: h5py.Dataset) -> set[tuple[int, ...]]:
+    """Numbers along the axes of the chunks that were written, without those too short for a checksum: HDF5 would crash."""
+    there, least, grid = set[tuple[int, ...]](), _least_bytes(dataset), _chunk_grid(dataset)
+
+    def note(one: Any) -> None:
+        at = tuple(offset // size for offset, size in zip(one.chunk_offset, dataset.chunks, strict=True))
+        if one.size >= least and all(i in range_ for i, range_ in zip(at, grid, strict=True)):
+            there.add(at)
+
+    dataset.id.chunk_iter(note)
+    return there
+
+
+def _chunk_grid(dataset: h5py.Dataset) -> list[range]:
+    """Numbers of the chunks along each axis."""
+    return [range(math.ceil(n / size)) for n, size in zip(dataset.shape, dataset.chunks, strict=True)]
+
+
+def _least_bytes(dataset: h5py.Dataset) -> int:
+    """Bytes that a stored chunk has at least: all of them, or, after filters, one, beside a checksum of four."""
+    plan = dataset.id.get_create_plist()
+    filters = {plan.get_filter(i)[0] for i in range(plan.get_nfilters())}
+    if not filters:
+        return array_bytes(dataset.chunks, dataset.dtype.itemsize)
+    return 5 if h5py.h5z.FILTER_FLETCHER32 in filters else 1
 
 
 def _told(dataset: h5py.Dataset) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from lfjax.errors import FileError
 from lfjax.io.claims import array_bytes, require_claim
-from lfjax.io.hdf5 import choose_dataset
+from lfjax.io.hdf5 import choose_dataset, stored_chunks
 from lfjax.io.hdf5_attributes import Attributes
 from lfjax.io.movie_source import Choice, Layout, Source, check_axes, lay_out, missing_frames
 
@@ -85,9 +85,7 @@ def _missing(path: Path, dataset: h5py.Dataset, layout: Layout) -> dict[int, str
         if dataset.id.get_storage_size() == 0:
             raise FileError(f"{path}: dataset {dataset.name!r} of shape {dataset.shape} was never written; expected values")
         return {}
-    stored = dataset.id.get_num_chunks()
-    if stored == math.prod(math.ceil(n / c) for n, c in zip(dataset.shape, dataset.chunks, strict=True)):
+    there = stored_chunks(dataset)
+    if len(there) == math.prod(math.ceil(n / c) for n, c in zip(dataset.shape, dataset.chunks, strict=True)):
         return {}
-    there: set[tuple[int, ...]] = set()
-    dataset.id.chunk_iter(lambda one: there.add(tuple(a // c for a, c in zip(one.chunk_offset, dataset.chunks, strict=True))))
     return missing_frames(path, layout, dataset.chunks, there.__contains__)

@@ -104,6 +104,8 @@ def _group_files(path: Path) -> list[Path]:
     for name, file in zip(dict.fromkeys(names), files, strict=True):
         if file.suffix != ".cs" or not Path(os.path.abspath(file)).is_relative_to(folder):
             raise FileError(f"{path}: names the file {name!r}; expected .cs files beside it, or give those files themselves")
+        if not file.is_file():
+            raise FileError(f"{path}: names the file {name!r}, which is missing; expected all files that it names")
     return files
 
 

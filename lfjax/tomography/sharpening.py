@@ -89,8 +89,8 @@ def read_mtf(path: str | Path) -> Mtf:
     """Read the MTF of a detector from a STAR file with `rlnResolutionInversePixel` and `rlnMtfValue`, as RELION has them.
 
     Raises:
-        FileError: the file is missing or broken, lacks a column, its frequencies do not ascend from 0 or more, or a value is
-            not a number above 0.
+        FileError: the file is missing or broken, lacks a column, its frequencies do not ascend from 0 or more to a finite one,
+            or a value is not a number above 0.
     """
     from lfjax.io.star import read_star
 
@@ -107,7 +107,8 @@ def read_mtf(path: str | Path) -> Mtf:
         except ValueError as error:
             raise FileError(f"{path}: {name} holds a value that is no number: {error}") from error
     frequency, value = columns
-    if len(frequency) < 2 or not (frequency[0] >= 0 and np.all(np.diff(frequency) > 0)):
+    ascending = len(frequency) > 1 and frequency[0] >= 0 and bool(np.all(np.diff(frequency) > 0))
+    if not (ascending and frequency[-1] < np.inf):
         raise FileError(f"{path}: {names[0]} = {frequency[:3].tolist()} ...: expected two or more, ascending from 0")
     bad = ~(np.isfinite(value) & (value > 1e-10))
     if bad.any():

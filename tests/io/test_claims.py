@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import json
+import struct
 import tracemalloc
 
 import h5py
@@ -14,6 +15,7 @@ import tifffile
 from lfjax import activity, io, training
 from lfjax.errors import FileError
 from lfjax.io.claims import EXPANSION, SMALL, require_claim
+from lfjax.io.hdf5 import numbers
 from lfjax.io.mrc import Stack
 from lfjax.io.mrc_layout import HEADER_DTYPE
 
@@ -122,3 +124,24 @@ def test_a_model_whose_recipe_asks_for_more_than_the_file_has_is_not_built(tmp_p
     with h5py.File(path, "w") as file:
         file.attrs.update({"format": "lfjax model 1", "recipe": json.dumps(recipe)})
     refused(training.read_model, path, "expected a dataset '0000'")
+
+
+@pytest.mark.parametrize("filters", [{"fletcher32": True}, {"compression": "gzip"}, {}])
+def test_a_chunk_of_no_bytes_was_not_written(tmp_path, filters):
+    path = tmp_path / "v.h5"
+    values = np.random.default_rng(0).random((2, 6, 7))
+    with h5py.File(path, "w") as file:
+        file.create_dataset("view", data=values, chunks=(1, 6, 7), **filters)
+    with h5py.File(path) as file:
+        chunks = [file["view"].id.get_chunk_info(i) for i in range(2)]
+        np.testing.assert_array_equal(numbers(path, file, "view"), values)
+    data = bytearray(path.read_bytes())
+    key = struct.pack("<IIQQQQ", chunks[1].size, 0, 1, 0, 0, 0)  # of the index of chunks: bytes, filters left out, place
+    assert data.count(key) == 1
+    struct.pack_into("<I", data, data.index(key), 0)
+    path.write_bytes(data)
+    with h5py.File(path) as file, pytest.raises(FileError, match=r"'/view' of shape \(2, 6, 7\) was never written, or not all"):
+        numbers(path, file, "view")
+    with io.open_movie(path, dataset="view") as movie:
+        assert list(movie.missing) == [1]
+        np.testing.assert_array_equal(movie[:1][0], values[0].astype(movie[:1].dtype))

@@ -71,6 +71,9 @@ def test_several_files_are_merged_by_uid(tmp_path):
     (tmp_path / "v.csg").write_text(text.replace("type: particle", "type: volume"))
     with pytest.raises(FileError, match=r"v\.csg.*volume"):
         read_cs(tmp_path / "v.csg")
+    (tmp_path / "gone.csg").write_text(text.replace(rest.name, "gone.cs"))
+    with pytest.raises(FileError, match=r"gone\.csg: names the file 'gone\.cs', which is missing"):
+        read_cs(tmp_path / "gone.csg")
     two = fields(N, **{"ctf/df1_A": np.full(N, 5.0, np.float32)})  # a field of the first file wins
     assert not (merge_cs([whole, save(tmp_path / "two.cs", two)])["ctf/df1_A"] == 5).any()
 

@@ -320,6 +320,7 @@ def test_wrong_arguments_are_named(tmp_path, unchecked):
         ("data_\n\nloop_\n_rlnResolutionInversePixel\n_rlnMtfValue\n0 1\n0.5 0\n", "row 2"),
         ("data_\n\nloop_\n_rlnResolutionInversePixel\n_rlnMtfValue\n0.5 1\n0.2 0.9\n", "ascending"),
         ("data_\n\nloop_\n_rlnResolutionInversePixel\n_rlnMtfValue\n0 high\n0.5 0.9\n", "no number"),
+        ("data_\n\nloop_\n_rlnResolutionInversePixel\n_rlnMtfValue\n0 1\ninf 0.9\n", "ascending"),
     ):
         (tmp_path / "mtf.star").write_text(text)
         with pytest.raises(FileError, match=f"mtf.star.*{words}"):
