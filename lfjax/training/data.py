@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -145,9 +146,10 @@ class TrainingSet(NamedTuple):
 
 def _read(stored: Stored, name: str, number: int) -> np.ndarray:
     """One sample of an array or a dataset, which must be finite."""
-    sample = np.asarray(stored[number], np.float32)
+    file = getattr(getattr(stored, "file", None), "filename", None)  # of an HDF5 dataset
+    with nullcontext() if file is None else reading(file, "HDF5"):
+        sample = np.asarray(stored[number], np.float32)
     if not np.isfinite(sample).all():
-        file = getattr(getattr(stored, "file", None), "filename", None)  # of an HDF5 dataset
         place = ", ".join(str(path) for path in getattr(stored, "files", ())) or file or "memory"
         raise FileError(f"{place}: sample {number} of `{name}` has NaN or infinite values; expected finite ones")
     return sample

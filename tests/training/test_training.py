@@ -1,6 +1,9 @@
 """Losses against closed forms; the training loop with all of its options, reproducible from a seed."""
 
+import struct
+
 import equinox as eqx
+import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -180,6 +183,22 @@ def test_files_are_read_sample_by_sample(data, tmp_path):
     for name in ("broken.h5", "missing.tif"):
         with pytest.raises(FileError, match=name):
             open_pairs(tmp_path / name)
+
+
+def test_a_sample_that_cannot_be_read_names_its_file(tmp_path):
+    path = tmp_path / "pairs.h5"
+    write_pairs(path, np.ones((2, 10, 10)), np.ones((2, 2, 4, 4)))
+    with h5py.File(path) as file:
+        place = struct.pack("<Q", file["volumes"].id.get_chunk_info(1).byte_offset)
+    data = path.read_bytes()
+    assert data.count(place) == 1
+    path.write_bytes(data.replace(place, struct.pack("<Q", 2**40)))
+    frames, volumes = open_pairs(path)
+    with frames:
+        pairs = training.TrainingSet(frames, volumes, [], (5, 5), (2, 2))
+        with pytest.raises(FileError, match=r"pairs\.h5: cannot be read \(.*\); expected a complete HDF5 file"):
+            for step in range(20):
+                pairs.batch(0, step, 4, 0)
 
 
 def test_splitting_loss_of_a_dark_frame_is_zero():
