@@ -144,7 +144,7 @@ def overlap_rows(report: Report, toy: bool, counts: float = 200.0) -> None:
             (report.at_least if bounded else lambda name, value, _: report.row(name, value, "1"))(
                 f"{title}: right", right / number, 0.95
             )
-            report.row("the same: other elements per spectrum", stray / number, "1")
+            report.row(f"{title}: other elements per spectrum", stray / number, "1")
 
 
 def single_spectrum(

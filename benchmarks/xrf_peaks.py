@@ -104,5 +104,5 @@ def peak_rows(report: Report, toy: bool) -> None:
             }
             for name, values in others.items():
                 for what, value in zip(("energies", "areas", "failed"), in_bounds(made, *values), strict=True):
-                    report.row(f"the same, {name}: {what}", value, "1")
-            report.row("the same, fit_peaks of all in one call", seconds, "s")
+                    report.row(f"{made.name}, {name}: {what}", value, "1")
+            report.row(f"{made.name}, fit_peaks of all in one call", seconds, "s")
