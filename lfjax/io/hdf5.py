@@ -154,15 +154,17 @@ def require_written(path: str | Path, dataset: h5py.Dataset, page: int | None = 
 
 def stored_chunks(dataset: h5py.Dataset) -> set[tuple[int, ...]]:
     """Numbers along the axes of the chunks that were written, without those too short for a checksum: HDF5 would crash."""
-    there, least, grid = set[tuple[int, ...]](), _least_bytes(dataset), _chunk_grid(dataset)
+    offsets: list[tuple[int, ...]] = []
+    sizes: list[int] = []
 
     def note(one: Any) -> None:
-        at = tuple(offset // size for offset, size in zip(one.chunk_offset, dataset.chunks, strict=True))
-        if one.size >= least and all(i in range_ for i, range_ in zip(at, grid, strict=True)):
-            there.add(at)
+        offsets.append(one.chunk_offset)
+        sizes.append(one.size)
 
     dataset.id.chunk_iter(note)
-    return there
+    at = np.array(offsets, np.int64).reshape(-1, len(dataset.chunks)) // dataset.chunks
+    inside = (at < [len(one) for one in _chunk_grid(dataset)]).all(axis=1) & (np.array(sizes, float) >= _least_bytes(dataset))
+    return set(map(tuple, at[inside].tolist()))
 
 
 def _chunk_grid(dataset: h5py.Dataset) -> list[range]:

@@ -254,13 +254,16 @@ def _ended(file: tifffile.TiffFile) -> bool:
 
 def _require_end(path: str | Path, file: tifffile.TiffFile) -> None:
     """Refuse a list of pages that leads back into itself, which tifffile would follow for ever; a torn one is left to it."""
-    seen, offset = set[int](), file.pages.first.offset
+    layout, handle, seen, offset = file.tiff, file.filehandle, set[int](), file.pages.first.offset
     while offset:
         if offset in seen:
             raise FileError(f"{path}: the list of pages is a circle at byte {offset}; expected one that ends")
         seen.add(offset)
+        handle.seek(offset)
         try:
-            offset = _directory(file, offset)[1]
+            (count,) = struct.unpack(layout.tagnoformat, handle.read(layout.tagnosize))
+            handle.seek(offset + layout.tagnosize + count * layout.tagsize)
+            (offset,) = struct.unpack(layout.offsetformat, handle.read(layout.offsetsize))
         except struct.error:
             return
 
