@@ -25,6 +25,7 @@ import orbax.checkpoint as ocp
 from lfjax.errors import FileError, StorageWarning
 from lfjax.io import writing
 from lfjax.io.disk_space import on_disk, require_space
+from lfjax.io.interrupts import uninterrupted
 from lfjax.training.board import Board
 from lfjax.training.steps import History, TrainState
 
@@ -53,7 +54,8 @@ class Saver:
                 file.unlink(missing_ok=True)
         options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True, enable_async_checkpointing=False)
         checkpoints = (folder / "checkpoints").resolve()
-        self.manager = ocp.CheckpointManager(checkpoints, options=options, item_handlers=ocp.StandardCheckpointHandler())
+        with _undisturbed():
+            self.manager = ocp.CheckpointManager(checkpoints, options=options, item_handlers=ocp.StandardCheckpointHandler())
         self.board: Board | None = None
         self.logged = 0
 
@@ -71,7 +73,8 @@ class Saver:
                 break
             told = f"{self.folder}: the checkpoint at step {step} is damaged; its steps are computed again"
             warnings.warn(told, StorageWarning, stacklevel=3)
-            self.manager.delete(step)
+            with _undisturbed():
+                self.manager.delete(step)
         with on_disk(self.folder / "tensorboard"):
             self.board = Board(self.folder / "tensorboard", int(state.step))
         self.logged = len(history)
@@ -95,7 +98,7 @@ class Saver:
                     f"{found.get(name, 'no such array')}; expected {shape}, as in this model"
                 )
         try:
-            with _quiet():
+            with _undisturbed():
                 kept = self.manager.restore(step, args=ocp.args.StandardRestore(wanted))
         except Exception:  # damage shows in many ways
             return None
@@ -125,12 +128,13 @@ class Saver:
         step, arrays = int(state.step), _arrays_by_name(state)
         place, size = self.folder / "checkpoints", sum(a.nbytes for a in arrays.values())
         require_space(place / str(step), size)
-        with on_disk(place / str(step), size), _quiet():
-            self.manager.save(step, args=ocp.args.StandardSave(arrays), force=True)
         shapes = {name: list(a.shape) for name, a in arrays.items()}
         text = json.dumps({"sha256": _digest(arrays), "shapes": shapes, "history": history}, indent=1)
-        with writing(self._note_file(step)) as temporary:
-            temporary.write_text(f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}", encoding="utf-8")
+        with _undisturbed():
+            with on_disk(place / str(step), size):
+                self.manager.save(step, args=ocp.args.StandardSave(arrays), force=True)
+            with writing(self._note_file(step)) as temporary:
+                temporary.write_text(f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}", encoding="utf-8")
         self.log(history)
 
     def log(self, history: Sequence[dict[str, float]]) -> None:
@@ -151,13 +155,14 @@ class Saver:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the lines and tracebacks of orbax about errors, which it raises as well."""
+def _undisturbed() -> Iterator[None]:
+    """Orbax at work: to its end, and without lines and tracebacks about errors, which it raises as well."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        with uninterrupted():
+            yield
     finally:
         logger.setLevel(level)
 

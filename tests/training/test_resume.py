@@ -2,18 +2,21 @@
 
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import equinox as eqx
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from lfjax import training
-from lfjax.errors import FileError
+from lfjax.errors import FileError, StorageWarning
 
 PROGRAM = str(Path(__file__).with_name("toy.py"))
 
@@ -76,3 +79,25 @@ def test_checkpoints_name_their_arrays_and_refuse_those_of_another_model(toy, tm
     wide = type(net)(jax.numpy.zeros((5, 5, 1, 2)), net.bias)
     with pytest.raises(FileError, match=r"array \.average\.kernel .* shape \(3, 3, 1, 2\); expected \(5, 5, 1, 2\)"):
         training.fit(wide, **train)
+
+
+def test_ctrl_c_waits_until_a_checkpoint_is_whole(toy, tmp_path, monkeypatch):
+    save, called = ocp.CheckpointManager.save, []
+
+    def interrupted(self, *given, **named):
+        signal.raise_signal(signal.SIGINT)
+        called.append(save(self, *given, **named))
+        return called[-1]
+
+    train = {"data": toy["samples"](), "options": training.Options(steps=2, checkpoint_every=1)}
+    monkeypatch.setattr(ocp.CheckpointManager, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        training.fit(toy["network"](), folder=tmp_path / "a", **train)
+    assert called == [True]
+    monkeypatch.undo()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", StorageWarning)  # the checkpoint is whole, its note as well
+        resumed = training.fit(toy["network"](), folder=tmp_path / "a", **train)
+    whole = training.fit(toy["network"](), folder=tmp_path / "b", **train)
+    for a, b in zip(jax.tree.leaves(resumed.state), jax.tree.leaves(whole.state), strict=True):
+        np.testing.assert_array_equal(a, b)
