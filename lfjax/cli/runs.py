@@ -18,10 +18,7 @@ from lfjax.io.lock import locked
 
 _locks = ExitStack()
 _states: list[tuple[Path, str]] = []
-
-
-class TerminatedError(KeyboardInterrupt):
-    """SIGTERM, by which batch systems end a job: it is treated as Ctrl-C."""
+_heard: list[int] = []  # signals that have interrupted the command
 
 
 def claim(output: Path, states: dict[Path, str], number: int = 0) -> None:
@@ -49,34 +46,43 @@ def kept_text() -> str | None:
 
 @contextmanager
 def one_run() -> Iterator[None]:
-    """The time of a command: SIGTERM counts as Ctrl-C, and its locks are released at the end."""
-    usual = signal.getsignal(signal.SIGTERM)
-    mine = threading.current_thread() is threading.main_thread() and usual == signal.SIG_DFL
-    if mine:
-        signal.signal(signal.SIGTERM, _terminate)
+    """The time of a command: SIGTERM counts as Ctrl-C, both are noted, and its locks are released at the end."""
+    main = threading.current_thread() is threading.main_thread()
+    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    mine = {number: usual for number, usual in defaults.items() if main and signal.getsignal(number) == usual}
+    for number in mine:
+        signal.signal(number, _interrupt)
     try:
         with _locks:
             yield
     finally:
         _states.clear()
-        if mine:
-            signal.signal(signal.SIGTERM, usual)
+        _heard.clear()
+        for number, usual in mine.items():
+            signal.signal(number, usual)
+        if signal.SIGTERM in mine:
             atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # all is done: the exit code shall say so
 
 
 def told_when_interrupted(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The command with one line on standard error, and exit code 130, where Ctrl-C ends it; 143 for SIGTERM."""
+    """The command with one line on standard error, and exit code 130, where Ctrl-C ends it; 143 for SIGTERM.
+
+    Libraries turn an interruption into errors of their own: one that comes while TensorStore is imported is an ImportError.
+    """
 
     @functools.wraps(command)
     def run(*arguments: Any, **options: Any) -> Any:
         try:
             return command(*arguments, **options)
-        except KeyboardInterrupt as error:
+        except (KeyboardInterrupt, Exception) as error:
+            if not (isinstance(error, KeyboardInterrupt) or _heard):
+                raise
             typer.echo(f"lfjax: interrupted; {kept_text() or 'files that are whole stay, and nothing else is kept'}", err=True)
-            raise typer.Exit(143 if isinstance(error, TerminatedError) else 130) from None
+            raise typer.Exit(143 if signal.SIGTERM in _heard else 130) from None
 
     return run
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise TerminatedError
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _heard.append(number)
+    raise KeyboardInterrupt
